@@ -10,29 +10,10 @@ from typing import Literal
 
 from msgspec import Struct
 
+from hacore.carp.counters import Counters
+
 State = Literal["INIT", "BACKUP", "MASTER"]
 WorkerState = Literal["running", "starting", "stopped", "failed", "off"]
-
-
-class Counters(Struct, kw_only=True):
-    """`struct carpstats` of FreeBSD's ip_carp.h: packets received and sent, those dropped by reason, and preemptions."""
-
-    ipackets: int = 0
-    ipackets6: int = 0
-    badif: int = 0
-    badttl: int = 0
-    hdrops: int = 0
-    badsum: int = 0
-    badver: int = 0
-    badlen: int = 0
-    badauth: int = 0
-    badvhid: int = 0
-    badaddrs: int = 0
-    opackets: int = 0
-    opackets6: int = 0
-    onomem: int = 0
-    ostates: int = 0
-    preempt: int = 0
 
 
 class Master(Struct, kw_only=True):
