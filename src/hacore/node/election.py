@@ -17,7 +17,7 @@ import time
 
 from hacore.carp.election import Election, Outgoing
 from hacore.carp.events import Event
-from hacore.carp.terms import State, master_down_interval
+from hacore.carp.terms import State
 from hacore.linux import libc
 from hacore.linux.packet import AdvertSocket, UnicastSocket
 from hacore.linux.rtnl import AddressChange, LinkChange
@@ -147,8 +147,9 @@ class ElectionWorker:
             while True:
                 try:
                     frames = opened.receive(FRAMES_AT_ONCE)
-                except OSError:
-                    self._close_socket(name)
+                except OSError as error:
+                    if error.errno != errno.ENETDOWN:  # the socket works again when the interface is up
+                        self._close_socket(name)
                     break
                 for frame in frames:
                     self.election.receive(name, frame, now)
@@ -227,7 +228,7 @@ class ElectionWorker:
         settings = outgoing.router.settings
         try:
             if outgoing.peer:
-                self._unicast_socket(outgoing).send(outgoing.data, outgoing.peer)
+                self._unicast_socket(outgoing).send(outgoing.data)
             else:
                 self.sockets[settings.interface][1].send(outgoing.data)
         except KeyError:
@@ -240,8 +241,11 @@ class ElectionWorker:
         settings = outgoing.router.settings
         place = (settings.interface, settings.vhid, outgoing.family)
         opened = self.unicast.get(place)
+        if opened is not None and opened.peer != outgoing.peer:
+            opened.close()
+            opened = None
         if opened is None:
-            opened = self.unicast[place] = UnicastSocket(settings.interface, settings.vhid, outgoing.family)
+            opened = self.unicast[place] = UnicastSocket(settings.interface, settings.vhid, outgoing.peer)
         return opened
 
     # The supervisor
@@ -286,8 +290,7 @@ class ElectionWorker:
         self.ports.exclude({address.split("/")[0] for router in message.routers for address in router.addresses})
         vips: dict[tuple[str, int], Vip] = {}
         for index, settings in enumerate(message.routers):
-            dead_time = master_down_interval(settings.advbase, settings.advskew, None)
-            vips[settings.interface, settings.vhid] = Vip(index, settings, devices[settings.name], dead_time)
+            vips[settings.interface, settings.vhid] = Vip(index, settings, devices[settings.name])
         for demotion in message.demotions:
             self.election.demote(demotion.name, demotion.value, now, administrative=demotion.administrative)
         self.election.enabled = message.enabled

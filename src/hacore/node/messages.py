@@ -86,7 +86,7 @@ class VipLastWords(msgspec.Struct, frozen=True, kw_only=True):
     dead_time: float
     bow_out: list[bytes]  # frames
     addresses: list[bytes]  # rtnetlink
-    gate: bytes  # nftables, may be empty
+    device: Device
 
 
 class Happened(msgspec.Struct, frozen=True, tag=True):
