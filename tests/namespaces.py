@@ -1,8 +1,9 @@
-"""Network namespaces for tests against the real kernel: hosts, bridges and the cables between them, torn down whatever happens.
+"""Network namespaces for tests against the real kernel: hosts, bridges and the cables between them, torn down whatever
+happens.
 
-    with Network() as network:
-        fw, switch = network.host("fw"), network.switch("switch")
-        network.cable(fw, "lan", switch)
+with Network() as network:
+    fw, switch = network.host("fw"), network.switch("switch")
+    network.cable(fw, "lan", switch)
 """
 
 from __future__ import annotations
@@ -20,9 +21,7 @@ from typing import Any, Self
 
 from hacore.linux import libc
 
-PACKAGES = {
-    "ip": "iproute2", "bridge": "iproute2", "nft": "nftables", "tcpdump": "tcpdump", "conntrack": "conntrack", "ping": "iputils-ping", "ucarp": "ucarp",
-}  # fmt: skip
+PACKAGES = {"ip": "iproute2", "bridge": "iproute2", "nft": "nftables", "ping": "iputils-ping"}
 
 
 def require(*commands: str) -> None:
@@ -144,11 +143,27 @@ class Network:
         return switch
 
     def cable(self, host: Host, interface: str, other: Host, other_interface: str = "") -> str:
-        """Joins two hosts with a veth pair, both ends up; on a switch the other end becomes a port. Returns the other end's name."""
+        """Joins two hosts with a veth pair, both ends up; on a switch the other end becomes a port. Returns the other
+        end's name.
+        """
         if isinstance(other, Switch):
             other.ports += 1
             other_interface = other_interface or f"port{other.ports}"
-        run("ip", "link", "add", interface, "netns", host.name, "type", "veth", "peer", "name", other_interface, "netns", other.name)
+        run(
+            "ip",
+            "link",
+            "add",
+            interface,
+            "netns",
+            host.name,
+            "type",
+            "veth",
+            "peer",
+            "name",
+            other_interface,
+            "netns",
+            other.name,
+        )
         if isinstance(other, Switch):
             other.ip(f"link set {other_interface} master br0")
         other.ip(f"link set {other_interface} up")

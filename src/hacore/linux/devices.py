@@ -1,7 +1,8 @@
-"""The devices that carry VIPs: a macvlan with the virtual MAC for each, made once and never taken up or down in a transition.
+"""The devices that carry VIPs: a macvlan with the virtual MAC for each, made once and never taken up or down in a
+transition.
 
-A device of ours is recognised by its alias "hacore" together with its kind and its name `carp{vhid}.{parent}`. It comes up only after its settings and
-its gate stand, so it never says a word that a BACKUP must not say.
+A device of ours is recognised by its alias "hacore" together with its kind and its name `carp{vhid}.{parent}`. It comes
+up only after its settings and its gate stand, so it never says a word that a BACKUP must not say.
 
 Uses pyroute2, which is too large for a process that stays: only short-lived ones import this module.
 """
@@ -86,7 +87,9 @@ def virtual_mac(vhid: int) -> str:
 
 
 def device_name(vhid: int, parent: str) -> str:
-    """`carp{vhid}.{parent}`, in at most 15 characters: where that is too long the end is a checksum of the parent's name."""
+    """`carp{vhid}.{parent}`, in at most 15 characters: where that is too long the end is a checksum of the parent's
+    name.
+    """
     name = f"carp{vhid}.{parent}"
     if len(name.encode()) <= _NAME_LIMIT:
         return name
@@ -95,7 +98,8 @@ def device_name(vhid: int, parent: str) -> str:
 
 
 def prepare(vips: Sequence[DesiredVip], runtime_dir: Path, mode: gate.Mode | None = None) -> Prepared:
-    """Brings devices, settings and gate to what `vips` need, and clears everything of ours beside that; may be called at any time, again and again.
+    """Brings devices, settings and gate to what `vips` need, and clears everything of ours beside that; may be called
+    at any time, again and again.
 
     `mode` forces a mode of the gate. Raises PrivilegeError or PlatformError for what concerns all VIPs.
     """
@@ -147,7 +151,9 @@ def _require_privileges() -> None:
     held = libc.effective_capabilities()
     for name, number in (("CAP_NET_ADMIN", libc.CAP_NET_ADMIN), ("CAP_NET_RAW", libc.CAP_NET_RAW)):
         if not held >> number & 1:
-            raise PrivilegeError(f"{name} is missing: run as root, or give it with AmbientCapabilities={name} in the unit")
+            raise PrivilegeError(
+                f"{name} is missing: run as root, or give it with AmbientCapabilities={name} in the unit"
+            )
 
 
 def _links(route: IPRoute) -> dict[str, _Link]:
@@ -172,7 +178,12 @@ def _links(route: IPRoute) -> dict[str, _Link]:
 
 
 def _fits(link: _Link, vip: DesiredVip, parent: _Link) -> bool:
-    return link.is_ours() and link.parent == parent.ifindex and link.mac == virtual_mac(vip.vhid) and link.mode == "private"
+    return (
+        link.is_ours()
+        and link.parent == parent.ifindex
+        and link.mac == virtual_mac(vip.vhid)
+        and link.mode == "private"
+    )
 
 
 def _delete_unwanted(route: IPRoute, links: dict[str, _Link], vips: Sequence[DesiredVip]) -> dict[str, _Link]:
@@ -204,16 +215,26 @@ def _choose_mode(forced: gate.Mode | None, warnings: list[str]) -> gate.Mode:
         return "none"
     if ruleset.supports_egress():
         return "adverts"
-    warnings.append("this kernel has no nftables egress hook (Linux 5.16): a node that hangs goes on forwarding until its addresses expire")
+    warnings.append(
+        "this kernel has no nftables egress hook (Linux 5.16 has it): "
+        "a node that hangs goes on forwarding until its addresses expire"
+    )
     return "static"
 
 
 def _prepare_one(
-    route: IPRoute, links: dict[str, _Link], vip: DesiredVip, mode: gate.Mode, changes: sysctl.Changes, changed: set[str]
+    route: IPRoute,
+    links: dict[str, _Link],
+    vip: DesiredVip,
+    mode: gate.Mode,
+    changes: sysctl.Changes,
+    changed: set[str],
 ) -> PreparedVip:
     parent = links.get(vip.interface)
     if parent is None:
-        raise PlatformError(f"{vip.name}: there is no interface {vip.interface}; was it renamed, or is it not there yet?")
+        raise PlatformError(
+            f"{vip.name}: there is no interface {vip.interface}; was it renamed, or is it not there yet?"
+        )
     if len(parent.mac) != 17:
         raise PlatformError(f"{vip.name}: {vip.interface} is no Ethernet interface, it cannot carry CARP")
     wanted = {f"ipv4/conf/{parent.name}/arp_ignore": 1, f"ipv4/conf/{parent.name}/arp_announce": 2}
@@ -224,7 +245,9 @@ def _prepare_one(
         changes.raise_to(key, value)
     addresses = _placed(vip, parent.ifindex)
     if not vip.virtual_mac:
-        return PreparedVip(vip.name, parent.name, parent.ifindex, parent.ifindex, parent.mac, parent.mac, addresses, "none")
+        return PreparedVip(
+            vip.name, parent.name, parent.ifindex, parent.ifindex, parent.mac, parent.mac, addresses, "none"
+        )
     link = _make_device(route, links, vip, parent)
     _settle(link.name, parent.name, ipv6=any(":" in one for one in vip.addresses))
     return PreparedVip(vip.name, link.name, link.ifindex, parent.ifindex, link.mac, parent.mac, addresses, mode)
@@ -234,16 +257,28 @@ def _make_device(route: IPRoute, links: dict[str, _Link], vip: DesiredVip, paren
     name = device_name(vip.vhid, parent.name)
     present = links.get(name)
     if present is not None and not present.is_ours():
-        raise PlatformError(f"{vip.name}: an interface named {name} is there already and is not hacore's: rename or delete it")
+        raise PlatformError(
+            f"{vip.name}: an interface named {name} is there already and is not hacore's: rename or delete it"
+        )
     if present is not None:
         if present.mtu != parent.mtu:
             route.link("set", index=present.ifindex, mtu=parent.mtu)
         return present
     try:
-        route.link("add", ifname=name, kind="macvlan", link=parent.ifindex, macvlan_mode="private", address=virtual_mac(vip.vhid), ifalias=ALIAS)
+        route.link(
+            "add",
+            ifname=name,
+            kind="macvlan",
+            link=parent.ifindex,
+            macvlan_mode="private",
+            address=virtual_mac(vip.vhid),
+            ifalias=ALIAS,
+        )
     except NetlinkError as error:
         if error.code == 95:
-            raise PlatformError(f"{vip.name}: this kernel has no macvlan: load the module, or set virtual_mac = false") from error
+            raise PlatformError(
+                f"{vip.name}: this kernel has no macvlan: load the module, or set virtual_mac = false"
+            ) from error
         raise
     (index,) = route.link_lookup(ifname=name)
     # The alias is set apart: older kernels take it on an existing link only.
@@ -288,7 +323,8 @@ def _settle(device: str, parent: str, *, ipv6: bool) -> None:
 
 
 def _placed(vip: DesiredVip, parent: int) -> tuple[VipAddress, ...]:
-    """/32 and /128 without routes where the parent has the subnet already, else the configured prefix with its route."""
+    """/32 and /128 without routes where the parent has the subnet already, else the configured prefix with its route.
+    """
     subnets = [
         ipaddress.ip_interface(f"{found.address}/{found.prefix_length}").network
         for found in rtnl.dump_addresses()
@@ -304,7 +340,9 @@ def _placed(vip: DesiredVip, parent: int) -> tuple[VipAddress, ...]:
 
 
 def _clear_addresses(vips: Sequence[DesiredVip], made: dict[str, PreparedVip | HacoreError]) -> None:
-    """Removes what an earlier run left: every address on a VIP device, and on other interfaces those that carry our mark or are a VIP with a lifetime."""
+    """Removes what an earlier run left: every address on a VIP device, and on other interfaces those that carry our
+    mark or are a VIP with a lifetime.
+    """
     devices, held, configured = set(), set(), set()
     for vip in vips:
         found = made[vip.name]
@@ -338,17 +376,25 @@ def _delete_addresses(addresses: Iterable[rtnl.AddressChange]) -> None:
 
 def _install_gate(vips: Sequence[DesiredVip], made: dict[str, PreparedVip | HacoreError], mode: gate.Mode) -> None:
     devices = [
-        ruleset.GatedDevice(found.device, found.ifindex, vip.interface, found.mac, vip.vhid, gate.lease_timeout(vip.dead_time))
+        ruleset.GatedDevice(
+            found.device, found.ifindex, vip.interface, found.mac, vip.vhid, gate.lease_timeout(vip.dead_time)
+        )
         for vip in vips
         if isinstance(found := made[vip.name], PreparedVip) and vip.virtual_mac
     ]
     if mode == "none":
         return
     ruleset.install(devices, mode)
-    released = [found.ifindex for vip in vips if isinstance(found := made[vip.name], PreparedVip) and vip.virtual_mac and not vip.held]
+    released = [
+        found.ifindex
+        for vip in vips
+        if isinstance(found := made[vip.name], PreparedVip) and vip.virtual_mac and not vip.held
+    ]
     if released:
         opened = gate.NftSocket()
-        failures = [number for number in opened.request([gate.release_message(ifindex) for ifindex in released]) if number]
+        failures = [
+            number for number in opened.request([gate.release_message(ifindex) for ifindex in released]) if number
+        ]
         opened.close()
         if failures:
             raise PlatformError(f"cannot clear the leases of an earlier run (errno {failures[0]})")

@@ -1,17 +1,20 @@
-"""The lease gate: frames pass a VIP's macvlan only while its lease stands, and the node's own adverts are what renews it.
+"""The lease gate: frames pass a VIP's macvlan only while its lease stands, and the node's own adverts are what renews
+it.
 
-Every VIP device has a set with one timed element, its lease. The node's egress of adverts renews it in the packet path (dynset), so a node whose election
-no longer lives stops forwarding one dead time after its last advert, with no process involved; without a lease the device neither takes in nor lets out
-a single frame.
+Every VIP device has a set with one timed element, its lease. The node's egress of adverts renews it in the packet path
+(dynset), so a node whose election no longer lives stops forwarding one dead time after its last advert, with no process
+involved; without a lease the device neither takes in nor lets out a single frame.
 
-The key of a set is the interface type (`ether`): it is the one thing that is the same on the parent, where adverts leave, and on the macvlan, in both
-directions and for broadcast too.
+The key of a set is the interface type (`ether`): it is the one thing that is the same on the parent, where adverts
+leave, and on the macvlan, in both directions and for broadcast too.
 
-A lease is taken and given up from user space in one of two ways. `LeaseSocket` sends a frame into the macvlan that its egress chain turns into an
-update of the set and drops: some 4 us, no lock, not held up while somebody loads a large ruleset. `NftSocket` sends nfnetlink messages (NEWSETELEM and so
-on): acknowledged, one transaction for all, but behind the commit lock of nftables. The mode `static` (no egress hook, before Linux 5.16) knows only the second.
+A lease is taken and given up from user space in one of two ways. `LeaseSocket` sends a frame into the macvlan that its
+egress chain turns into an update of the set and drops: some 4 us, no lock, not held up while somebody loads a large
+ruleset. `NftSocket` sends nfnetlink messages (NEWSETELEM and so on): acknowledged, one transaction for all, but behind
+the commit lock of nftables. The mode `static` (no egress hook, before Linux 5.16) knows only the second.
 
-The ruleset that goes with it is made in `ruleset`. Source: nft(8), include/uapi/linux/netfilter/nf_tables.h, net/netfilter/nft_dynset.c, nf_tables_api.c.
+The ruleset that goes with it is made in `ruleset`. Source: nft(8), include/uapi/linux/netfilter/nf_tables.h,
+net/netfilter/nft_dynset.c, nf_tables_api.c.
 """
 
 from __future__ import annotations
@@ -45,7 +48,8 @@ _NFTA_SET_ELEM_TIMEOUT: Final = 4
 _NFTA_DATA_VALUE: Final = 1
 _ARPHRD_ETHER: Final = 1
 
-# IEEE Std 802's two local experimental EtherTypes, to an address that no bridge forwards, from one that none accepts: harmless if the gate is missing.
+# IEEE Std 802's two local experimental EtherTypes, to an address that no bridge forwards, from one that none accepts:
+# harmless if the gate is missing.
 LEASE_TYPE: Final = 0x88B5
 RELEASE_TYPE: Final = 0x88B6
 _LEASE_FRAME: Final = bytes.fromhex("0180c200000e") + bytes(6) + struct.pack("!H", LEASE_TYPE) + bytes(46)
@@ -63,11 +67,14 @@ def set_name(ifindex: int) -> str:
 
 
 def milliseconds(timeout: float) -> int:
+    """As nftables wants it; at least 1."""
     return max(1, round(timeout * 1000))
 
 
 def _element_message(kind: int, flags: int, ifindex: int, timeout: float | None) -> bytes:
-    element = [netlink.nested(_NFTA_SET_ELEM_KEY, netlink.attribute(_NFTA_DATA_VALUE, struct.pack("=H", _ARPHRD_ETHER)))]
+    element = [
+        netlink.nested(_NFTA_SET_ELEM_KEY, netlink.attribute(_NFTA_DATA_VALUE, struct.pack("=H", _ARPHRD_ETHER)))
+    ]
     if timeout is not None:
         element.append(netlink.attribute(_NFTA_SET_ELEM_TIMEOUT, struct.pack("!Q", milliseconds(timeout))))
     body = (
@@ -80,21 +87,24 @@ def _element_message(kind: int, flags: int, ifindex: int, timeout: float | None)
 
 
 def lease_message(ifindex: int, timeout: float | None) -> bytes:
-    """Takes the lease of the VIP device `ifindex` for `timeout` seconds; None is until it is released (mode `static`)."""
+    """Takes the lease of the VIP device `ifindex` for `timeout` seconds; None is until it is released (mode `static`).
+    """
     return _element_message(_NFT_MSG_NEWSETELEM, netlink.NLM_F_CREATE, ifindex, timeout)
 
 
 def release_message(ifindex: int) -> bytes:
     """Ends the lease at once, whether it stands or not.
 
-    Two netlink messages: deleting an element that is not there would undo the whole transaction, so it is put there first. (DESTROYSETELEM does the
-    same in one, but only since Linux 6.3.)
+    Two netlink messages: deleting an element that is not there would undo the whole transaction, so it is put there
+    first. (DESTROYSETELEM does the same in one, but only since Linux 6.3.)
     """
     return lease_message(ifindex, 60.0) + _element_message(_NFT_MSG_DELSETELEM, 0, ifindex, None)
 
 
 class NftSocket(netlink.RequestSocket):
-    """Sends prebuilt set element messages as one transaction. It waits for the commit lock: whoever loads a large ruleset delays it."""
+    """Sends prebuilt set element messages as one transaction. It waits for the commit lock: whoever loads a large
+    ruleset delays it.
+    """
 
     def __init__(self) -> None:
         super().__init__(_NETLINK_NETFILTER)
@@ -103,7 +113,8 @@ class NftSocket(netlink.RequestSocket):
         self._end = netlink.message(_NFNL_MSG_BATCH_END, netlink.NLM_F_REQUEST, header)
 
     def request(self, messages: Sequence[bytes]) -> list[int]:
-        """The errno of each of `messages`, 0 where it worked. One failure undoes all: then none of them had an effect."""
+        """The errno of each of `messages`, 0 where it worked. One failure undoes all: then none of them had an effect.
+        """
         results = [0] * len(messages)
         if not messages:
             return results
@@ -126,7 +137,9 @@ class LeaseSocket:
         self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, 0)
 
     def lease(self, device: str) -> int:
-        """Takes the lease of the VIP device for its timeout, from now. Returns 0, or an errno: ENOENT if the gate is missing there."""
+        """Takes the lease of the VIP device for its timeout, from now. Returns 0, or an errno: ENOENT if the gate is
+        missing there.
+        """
         return self._send(device, _LEASE_FRAME)
 
     def release(self, device: str) -> int:
@@ -142,4 +155,5 @@ class LeaseSocket:
         return errno.ENOENT
 
     def close(self) -> None:
+        """Closes the socket; leases stay as they are."""
         self._socket.close()

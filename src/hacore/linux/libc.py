@@ -52,7 +52,8 @@ def _call(name: str, *arguments: Any) -> int:
 class Timer:
     """A timerfd on CLOCK_MONOTONIC, nonblocking: readable once the deadline has passed (timerfd_create(2)).
 
-    Deadlines are absolute, in seconds of `time.monotonic()`. The objects the calls need are made once, so arming allocates next to nothing.
+    Deadlines are absolute, in seconds of `time.monotonic()`. The objects the calls need are made once, so arming
+    allocates next to nothing.
     """
 
     def __init__(self) -> None:
@@ -62,6 +63,7 @@ class Timer:
         self._settime = _libc.timerfd_settime
 
     def fileno(self) -> int:
+        """Readable once the timer fired."""
         return self._fd
 
     def arm(self, deadline: float | None) -> None:
@@ -84,6 +86,7 @@ class Timer:
             return 0
 
     def close(self) -> None:
+        """Closes the descriptor; may be called twice."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -95,11 +98,13 @@ def lock_memory() -> None:
 
 
 def unlock_memory() -> None:
+    """munlockall(2)."""
     _call("munlockall")
 
 
 def schedule_realtime(priority: int) -> None:
-    """SCHED_RR for this process; its children start with the ordinary scheduler. Needs CAP_SYS_NICE or RLIMIT_RTPRIO."""
+    """SCHED_RR for this process; its children start with the ordinary scheduler. Needs CAP_SYS_NICE or RLIMIT_RTPRIO.
+    """
     os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(priority))
 
 
@@ -124,7 +129,9 @@ def signal_at_parent_death(signal_number: int) -> None:
 
 
 def setns(fd: int, kind: int) -> None:
-    """Enters the namespace that `fd` (opened from /proc/PID/ns or /run/netns) stands for; `kind` is a CLONE_NEW* constant or 0."""
+    """Enters the namespace that `fd` (opened from /proc/PID/ns or /run/netns) stands for; `kind` is a CLONE_NEW*
+    constant or 0.
+    """
     _call("setns", fd, kind)
 
 
@@ -143,7 +150,9 @@ def effective_capabilities() -> int:
 
 
 class ClockStatus(NamedTuple):
-    """What adjtimex(2) says of the system clock: synchronised by somebody, and the estimated and the maximum error in seconds."""
+    """What adjtimex(2) says of the system clock: synchronised by somebody, and the estimated and the maximum error in
+    seconds.
+    """
 
     synchronised: bool
     estimated_error: float
@@ -152,7 +161,8 @@ class ClockStatus(NamedTuple):
 
 def clock_status() -> ClockStatus:
     """Reads the state of the kernel's clock discipline; changes nothing."""
-    # struct timex: modes (int, padded), offset, freq, maxerror, esterror (long), status (int): then what is not needed here.
+    # struct timex: modes (int, padded), offset, freq, maxerror, esterror (long), status (int): then what is not needed
+    # here.
     buffer = ctypes.create_string_buffer(512)
     state = _call("adjtimex", buffer)
     _, _, maximum, estimated, status = struct.unpack_from("@4li", buffer.raw, struct.calcsize("@l"))

@@ -1,7 +1,8 @@
 """Netlink framing and one request socket, for the few messages the election sends while it runs.
 
-pyroute2 is not used here: it costs 33 MB in a process that promises to stay small, and milliseconds where a transition has microseconds. What is
-built beforehand are bytes; at the time of a transition they are joined, numbered and sent once. Source: netlink(7), include/uapi/linux/netlink.h.
+pyroute2 is not used here: it costs 33 MB in a process that promises to stay small, and milliseconds where a transition
+has microseconds. What is built beforehand are bytes; at the time of a transition they are joined, numbered and sent
+once. Source: netlink(7), include/uapi/linux/netlink.h.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ _SOL_NETLINK: Final = 270
 _NETLINK_CAP_ACK: Final = 10
 _SO_SNDBUFFORCE: Final = 32
 SO_RCVBUFFORCE: Final = 33
-# A reply is one datagram and the kernel never makes a dump datagram larger than 32 KiB unless the reader's buffer invites it.
+# A reply is one datagram and the kernel never makes a dump datagram larger than 32 KiB unless the reader's buffer
+# invites it.
 RECEIVE_LIMIT: Final = 65536
 # Bounds how long one send may keep the kernel busy and how large an skb it has to find.
 _SEND_LIMIT: Final = 256 * 1024
@@ -42,7 +44,8 @@ _ERROR = struct.Struct("=i")
 
 
 def message(kind: int, flags: int, body: bytes) -> bytes:
-    """One netlink message, its sequence number 0 until it is sent. `body` is the family's header with its attributes."""
+    """One netlink message, its sequence number 0 until it is sent. `body` is the family's header with its attributes.
+    """
     return _HEADER.pack(HEADER_LENGTH + len(body), kind, flags, 0, 0) + body + bytes(-len(body) % 4)
 
 
@@ -57,7 +60,9 @@ def nested(kind: int, *attributes: bytes) -> bytes:
 
 
 def messages_in(buffer: bytes) -> Iterator[tuple[int, int, int, bytes]]:
-    """(type, flags, sequence, body) of each whole message; what is cut off or claims an impossible length ends the iteration."""
+    """(type, flags, sequence, body) of each whole message; what is cut off or claims an impossible length ends the
+    iteration.
+    """
     offset = 0
     while offset + HEADER_LENGTH <= len(buffer):
         length, kind, flags, sequence, _ = _HEADER.unpack_from(buffer, offset)
@@ -80,7 +85,9 @@ def attributes_in(body: bytes, offset: int) -> dict[int, bytes]:
 
 
 def raise_buffer(opened: socket.socket, size: int, *, sending: bool = False) -> int:
-    """Asks for a socket buffer of `size` bytes, above the system's maximum where the privilege allows it; returns what was granted."""
+    """Asks for a socket buffer of `size` bytes, above the system's maximum where the privilege allows it; returns what
+    was granted.
+    """
     option, force = (socket.SO_SNDBUF, _SO_SNDBUFFORCE) if sending else (socket.SO_RCVBUF, SO_RCVBUFFORCE)
     try:
         opened.setsockopt(socket.SOL_SOCKET, force, size)
@@ -93,8 +100,9 @@ def raise_buffer(opened: socket.socket, size: int, *, sending: bool = False) -> 
 class RequestSocket:
     """A netlink socket for requests that are answered at once.
 
-    The kernel works a request off inside the send call, so the answers are there when it returns: nothing is waited for. A message without
-    NLM_F_ACK is answered only when it fails; a batch therefore carries the flag on its last message alone.
+    The kernel works a request off inside the send call, so the answers are there when it returns: nothing is waited
+    for. A message without NLM_F_ACK is answered only when it fails; a batch therefore carries the flag on its last
+    message alone.
     """
 
     def __init__(self, protocol: int) -> None:
@@ -110,13 +118,17 @@ class RequestSocket:
         self._sequence = int.from_bytes(os.urandom(3), "little")
 
     def fileno(self) -> int:
+        """The descriptor."""
         return self._socket.fileno()
 
     def close(self) -> None:
+        """Closes the socket."""
         self._socket.close()
 
     def _exchange(self, batch: bytearray, owners: Sequence[int], first: int, results: list[int]) -> None:
-        """Sends `batch`, whose message number `first + i` belongs to `results[owners[i]]`, and reads until the last one is answered."""
+        """Sends `batch`, whose message number `first + i` belongs to `results[owners[i]]`, and reads until the last one
+        is answered.
+        """
         self._socket.send(batch)
         last = (first + len(owners) - 1) & 0xFFFFFFFF
         while True:
@@ -140,7 +152,9 @@ class RequestSocket:
                     return
 
     def _number(self, batch: bytearray) -> tuple[int, int]:
-        """Numbers the messages in `batch`, asks for an acknowledgement of the last; returns the first number and how many there are."""
+        """Numbers the messages in `batch`, asks for an acknowledgement of the last; returns the first number and how
+        many there are.
+        """
         offset = last = count = 0
         first = self._sequence
         while offset < len(batch):

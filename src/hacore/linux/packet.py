@@ -1,8 +1,9 @@
 """Sockets that carry adverts: AF_PACKET for multicast, raw IP for unicast peers.
 
-AF_PACKET frames pass outside netfilter: no ruleset blocks them and no connection table counts them. Errors of the kernel are raised as OSError, never
-swallowed. An interface that goes down raises ENETDOWN once on receive and on each send, and the socket works again when the interface is back up; one
-that was deleted raises ENXIO on send and is silent for ever: close the socket and make a new one when the name is back.
+AF_PACKET frames pass outside netfilter: no ruleset blocks them and no connection table counts them. Errors of the
+kernel are raised as OSError, never swallowed. An interface that goes down raises ENETDOWN once on receive and on each
+send, and the socket works again when the interface is back up; one that was deleted raises ENXIO on send and is silent
+for ever: close the socket and make a new one when the name is back.
 
 Source: packet(7), ip(7), ipv6(7), raw(7), include/uapi/linux/if_packet.h, filter.h; net/packet/af_packet.c.
 """
@@ -73,8 +74,9 @@ _NOTHING: Final = ((_RET, 0, 0, 0),)
 def unicast_priority(vhid: int) -> int:
     """SO_PRIORITY of a VHID's unicast adverts, by which the lease gate knows them.
 
-    A priority and not a mark, so that it takes no part in policy routing. The low bits are TC_PRIO_CONTROL, which queueing disciplines serve first;
-    values above 6 need CAP_NET_ADMIN, and forwarded packets never have one of these, so nobody else renews a lease.
+    A priority and not a mark, so that it takes no part in policy routing. The low bits are TC_PRIO_CONTROL, which
+    queueing disciplines serve first; values above 6 need CAP_NET_ADMIN, and forwarded packets never have one of these,
+    so nobody else renews a lease.
     """
     return 0x7000_0000 | vhid << 8 | _TC_PRIO_CONTROL
 
@@ -86,10 +88,12 @@ def _attach_filter(opened: socket.socket, program: tuple[tuple[int, int, int, in
 
 
 class AdvertSocket:
-    """Sends and receives whole Ethernet frames on one interface: every frame of IP protocol 112, IPv4 or IPv6, that is meant for this host or a group.
+    """Sends and receives whole Ethernet frames on one interface: every frame of IP protocol 112, IPv4 or IPv6, that is
+    meant for this host or a group.
 
-    `membership_errors` holds the errno of each group ("224.0.0.18", "ff02::12") that could not be joined at the IP level, for instance because IPv6 is
-    off on the interface. Raises OSError: ENODEV if the interface is not there under this name and index, EPERM without CAP_NET_RAW.
+    `membership_errors` holds the errno of each group ("224.0.0.18", "ff02::12") that could not be joined at the IP
+    level, for instance because IPv6 is off on the interface. Raises OSError: ENODEV if the interface is not there under
+    this name and index, EPERM without CAP_NET_RAW.
     """
 
     def __init__(self, ifname: str, ifindex: int, buffer_size: int = 4 << 20) -> None:
@@ -106,7 +110,8 @@ class AdvertSocket:
             self._socket.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
             self._socket.setsockopt(socket.SOL_SOCKET, _SO_PRIORITY, _TC_PRIO_CONTROL)
             raise_buffer(self._socket, buffer_size)
-            # ETH_P_ALL and not the two protocols: a macvlan with the same virtual MAC as the sender swallows the frame before those see it.
+            # ETH_P_ALL and not the two protocols: a macvlan with the same virtual MAC as the sender swallows the frame
+            # before those see it.
             self._socket.bind((ifname, ETH_P_ALL))
             if socket.if_nametoindex(ifname) != ifindex:
                 raise OSError(errno.ENODEV, f"{ifname} is no longer the interface with the index {ifindex}")
@@ -126,7 +131,9 @@ class AdvertSocket:
         try:
             member = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
             if family == socket.AF_INET:
-                member.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, packed + bytes(4) + struct.pack("=i", self.ifindex))
+                member.setsockopt(
+                    socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, packed + bytes(4) + struct.pack("=i", self.ifindex)
+                )
             else:
                 member.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, packed + struct.pack("=i", self.ifindex))
         except OSError as error:
@@ -137,10 +144,13 @@ class AdvertSocket:
             self._members.append(member)
 
     def fileno(self) -> int:
+        """Readable while frames or an error wait."""
         return self._socket.fileno()
 
     def receive(self, limit: int) -> list[bytes]:
-        """Up to `limit` frames that wait; empty if none does. Raises OSError (ENETDOWN: the interface went down) after what came before it was returned."""
+        """Up to `limit` frames that wait; empty if none does. Raises OSError (ENETDOWN: the interface went down) after
+        what came before it was returned.
+        """
         if self._pending is not None:
             error, self._pending = self._pending, None
             raise error
@@ -148,7 +158,7 @@ class AdvertSocket:
         receive = self._socket.recv
         try:
             for _ in range(limit):
-                frames.append(receive(FRAME_LIMIT))
+                frames.append(receive(FRAME_LIMIT))  # noqa: PERF401 - what came before an error must not be lost
         except BlockingIOError:
             pass
         except OSError as error:
@@ -158,7 +168,9 @@ class AdvertSocket:
         return frames
 
     def send(self, frame: bytes) -> None:
-        """Sends one whole Ethernet frame. Raises OSError: ENETDOWN, ENXIO, ENOBUFS (dropped on the way), EAGAIN (the send buffer is full)."""
+        """Sends one whole Ethernet frame. Raises OSError: ENETDOWN, ENXIO, ENOBUFS (dropped on the way), EAGAIN (the
+        send buffer is full).
+        """
         self._socket.send(frame)
 
     def dropped(self) -> int:
@@ -168,6 +180,7 @@ class AdvertSocket:
         return self._dropped
 
     def close(self) -> None:
+        """Leaves the groups and closes; may be called twice."""
         for member in self._members:
             member.close()
         self._members.clear()
@@ -175,17 +188,21 @@ class AdvertSocket:
 
 
 class UnicastSocket:
-    """Sends a VHID's adverts of one family to one peer over raw IP, with the NIC's own MAC, routed by the kernel and kept on one interface.
+    """Sends a VHID's adverts of one family to one peer over raw IP, with the NIC's own MAC, routed by the kernel and
+    kept on one interface.
 
-    It takes nothing in: what arrives is read by the interface's AdvertSocket. It must stay open nevertheless, for without a raw socket on protocol 112
-    the kernel would answer adverts with "protocol unreachable". `source` binds the sender's address. Raises OSError.
+    It takes nothing in: what arrives is read by the interface's AdvertSocket. It must stay open nevertheless, for
+    without a raw socket on protocol 112 the kernel would answer adverts with "protocol unreachable". `source` binds the
+    sender's address. Raises OSError.
     """
 
     def __init__(self, ifname: str, vhid: int, peer: str, source: str | None = None) -> None:
         family = socket.AF_INET6 if ":" in peer else socket.AF_INET
         self.peer = peer
         self._destination: tuple[str, int] = (peer, 0)
-        self._socket = socket.socket(family, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, CARP_PROTOCOL)
+        self._socket = socket.socket(
+            family, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, CARP_PROTOCOL
+        )
         try:
             _attach_filter(self._socket, _NOTHING)
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, ifname.encode() + b"\0")
@@ -206,11 +223,15 @@ class UnicastSocket:
             raise
 
     def fileno(self) -> int:
+        """The descriptor; it never becomes readable."""
         return self._socket.fileno()
 
     def send(self, payload: bytes) -> None:
-        """Sends the bytes after the IP header (the CARP header and what follows it). Raises OSError: no route, host unreachable, ENETDOWN, ..."""
+        """Sends the bytes after the IP header (the CARP header and what follows it). Raises OSError: no route, host
+        unreachable, ENETDOWN, ...
+        """
         self._socket.sendto(payload, self._destination)
 
     def close(self) -> None:
+        """Closes the socket."""
         self._socket.close()

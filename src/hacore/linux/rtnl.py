@@ -1,7 +1,7 @@
 """Addresses and links over rtnetlink: prebuilt address messages, a request socket, a monitor, dumps.
 
-Written out here and not left to pyroute2, which costs 33 MB and milliseconds (see `netlink`). Source: rtnetlink(7), include/uapi/linux/if_addr.h,
-if_link.h, rtnetlink.h; net/ipv4/devinet.c, net/ipv6/addrconf.c.
+Written out here and not left to pyroute2, which costs 33 MB and milliseconds (see `netlink`). Source: rtnetlink(7),
+include/uapi/linux/if_addr.h, if_link.h, rtnetlink.h; net/ipv4/devinet.c, net/ipv6/addrconf.c.
 """
 
 from __future__ import annotations
@@ -67,12 +67,18 @@ def _address_body(ifindex: int, address: str, prefix_length: int, flags: int, *m
 
 
 def new_address_message(
-    ifindex: int, address: str, prefix_length: int, lifetime: int | None = None, noprefixroute: bool = True, nodad: bool = True
+    ifindex: int,
+    address: str,
+    prefix_length: int,
+    lifetime: int | None = None,
+    noprefixroute: bool = True,
+    nodad: bool = True,
 ) -> bytes:
     """RTM_NEWADDR that adds the address, or renews its lifetime where it is there already.
 
-    `lifetime` is in whole seconds, None is for ever. IPv6 addresses are added as deprecated (preferred lifetime 0): they answer like any other, but the
-    node's own connections do not choose an address that may leave with the next transition.
+    `lifetime` is in whole seconds, None is for ever. IPv6 addresses are added as deprecated (preferred lifetime 0):
+    they answer like any other, but the node's own connections do not choose an address that may leave with the next
+    transition.
     """
     ipv6 = ":" in address
     flags = (IFA_F_NOPREFIXROUTE if noprefixroute else 0) | (IFA_F_NODAD if nodad and ipv6 else 0)
@@ -101,7 +107,8 @@ class RouteSocket(netlink.RequestSocket):
         super().__init__(socket.NETLINK_ROUTE)
 
     def request(self, messages: Sequence[bytes]) -> list[int]:
-        """One send for all messages (each one netlink message); the errno of each, 0 where it worked. They fail apart from each other.
+        """One send for all messages (each one netlink message); the errno of each, 0 where it worked. They fail apart
+        from each other.
 
         Raises OSError when the socket itself fails.
         """
@@ -114,7 +121,9 @@ class RouteSocket(netlink.RequestSocket):
 
 
 class LinkChange(NamedTuple):
-    """A link as it is now. `up`: administratively up with a carrier; `present` False: it is gone; `mac` is empty where there is none."""
+    """A link as it is now. `up`: administratively up with a carrier; `present` False: it is gone; `mac` is empty where
+    there is none.
+    """
 
     ifindex: int
     name: str
@@ -124,7 +133,9 @@ class LinkChange(NamedTuple):
 
 
 class AddressChange(NamedTuple):
-    """An address was added or renewed (`added`), or removed. `flags` are IFA_F_*; `ours`: it carries our mark (Linux 5.18 or newer)."""
+    """An address was added or renewed (`added`), or removed. `flags` are IFA_F_*; `ours`: it carries our mark (Linux
+    5.18 or newer).
+    """
 
     ifindex: int
     address: str
@@ -187,7 +198,9 @@ class LinkMonitor:
     """Follows links and addresses of both families. Nonblocking: put `fileno()` into a selector."""
 
     def __init__(self, buffer_size: int = 4 << 20) -> None:
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE)
+        self._socket = socket.socket(
+            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE
+        )
         try:
             netlink.raise_buffer(self._socket, buffer_size)
             self._socket.bind((0, _RTMGRP_LINK | _RTMGRP_IPV4_IFADDR | _RTMGRP_IPV6_IFADDR))
@@ -196,10 +209,13 @@ class LinkMonitor:
             raise
 
     def fileno(self) -> int:
+        """Readable while changes wait."""
         return self._socket.fileno()
 
     def read(self, limit: int = 256) -> list[Change]:
-        """What happened since the last call, in order; at most `limit` datagrams (one change each as the kernel sends them)."""
+        """What happened since the last call, in order; at most `limit` datagrams (one change each as the kernel sends
+        them).
+        """
         changes: list[Change] = []
         for _ in range(limit):
             try:
@@ -215,6 +231,7 @@ class LinkMonitor:
         return changes
 
     def close(self) -> None:
+        """Closes the socket."""
         self._socket.close()
 
 

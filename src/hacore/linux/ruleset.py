@@ -1,6 +1,7 @@
 """The nftables rules of the lease gate (see `gate`), as text for `nft -f -`, and the commands that install them.
 
-Only short-lived processes import this: the rules are made before a VIP device goes up and do not change with a transition.
+Only short-lived processes import this: the rules are made before a VIP device goes up and do not change with a
+transition.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ import re
 import socket
 import subprocess
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from hacore.errors import PlatformError
 from hacore.linux.gate import LEASE_TYPE, RELEASE_TYPE, TABLE, Mode, milliseconds, set_name
-from hacore.linux.packet import unicast_priority
+from hacore.linux.packet import CARP_PROTOCOL, unicast_priority
+
+_TABLE: Final = f"netdev {TABLE}"
 
 
 class GatedDevice(NamedTuple):
@@ -35,72 +38,81 @@ def _quoted(name: str) -> str:
     return f'"{name}"'
 
 
-def _parent_chain(parent: str, number: int, devices: Sequence[GatedDevice]) -> list[str]:
-    name = f"parent_{number}"
+# Before every other chain, so that nobody's rules see what does not pass.
+_PRIORITY: Final = -500
+
+
+def _base_chain(name: str, hook: str, device: str, policy: str) -> list[str]:
+    kind = f"type filter hook {hook} device {_quoted(device)} priority {_PRIORITY}; policy {policy};"
+    return [f"add chain {_TABLE} {name} {{ {kind} }}", f"flush chain {_TABLE} {name}"]
+
+
+def _device_rules(one: GatedDevice, mode: Mode) -> list[str]:
+    """Both directions of a VIP device; `renew_` is the chain that takes or renews its lease."""
+    n, lease = one.ifindex, f"@{set_name(one.ifindex)}"
+    lines = [
+        f"add set {_TABLE} {set_name(n)} {{ type iface_type; flags dynamic,timeout; size 16; }}",
+        *_base_chain(f"in_{n}", "ingress", one.device, "drop"),
+        f"add rule {_TABLE} in_{n} meta iiftype {lease} accept",
+    ]
+    if mode == "adverts":
+        lines += [
+            f"add chain {_TABLE} renew_{n}",
+            f"flush chain {_TABLE} renew_{n}",
+            f"add rule {_TABLE} renew_{n} update {lease} {{ meta oiftype timeout {milliseconds(one.timeout)}ms }}",
+            *_base_chain(f"out_{n}", "egress", one.device, "drop"),
+            f"add rule {_TABLE} out_{n} @ll,96,16 0x{LEASE_TYPE:04x} jump renew_{n}",
+            f"add rule {_TABLE} out_{n} @ll,96,16 0x{LEASE_TYPE:04x} drop",
+            f"add rule {_TABLE} out_{n} @ll,96,16 0x{RELEASE_TYPE:04x} delete {lease} {{ meta oiftype }} drop",
+            f"add rule {_TABLE} out_{n} meta oiftype {lease} accept",
+        ]
+    return lines
+
+
+def _parent_rules(name: str, parent: str, devices: Sequence[GatedDevice]) -> list[str]:
+    """The egress of a parent: multicast adverts are known by the virtual MAC they come from, unicast ones by their
+    priority.
+    """
     macs = ", ".join(f"0x{one.mac.replace(':', '')} : jump renew_{one.ifindex}" for one in devices)
     marks = ", ".join(f"0x{unicast_priority(one.vhid):08x} : jump renew_{one.ifindex}" for one in devices)
-    lines = [
-        f"add chain netdev {TABLE} {name} {{ type filter hook egress device {_quoted(parent)} priority -500; policy accept; }}",
-        f"flush chain netdev {TABLE} {name}",
-    ]
+    lines = _base_chain(name, "egress", parent, "accept")
     for protocol in ("meta protocol ip ip protocol 112", "meta protocol ip6 ip6 nexthdr 112"):
-        # The source address as raw payload: `ether saddr` would make nft 1.0.6 add a match on the input interface, which egress does not have.
-        lines.append(f"add rule netdev {TABLE} {name} {protocol} @ll,48,48 vmap {{ {macs} }}")
-        lines.append(f"add rule netdev {TABLE} {name} {protocol} meta priority vmap {{ {marks} }}")
+        # The source address as raw payload: `ether saddr` makes nft 1.0.6 add a match on the input interface, which
+        # egress does not have.
+        lines.append(f"add rule {_TABLE} {name} {protocol} @ll,48,48 vmap {{ {macs} }}")
+        lines.append(f"add rule {_TABLE} {name} {protocol} meta priority vmap {{ {marks} }}")
     return lines
 
 
 def ruleset(devices: Sequence[GatedDevice], stale: Iterable[tuple[str, str]] = (), mode: Mode = "adverts") -> str:
-    """Input for `nft -f -` that makes the tables or brings them up to date in one transaction; leases that stand are kept.
+    """Input for `nft -f -` that makes the tables or brings them up to date in one transaction; leases that stand are
+    kept.
 
-    `stale` are (kind, name) pairs of what an earlier version of the table holds, see `existing()`; what is not wanted any more is deleted.
+    `stale` are (kind, name) pairs of what an earlier version of the table holds, see `existing()`; what is not wanted
+    any more is deleted.
     """
-    lines = [f"add table netdev {TABLE}"]
-    keep: set[str] = set()
+    lines = [f"add table {_TABLE}"]
     parents: dict[str, list[GatedDevice]] = {}
     for one in devices:
-        n, quoted = one.ifindex, _quoted(one.device)
         parents.setdefault(one.parent, []).append(one)
-        keep |= {set_name(n), f"in_{n}"}
-        lines += [
-            f"add set netdev {TABLE} {set_name(n)} {{ type iface_type; flags dynamic,timeout; size 16; }}",
-            f"add chain netdev {TABLE} in_{n} {{ type filter hook ingress device {quoted} priority -500; policy drop; }}",
-            f"flush chain netdev {TABLE} in_{n}",
-            f"add rule netdev {TABLE} in_{n} meta iiftype @{set_name(n)} accept",
-        ]
-        if mode != "adverts":
-            continue
-        keep |= {f"renew_{n}", f"out_{n}"}
-        lines += [
-            f"add chain netdev {TABLE} renew_{n}",
-            f"flush chain netdev {TABLE} renew_{n}",
-            f"add rule netdev {TABLE} renew_{n} update @{set_name(n)} {{ meta oiftype timeout {milliseconds(one.timeout)}ms }}",
-            f"add chain netdev {TABLE} out_{n} {{ type filter hook egress device {quoted} priority -500; policy drop; }}",
-            f"flush chain netdev {TABLE} out_{n}",
-            f"add rule netdev {TABLE} out_{n} @ll,96,16 0x{LEASE_TYPE:04x} jump renew_{n}",
-            f"add rule netdev {TABLE} out_{n} @ll,96,16 0x{LEASE_TYPE:04x} drop",
-            f"add rule netdev {TABLE} out_{n} @ll,96,16 0x{RELEASE_TYPE:04x} delete @{set_name(n)} {{ meta oiftype }} drop",
-            f"add rule netdev {TABLE} out_{n} meta oiftype @{set_name(n)} accept",
-        ]
+        lines += _device_rules(one, mode)
     if mode == "adverts":
         for parent, below in parents.items():
-            number = socket.if_nametoindex(parent)
-            keep.add(f"parent_{number}")
-            lines += _parent_chain(parent, number, below)
-    # Chains that jump go first, then those they jump to, then the sets that they use.
-    order = {"in": 0, "out": 0, "parent": 0, "renew": 1, "lease": 2}
-    unwanted = [(kind, name) for kind, name in stale if name not in keep]
-    lines += [f"flush chain netdev {TABLE} {name}" for kind, name in unwanted if kind == "chain"]
-    for kind, name in sorted(unwanted, key=lambda item: order.get(item[1].split("_")[0], 0)):
-        lines.append(f"delete {kind} netdev {TABLE} {name}")
+            lines += _parent_rules(f"parent_{socket.if_nametoindex(parent)}", parent, below)
+    made = {line.split()[4] for line in lines if line.startswith(("add set", "add chain"))}
+    unwanted = [(kind, name) for kind, name in stale if name not in made]
+    # Emptied first, so that nothing jumps to a chain or looks into a set that goes.
+    lines += [f"flush chain {_TABLE} {name}" for kind, name in unwanted if kind == "chain"]
+    lines += [f"delete {kind} {_TABLE} {name}" for kind, name in sorted(unwanted)]
     lines += [
-        # Adverts over the raw socket stay out of connection tracking: a full table would refuse them. Those over AF_PACKET never meet it.
+        # Adverts over the raw socket stay out of connection tracking: a full table would refuse them. Those over
+        # AF_PACKET never meet it.
         f"add table inet {TABLE}",
         f"flush table inet {TABLE}",
         f"add chain inet {TABLE} prerouting {{ type filter hook prerouting priority raw; }}",
         f"add chain inet {TABLE} output {{ type filter hook output priority raw; }}",
-        f"add rule inet {TABLE} prerouting meta l4proto 112 notrack",
-        f"add rule inet {TABLE} output meta l4proto 112 notrack",
+        f"add rule inet {TABLE} prerouting meta l4proto {CARP_PROTOCOL} notrack",
+        f"add rule inet {TABLE} output meta l4proto {CARP_PROTOCOL} notrack",
     ]
     return "\n".join(lines) + "\n"
 
@@ -108,7 +120,9 @@ def ruleset(devices: Sequence[GatedDevice], stale: Iterable[tuple[str, str]] = (
 def run_nft(arguments: Sequence[str], text: str = "") -> str:
     """Runs nft and returns what it printed. Raises PlatformError with its complaint."""
     try:
-        done = subprocess.run(["nft", *arguments], input=text, capture_output=True, text=True, timeout=60, env=_environment(), check=False)
+        done = subprocess.run(
+            ["nft", *arguments], input=text, capture_output=True, text=True, timeout=60, env=_environment(), check=False
+        )
     except FileNotFoundError:
         raise PlatformError("the command nft is missing: install the package nftables") from None
     except subprocess.TimeoutExpired:
@@ -134,7 +148,9 @@ def existing() -> list[tuple[str, str]]:
 
 
 def install(devices: Sequence[GatedDevice], mode: Mode = "adverts") -> None:
-    """Makes the tables what `devices` need, atomically; sets and leases of devices that stay are kept. Raises PlatformError."""
+    """Makes the tables what `devices` need, atomically; sets and leases of devices that stay are kept. Raises
+    PlatformError.
+    """
     run_nft(["-f", "-"], ruleset(devices, existing(), mode))
 
 
@@ -148,7 +164,8 @@ def uninstall() -> None:
 
 def supports_egress() -> bool:
     """Whether this kernel has the egress hook (Linux 5.16, CONFIG_NETFILTER_EGRESS); a check that changes nothing."""
-    text = "table netdev hacore_probe {\nchain probe {\ntype filter hook egress device \"lo\" priority 0; policy accept;\n}\n}\n"
+    chain = 'type filter hook egress device "lo" priority 0; policy accept;'
+    text = f"table netdev hacore_probe {{\nchain probe {{\n{chain}\n}}\n}}\n"
     try:
         run_nft(["--check", "-f", "-"], text)
     except PlatformError:

@@ -1,7 +1,7 @@
 """Interface settings under /proc/sys/net, and a memory of what they were before.
 
-What was there is written to a file before it is changed, so that it can be put back also after a crash. A value that somebody else changed meanwhile is
-theirs and stays.
+What was there is written to a file before it is changed, so that it can be put back also after a crash. A value that
+somebody else changed meanwhile is theirs and stays.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ def require_writable() -> None:
 
 
 def writable() -> bool:
+    """Whether settings of the network can be changed here."""
     return os.access(_ROOT / "ipv4/conf/all/arp_ignore", os.W_OK)
 
 
@@ -73,7 +74,9 @@ class Changes:
         write(key, str(value))
 
     def restore(self, keep: frozenset[str] = frozenset()) -> list[str]:
-        """Puts back what still has the value that was set, except the keys in `keep`; returns what could not be put back."""
+        """Puts back what still has the value that was set, except the keys in `keep`; returns what could not be put
+        back.
+        """
         failures = []
         for key, (before, after) in list(self._changes.items()):
             if key in keep:

@@ -2,13 +2,17 @@
 
 A process of its own, so that what it imports is not carried by those that stay. One JSON object on standard input:
 
-    {"runtime_dir": "/run/hacore", "action": "prepare" | "remove", "gate": "adverts" | "static" | "none" (optional: forces the mode),
-     "vips": [{"name", "interface", "vhid", "virtual_mac", "addresses": ["10.1.0.1/16", ...], "dead_time": seconds, "held": false}, ...]}
+    {"runtime_dir": "/run/hacore", "action": "prepare" | "remove",
+     "gate": "adverts" | "static" | "none",                       (optional: forces the mode)
+     "vips": [{"name", "interface", "vhid", "virtual_mac", "addresses": ["10.1.0.1/16", ...], "dead_time": seconds,
+               "held": false}, ...]}
 
-`held`: this node is MASTER of it now; its addresses and its lease are left as they are. Other keys of a VIP are ignored. One on standard output:
+`held`: this node is MASTER of it now; its addresses and its lease are left as they are. Other keys of a VIP are ignored.
+One object on standard output:
 
-    {"vips": [{"name", "device", "ifindex", "parent_ifindex", "mac", "parent_mac", "gate": "adverts" | "static" | "none",
-               "noprefixroute": [true, ...], "addresses": [{"address", "prefix_length", "noprefixroute"}, ...]}
+    {"vips": [{"name", "device", "ifindex", "parent_ifindex", "mac", "parent_mac",
+               "gate": "adverts" | "static" | "none", "noprefixroute": [true, ...],
+               "addresses": [{"address", "prefix_length", "noprefixroute"}, ...]}
               or {"name", "error": {"type", "message", "exit_code"}}, ...],
      "warnings": ["...", ...]}
 
@@ -26,6 +30,7 @@ from hacore.errors import HacoreError, LocalProtocolError, PlatformError
 
 
 def describe_error(error: HacoreError) -> dict[str, Any]:
+    """An error as it goes over a pipe or a socket."""
     return {"type": type(error).__name__, "message": str(error), "exit_code": error.exit_code}
 
 
@@ -72,6 +77,7 @@ def run(request: dict[str, Any]) -> tuple[dict[str, Any], int]:
 
 
 def main() -> int:
+    """Standard input to standard output; returns the exit code."""
     try:
         try:
             request = json.load(sys.stdin)
@@ -84,8 +90,7 @@ def main() -> int:
         # Whatever libraries raise has to reach the supervisor as an answer that it can show.
         failure = PlatformError(f"{type(error).__name__}: {error}")
         answer, exit_code = {"error": describe_error(failure)}, failure.exit_code
-    json.dump(answer, sys.stdout)
-    print()
+    sys.stdout.write(json.dumps(answer) + "\n")
     return exit_code
 
 
