@@ -140,6 +140,7 @@ class Network:
         self._random = random.Random(seed)
         self._pending: list[tuple[float, int, Callable[[], None]]] = []
         self._order = count()
+        self._arrivals: dict[tuple[Node, Node, str], float] = {}
         self._double_since: float | None = None
 
     def add(self, *routers: RouterSettings, preempt: bool = True) -> Node:
@@ -153,8 +154,11 @@ class Network:
     def carry(self, sender: Node, interface: str, frame: bytes) -> None:
         for node in self.nodes:
             if node is not sender and self._random.random() >= self.loss and not self.cut(sender, node, interface):
-                delay = LATENCY * (1 + self._random.random())
-                self.at(self.now + delay, lambda node=node: node.receive(interface, frame))  # type: ignore[misc]
+                arrival = self.now + LATENCY * (1 + self._random.random())
+                arrival = self._arrivals[sender, node, interface] = max(
+                    arrival, self._arrivals.get((sender, node, interface), 0.0)
+                )  # a wire keeps the order of its frames
+                self.at(arrival, lambda node=node: node.receive(interface, frame))  # type: ignore[misc]
 
     def run(self, until: float) -> None:
         while self._pending and self._pending[0][0] <= until:

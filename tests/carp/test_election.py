@@ -100,13 +100,13 @@ def test_demotion_does_not_oscillate(
         nodes[index].turn()
     settle(network, 2.0)
     start = network.now
-    settle(network, 60.0)
+    settle(network, 20.0)
     changes = [event for node in nodes for event in node.transitions(start)]
     # A demoted MASTER of the fast profile is heard 7.8 ms apart: one loss in a million leads to a takeover that ends at its next word.
     assert len(changes) <= (0 if loss == 0 else 4), changes
     assert len(network.masters()) == 1
-    expected = nodes[1] if demoted == (0,) else nodes[0]
-    assert network.masters() == [expected]
+    if preempt or len(demoted) == 1:
+        assert network.masters() == [nodes[1] if demoted == (0,) else nodes[0]]
 
 
 @PROFILES
