@@ -20,7 +20,7 @@ from hacore.node.loop import READ, Loop, Timer
 
 #: Of what a command writes, this many bytes are kept: the end says why it failed.
 OUTPUT_KEPT = 4096
-#: A command that writes without end is read at this many bytes a pause, so that it cannot keep a real-time process busy.
+#: Output is read so many bytes at a time, with a pause after each, so that a command that writes without end cannot keep the loop busy.
 OUTPUT_AT_ONCE = 65536
 OUTPUT_PAUSE = 0.01
 #: From SIGTERM to SIGKILL.
@@ -123,7 +123,7 @@ class Command:
         self._timer = self._loop.call_at(self._loop.now() + self._timeout, self._time_is_up)
 
     def _readable(self, _events: int, now: float) -> None:
-        if self._read() >= OUTPUT_AT_ONCE:
+        if self._read():
             self._loop.modify(self._pipe, 0)
             if self._pause is not None:
                 self._pause.cancel()
@@ -132,18 +132,19 @@ class Command:
     def _resume(self, _now: float) -> None:
         self._loop.modify(self._pipe, READ)
 
-    def _read(self) -> int:
+    def _read(self) -> bool:
+        """Takes what is there; whether more may come."""
         try:
             data = os.read(self._pipe, OUTPUT_AT_ONCE)
         except BlockingIOError:
-            return 0
+            return True
         if not data:
             self._loop.unregister(self._pipe)
             if self._pause is not None:
                 self._pause.cancel()
         self._output += data[-OUTPUT_KEPT:]
         del self._output[:-OUTPUT_KEPT]
-        return len(data)
+        return bool(data)
 
     def _time_is_up(self, now: float) -> None:
         self._timed_out = True
