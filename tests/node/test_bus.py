@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,13 +65,13 @@ class Node:
             self.loop, self.lock, self.handlers, lambda where, error: self.errors.append((where, error))
         )
         serve_events(self.server, self.handlers, self.history)
-        self._calls: list[Callable[[], None]] = []
+        self._calls: list[Callable[[], object]] = []
         self._wake_read, self._wake_write = os.pipe()
         self.loop.register(self._wake_read, self._called)
         self._thread = threading.Thread(target=self.loop.run)
         self._thread.start()
 
-    def call(self, function: Callable[[], None]) -> None:
+    def call(self, function: Callable[[], object]) -> None:
         """Runs it in the loop's thread."""
         self._calls.append(function)
         os.write(self._wake_write, b"x")
@@ -265,14 +266,14 @@ def test_one_connection_is_answered_in_order(node: Node) -> None:
 
 def test_events_and_those_that_follow(node: Node, client: Client) -> None:
     for number in range(5):
-        node.call(lambda number=number: node.history.record("test", str(number)))  # type: ignore[misc]
+        node.call(partial(node.history.record, "test", str(number)))
     until(lambda: node.history.seq == 5)
     assert [event["text"] for event in client.request("events", limit=2)["events"]] == ["3", "4"]
     assert [event["seq"] for event in client.request("events", after=3)["events"]] == [4, 5]
     events = client.follow(limit=1)
     assert next(events)["text"] == "4"
     for number in range(5, 1000):
-        node.call(lambda number=number: node.history.record("test", str(number)))  # type: ignore[misc]
+        node.call(partial(node.history.record, "test", str(number)))
     assert [next(events)["text"] for _ in range(5, 1000)] == [str(number) for number in range(5, 1000)]
     events.close()  # type: ignore[attr-defined]
     until(lambda: not node.server._connections)
@@ -447,8 +448,8 @@ def test_a_node_that_is_stopped(tmp_path: Path) -> None:
         with pytest.raises(NotRunning, match=r"did not answer within 0\.05 s"):
             Client(tmp_path, timeout=0.05).request("status")
         client = Client(tmp_path, timeout=0.05)
-        with pytest.raises(NotRunning, match="takes no connections|did not answer"):
-            for _ in range(5):
+        for _ in range(3):
+            with pytest.raises(NotRunning, match=r"takes no connections|did not answer"):
                 client.request("status")
 
 

@@ -9,29 +9,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from msgspec import Struct
 from msgspec.structs import replace
 
-from hacore.node.checks import Checks, CheckStatus
+from hacore.node.checks import Checks
 from hacore.node.commands import Runner
 from hacore.node.loop import Loop
+from hacore.node.settings import Check
+from hacore.node.snapshot import CheckStatus
 
 LIMIT = 30.0
 INTERVAL = 0.02
 
 
-class Settings(Struct, frozen=True, kw_only=True):
-    name: str = "upstream"
-    command: tuple[str, ...] = ()
-    interval: float = INTERVAL
-    timeout: float | None = 10.0
-    fall: int = 3
-    rise: int = 2
-    demotion: int = 240
+def make(command: tuple[str, ...], name: str = "upstream", **others: Any) -> Check:
+    return Check(name=name, command=command, **{"interval": INTERVAL, "timeout": 10.0, **others})
 
 
 class Node:
-    """The checks of a node, with what they said and asked for; the command of a check does what the file `does` says."""
+    """The checks of a node, and what they said and asked for; the command of a check does what the file `does` says."""
 
     def __init__(self, directory: Path) -> None:
         self.loop = Loop(self._fail)
@@ -94,21 +89,21 @@ def node(tmp_path: Path) -> Iterator[Node]:
 
 
 def test_starts_unknown_then_passes(node: Node) -> None:
-    node.checks.load([Settings(command=node.command)])
+    node.checks.load([make(node.command)])
     status = node.only()
-    assert (status.state, status.runs, status.demotion, status.last) == ("unknown", 0, 0, "has not run yet")
+    assert (status.state, status.runs, status.demotion, status.finding) == ("unknown", 0, 0, "")
     assert node.kinds() == ["check-unknown"]
-    status = node.until("passing")
+    status = node.until("up")
     assert status.successes == 2
-    assert status.last == "exit code 0"
+    assert status.finding == "exit code 0"
     assert node.requests == []
 
 
 def test_falls_and_rises(node: Node) -> None:
     node.say("echo no way; exit 7")
-    node.checks.load([Settings(command=node.command)])
-    status = node.until("failing")
-    assert (status.failures, status.demotion, status.last) == (3, 240, "exit code 7")
+    node.checks.load([make(node.command)])
+    status = node.until("down")
+    assert (status.failures, status.demotion, status.finding) == (3, 240, "exit code 7")
     assert node.requests == [("add", "check upstream", 240)]
     assert node.checks.demotions() == {"check upstream": 240}
     assert node.events[-1] == (
@@ -116,7 +111,7 @@ def test_falls_and_rises(node: Node) -> None:
         "check upstream fails: exit code 7 (3 in a row), demotion 240",
     )
     node.say("true")
-    status = node.until("passing")
+    status = node.until("up")
     assert node.requests[1:] == [("remove", "check upstream", 240)]
     assert node.demotions == node.checks.demotions() == {}
     assert status.demotion == 0
@@ -125,37 +120,37 @@ def test_falls_and_rises(node: Node) -> None:
 def test_fewer_failures_than_fall_change_nothing(node: Node) -> None:
     """Two failures, one success, for ever: never three in a row."""
     node.say(f"test $(( $(wc -l < {node.runs}) % 3 )) = 0")
-    node.checks.load([Settings(command=node.command, rise=1)])
+    node.checks.load([make(node.command, rise=1)])
     node.turn(lambda: node.only().runs > 12)
-    assert node.only().state == "passing"
+    assert node.only().state == "up"
     assert node.requests == []
 
 
 def test_a_command_that_cannot_start_fails(node: Node) -> None:
-    node.checks.load([Settings(command=("/no/such/check",), fall=1)])
-    assert node.until("failing").last == "cannot start /no/such/check: No such file or directory"
+    node.checks.load([make(("/no/such/check",), fall=1)])
+    assert node.until("down").finding == "cannot start /no/such/check: No such file or directory"
 
 
 def test_overrunning_the_timeout_is_a_failure_and_the_late_result_only_counted(node: Node) -> None:
     node.say("trap 'exit 0' TERM; while :; do sleep 0.02; done")
-    node.checks.load([Settings(command=node.command, timeout=0.1, fall=2, rise=1)])
-    node.until("failing")
+    node.checks.load([make(node.command, timeout=0.1, fall=2, rise=1)])
+    node.until("down")
     node.turn(lambda: node.only().late >= 2)
     status = node.only()
-    assert status.state == "failing"
+    assert status.state == "down"
     assert status.successes == 0
 
 
-def test_the_timeout_is_the_interval_unless_given(node: Node) -> None:
+def test_a_check_that_takes_its_whole_interval_fails(node: Node) -> None:
     node.say("exec sleep 1000")
-    node.checks.load([Settings(command=node.command, timeout=None, interval=0.1, fall=2)])
-    node.until("failing")
-    assert node.only().last in ("time is up", "its process does not end")
+    node.checks.load([make(node.command, timeout=0.1, interval=0.1, fall=2)])
+    node.until("down")
+    assert node.only().finding in ("time is up", "its process does not end")
 
 
 def test_a_check_never_runs_twice_at_once(node: Node) -> None:
     node.say("trap '' TERM; sleep 0.3")
-    node.checks.load([Settings(command=node.command, timeout=0.05, fall=1)])
+    node.checks.load([make(node.command, timeout=0.05, fall=1)])
     most = 0
 
     def several() -> bool:
@@ -178,41 +173,41 @@ def is_alive(pid: int) -> bool:
 def test_a_process_that_does_not_end_goes_on_failing(node: Node) -> None:
     """A stopped process takes no SIGTERM; until SIGKILL comes, each interval counts."""
     node.say("kill -STOP $$")
-    node.checks.load([Settings(command=node.command, timeout=0.05, fall=5)])
-    status = node.until("failing")
-    assert status.last == "its process does not end"
+    node.checks.load([make(node.command, timeout=0.05, fall=5)])
+    status = node.until("down")
+    assert status.finding == "its process does not end"
     assert status.runs == 1
 
 
 def test_unchanged_checks_keep_their_state_on_reload(node: Node) -> None:
     node.say("false")
-    first = Settings(command=node.command)
-    other = Settings(name="other", command=("true",))
+    first = make(node.command)
+    other = make(("true",), name="other")
     node.checks.load([first, other])
-    node.turn(lambda: [status.state for status in node.checks.status()] == ["failing", "passing"])
+    node.turn(lambda: [status.state for status in node.checks.status()] == ["down", "up"])
     before = list(node.requests)
     node.checks.load([other, first])
     assert [(status.name, status.state) for status in node.checks.status()] == [
-        ("other", "passing"),
-        ("upstream", "failing"),
+        ("other", "up"),
+        ("upstream", "down"),
     ]
     assert node.requests == before
     node.checks.load([replace(first, demotion=100, interval=0.05), other])
     assert node.demotions == {"check upstream": 100}
-    assert node.checks.status()[0].state == "failing"
+    assert node.checks.status()[0].state == "down"
 
 
 def test_changed_and_removed_checks_demote_no_more(node: Node) -> None:
     node.say("false")
-    settings = Settings(command=node.command, fall=1)
+    settings = make(node.command, fall=1)
     node.checks.load([settings])
-    node.until("failing")
+    node.until("down")
     node.checks.load([replace(settings, command=("true",))])
     assert node.only().state == "unknown"
     assert node.demotions == {}
-    node.until("passing")
+    node.until("up")
     node.checks.load([settings])
-    node.until("failing")
+    node.until("down")
     node.checks.load([])
     assert node.demotions == {}
     node.turn(lambda: node.runner.idle)
@@ -220,7 +215,7 @@ def test_changed_and_removed_checks_demote_no_more(node: Node) -> None:
 
 def test_a_run_of_a_removed_check_is_stopped_and_its_result_forgotten(node: Node) -> None:
     node.say("exec sleep 1000")
-    node.checks.load([Settings(command=node.command, fall=1)])
+    node.checks.load([make(node.command, fall=1)])
     node.turn(lambda: bool(node.runs.read_text()))
     node.checks.load([])
     node.turn(lambda: node.runner.idle)
@@ -232,7 +227,7 @@ def test_a_run_of_a_removed_check_is_stopped_and_its_result_forgotten(node: Node
 
 def test_closing_keeps_the_demotion(node: Node) -> None:
     node.say("false")
-    node.checks.load([Settings(command=node.command, fall=1)])
-    node.until("failing")
+    node.checks.load([make(node.command, fall=1)])
+    node.until("down")
     node.checks.close()
     assert node.demotions == {"check upstream": 240}

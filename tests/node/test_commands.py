@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from hacore.node.commands import OUTPUT_AT_ONCE, OUTPUT_KEPT, OUTPUT_PAUSE, Command, Result, Runner
+from hacore.node.commands import OUTPUT_AT_ONCE, OUTPUT_KEPT, OUTPUT_PAUSE, Result, Runner
 from hacore.node.loop import Loop
 
 LIMIT = 30.0
@@ -97,7 +97,7 @@ import json, os, signal, sys
 status = open("/proc/self/status").read()
 json.dump({
     "fds": sorted(int(fd) for fd in os.listdir("/proc/self/fd"))[:-1],
-    "cwd": os.getcwd(), "env": dict(os.environ), "session": os.getsid(0) == os.getpid(), "policy": os.sched_getscheduler(0),
+    "cwd": os.getcwd(), "env": dict(os.environ), "session": os.getsid(0) == os.getpid(),
     "blocked": sorted(signal.pthread_sigmask(signal.SIG_BLOCK, [])),
     "ignored": [line.split()[1] for line in status.splitlines() if line.startswith("SigIgn")],
 }, sys.stdout)
@@ -199,9 +199,10 @@ def test_a_process_left_in_the_background_neither_holds_the_result_nor_is_harmed
 def test_cancelled_commands_end_without_a_word(runner: Runner, tmp_path: Path) -> None:
     pid_file = tmp_path / "pid"
     results: list[Result] = []
-    keep: list[Command] = []
-    for script in (f"echo $$ > {pid_file}; exec sleep 1000", "echo never started"):
-        keep.append(runner.run(["sh", "-c", script], lambda result, now: results.append(result), timeout=LIMIT))
+    keep = [
+        runner.run(["sh", "-c", script], lambda result, now: results.append(result), timeout=LIMIT)
+        for script in (f"echo $$ > {pid_file}; exec sleep 1000", "echo never started")
+    ]
     runner.loop.run_once()
     keep[1].cancel()
     turn(runner.loop, lambda: pid_file.exists() and bool(pid_file.read_text()))

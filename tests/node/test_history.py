@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,14 @@ def until(condition: Callable[[], object]) -> None:
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.01)
+
+
+def has_after(directory: Path, seq: int) -> bool:
+    return any(event.seq > seq for event in read_events(directory, 1))
+
+
+def has_policy(thread: int, policy: int) -> bool:
+    return os.sched_getscheduler(thread) == policy
 
 
 def fill(directory: Path, count: int) -> None:
@@ -196,7 +205,7 @@ def test_kill_in_the_middle_of_writing(tmp_path: Path) -> None:
         ) as writer:
             assert writer.stdout is not None
             assert int(writer.stdout.readline()) >= last, "numbers go on"
-            until(lambda last=last: (events := read_events(tmp_path, 1)) and events[0].seq > last)
+            until(partial(has_after, tmp_path, last))
             writer.stdout.read(1 + round_ * 7)
             writer.send_signal(signal.SIGKILL)
             writer.wait()
@@ -233,8 +242,8 @@ def test_a_full_disk_is_counted_and_shown_and_left_when_there_is_room(small_disk
     (warning,) = history.warnings()
     events = read_events(small_disk, 1000)
     assert (
-        warning
-        == f"{501 - len(events)} events are not in {small_disk}/events.jsonl: cannot write events.jsonl: No space left on device"
+        warning == f"{501 - len(events)} events are not in {small_disk}/events.jsonl: "
+        "cannot write events.jsonl: No space left on device"
     )
     assert 0 < len(events) < 500
     assert events[-1].text == "there is room"
@@ -290,7 +299,7 @@ def test_the_writer_has_the_policy_of_the_process(tmp_path: Path) -> None:
         for policy in (os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.SCHED_OTHER):
             os.sched_setscheduler(0, policy, os.sched_param(3 if policy != os.SCHED_OTHER else 0))
             history.record("test", "one")
-            until(lambda policy=policy: os.sched_getscheduler(int(thread)) == policy)
+            until(partial(has_policy, int(thread), policy))
     finally:
         os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
         history.close()

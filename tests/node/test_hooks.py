@@ -19,16 +19,16 @@ from hacore.node.commands import Result, Runner
 from hacore.node.event import Event
 from hacore.node.hooks import AT_ONCE, Hooks, epochs_of
 from hacore.node.loop import Loop
+from hacore.node.settings import Hook, State
 
 LIMIT = 30.0
-STATES = ("INIT", "BACKUP", "MASTER")
+STATES: tuple[State, ...] = ("INIT", "BACKUP", "MASTER")
 
 
-class Settings(Struct, frozen=True, kw_only=True):
-    name: str
-    command: tuple[str, ...] = ("true",)
-    on: tuple[str, ...] = STATES
-    timeout: float | None = None
+def make(
+    name: str, command: tuple[str, ...] = ("true",), on: tuple[State, ...] = STATES, timeout: float = 60.0
+) -> Hook:
+    return Hook(name=name, command=command, on=on, timeout=timeout)
 
 
 class Said(Struct, kw_only=True):
@@ -86,7 +86,7 @@ def move(hooks: Hooks, before: str, after: str, vip: str = "lan", reason: str = 
 
 def test_a_hook_is_given_the_transition_twice(loop: Loop, said: Recorder, hooks: Hooks, tmp_path: Path) -> None:
     script = f"env | grep ^HACORE_ > {tmp_path}/environment; cat > {tmp_path}/stdin"
-    hooks.load([Settings(name="announce", command=("sh", "-c", script))])
+    hooks.load([make(name="announce", command=("sh", "-c", script))])
     move(hooks, "BACKUP", "MASTER", reason='preempting "a" slower\nmaster')
     turn(loop, lambda: hooks.idle)
     expected = {
@@ -108,9 +108,7 @@ def test_a_hook_is_given_the_transition_twice(loop: Loop, said: Recorder, hooks:
 
 
 def test_only_the_states_asked_for_run(loop: Loop, hooks: Hooks, tmp_path: Path) -> None:
-    hooks.load(
-        [Settings(name="stop", on=("BACKUP", "INIT"), command=("sh", "-c", f"echo $HACORE_TO >> {tmp_path}/ran"))]
-    )
+    hooks.load([make(name="stop", on=("BACKUP", "INIT"), command=("sh", "-c", f"echo $HACORE_TO >> {tmp_path}/ran"))])
     for before, after in (("INIT", "BACKUP"), ("BACKUP", "MASTER"), ("MASTER", "INIT")):
         move(hooks, before, after)
         turn(loop, lambda: hooks.idle)
@@ -120,10 +118,10 @@ def test_only_the_states_asked_for_run(loop: Loop, hooks: Hooks, tmp_path: Path)
 def test_failures_are_events_with_exit_code_and_output(loop: Loop, said: Recorder, hooks: Hooks) -> None:
     hooks.load(
         [
-            Settings(name="bad", command=("sh", "-c", "echo it broke >&2; exit 9")),
-            Settings(name="slow", command=("sleep", "1000"), timeout=0.2),
-            Settings(name="missing", command=("/no/such/hook",)),
-            Settings(name="good"),
+            make(name="bad", command=("sh", "-c", "echo it broke >&2; exit 9")),
+            make(name="slow", command=("sleep", "1000"), timeout=0.2),
+            make(name="missing", command=("/no/such/hook",)),
+            make(name="good"),
         ]
     )
     move(hooks, "BACKUP", "MASTER")
@@ -145,8 +143,8 @@ def test_a_stale_stop_never_overtakes_a_newer_start(loop: Loop, said: Recorder, 
     wait = f"while [ ! -e {gate} ]; do sleep 0.02; done; echo $HACORE_TO$HACORE_EPOCH >> {log}"
     hooks.load(
         [
-            Settings(name="start", on=("MASTER",), command=("sh", "-c", wait)),
-            Settings(name="stop", on=("BACKUP",), command=("sh", "-c", wait)),
+            make(name="start", on=("MASTER",), command=("sh", "-c", wait)),
+            make(name="stop", on=("BACKUP",), command=("sh", "-c", wait)),
         ]
     )
     for _ in range(5):
@@ -163,7 +161,7 @@ def test_a_stale_stop_never_overtakes_a_newer_start(loop: Loop, said: Recorder, 
 
 def test_vips_do_not_wait_for_each_other(loop: Loop, hooks: Hooks, tmp_path: Path) -> None:
     hooks.load(
-        [Settings(name="hook", command=("sh", "-c", f"[ $HACORE_VIP = wan ] || exec sleep 1000; touch {tmp_path}/ran"))]
+        [make(name="hook", command=("sh", "-c", f"[ $HACORE_VIP = wan ] || exec sleep 1000; touch {tmp_path}/ran"))]
     )
     move(hooks, "BACKUP", "MASTER", vip="lan")
     move(hooks, "BACKUP", "MASTER", vip="wan")
@@ -172,8 +170,7 @@ def test_vips_do_not_wait_for_each_other(loop: Loop, hooks: Hooks, tmp_path: Pat
 
 def test_a_reload_takes_what_waits_with_it(loop: Loop, said: Recorder, hooks: Hooks, tmp_path: Path) -> None:
     first, second, third = (
-        Settings(name=name, command=("sh", "-c", f"echo {name} >> {tmp_path}/log"))
-        for name in ("first", "second", "third")
+        make(name=name, command=("sh", "-c", f"echo {name} >> {tmp_path}/log")) for name in ("first", "second", "third")
     )
     hooks.load([first, second, third])
     move(hooks, "BACKUP", "MASTER")
@@ -184,7 +181,7 @@ def test_a_reload_takes_what_waits_with_it(loop: Loop, said: Recorder, hooks: Ho
 
 
 def test_stopping_leaves_what_runs_and_skips_what_waits(loop: Loop, said: Recorder, hooks: Hooks) -> None:
-    hooks.load([Settings(name="a"), Settings(name="b")])
+    hooks.load([make(name="a"), make(name="b")])
     move(hooks, "BACKUP", "MASTER")
     hooks.stop()
     assert move(hooks, "MASTER", "INIT") == 2
@@ -235,18 +232,18 @@ class Paper:
 
 
 class HookOrder(RuleBasedStateMachine):
-    """Whatever transitions come and whenever hooks end: order, one at a time, and nobody misses the last state it asked for."""
+    """Whatever comes and whenever hooks end: in order, one at a time, and each runs for the last state it asked for."""
 
     vips = tuple(f"vip{number}" for number in range(AT_ONCE + 4))
 
     @initialize(
         tables=st.lists(st.sets(st.sampled_from(STATES), min_size=1), min_size=1, max_size=4),
     )
-    def begin(self, tables: list[set[str]]) -> None:
+    def begin(self, tables: list[set[State]]) -> None:
         self.paper = Paper()
         self.said = Recorder()
         self.hooks = Hooks(self.paper, self.said, "fw1")  # type: ignore[arg-type]
-        self.settings = [Settings(name=str(i), command=(str(i),), on=tuple(on)) for i, on in enumerate(tables)]
+        self.settings = [make(name=str(i), command=(str(i),), on=tuple(on)) for i, on in enumerate(tables)]
         self.hooks.load(self.settings)
         self.states = dict.fromkeys(self.vips, "INIT")
         self.epochs = dict.fromkeys(self.vips, 0)

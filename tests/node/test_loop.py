@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from hacore.node.loop import FAILURES_IN_A_ROW, HANGUP, READ, WRITE, Loop
+from hacore.node.loop import FAILURES_IN_A_ROW, HANGUP, READ, WRITE, Loop, Timer
 
 Errors = list[tuple[str, Exception]]
 
@@ -32,10 +33,8 @@ def pipe() -> Iterator[tuple[int, int]]:
     read_end, write_end = os.pipe()
     yield read_end, write_end
     for fd in (read_end, write_end):
-        try:
+        with contextlib.suppress(OSError):
             os.close(fd)
-        except OSError:
-            pass
 
 
 def test_a_descriptor_calls_back_as_long_as_it_is_ready(loop: Loop, pipe: tuple[int, int]) -> None:
@@ -121,7 +120,7 @@ def test_cancelled_timers_do_not_run_and_do_not_pile_up(loop: Loop) -> None:
     for _ in range(10_000):
         loop.call_at(loop.now() + 3600, lambda now: seen.append("far")).cancel()
     assert len(loop._heap) < 200
-    timers = []
+    timers: list[Timer] = []
 
     def first(_now: float) -> None:
         seen.append("first")

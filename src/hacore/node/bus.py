@@ -1,8 +1,8 @@
 """The local bus, as a client sees it: `runtime_dir/hacore.sock`, lines of JSON in both directions.
 
-    {"command": "status"}                        ->  {"ok": true, "node": {...}, "vips": [...]}
-    {"command": "demotion", "action": "show"}    ->  {"ok": false, "error": {"type": ..., "message": ..., "exit_code": ...}}
-    {"command": "events", "follow": true}        ->  {"ok": true, "events": [...]}, then {"event": {...}} for each new one
+    {"command": "status"}                    ->  {"ok": true, "node": {...}, "vips": [...]}
+    {"command": "reload"}                    ->  {"ok": false, "error": {"type": ..., "message": ..., "exit_code": 78}}
+    {"command": "events", "follow": true}    ->  {"ok": true, "events": [...]}, then {"event": {...}} for each new one
 
 The server is in `bus_server`.
 """
@@ -32,9 +32,9 @@ _RECEIVE_BYTES = 65536
 class Refused(HacoreError):
     """An error of the node that has no class of its own here; `type` names it, `exit_code` is the node's."""
 
-    def __init__(self, type: str, message: str, exit_code: int) -> None:
+    def __init__(self, name: str, message: str, exit_code: int) -> None:
         super().__init__(message)
-        self.type = type
+        self.type = name
         self.exit_code = exit_code
 
 
@@ -80,7 +80,8 @@ class Client:
     def request(self, command: str, **arguments: Any) -> dict[str, Any]:
         """The node's answer without "ok".
 
-        Raises NotRunning, PrivilegeError, or what the node answered: the class of `hacore.errors` that it named, else Refused.
+        Raises NotRunning, PrivilegeError, or what the node answered: the class of `hacore.errors` that it named, else
+        Refused.
         """
         with self._connect() as connection:
             return self._ask(_Lines(connection, self._directory), command, arguments)

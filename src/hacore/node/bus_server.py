@@ -1,7 +1,8 @@
 """The local bus, as the supervisor serves it: see `bus` for the protocol.
 
-The clients are local and, by the socket's mode, root; the bounds are there so that a stuck terminal or a broken script costs the node
-neither time nor memory. A connection is answered one request a turn of the loop, and not before its last answer was taken.
+The clients are local and, by the socket's mode, root; the bounds are there so that a stuck terminal or a broken
+script costs the node neither time nor memory. A connection is answered one request a turn of the loop, and not before
+its last answer was taken.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import os
 import socket
 import struct
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import msgspec
@@ -63,7 +65,10 @@ class Request(NamedTuple):
 
 
 class Deferred:
-    """An answer that comes later; the first of `resolve`, `fail` and the timeout counts, the others are without effect."""
+    """An answer that comes later.
+
+    The first of `resolve`, `fail` and the timeout counts, the others are without effect.
+    """
 
     def __init__(self) -> None:
         self._answer: dict[str, Any] | None = None
@@ -100,7 +105,10 @@ Handler = Callable[[Request], dict[str, Any] | Deferred | Follow]
 
 
 class Server:
-    """Listens in the directory of the lock. What a handler raises is the answer; what is not a HacoreError goes to `on_error` as well."""
+    """Listens in the directory of the lock.
+
+    What a handler raises is the answer; what is not a HacoreError goes to `on_error` as well.
+    """
 
     def __init__(self, loop: Loop, lock: RuntimeLock, handlers: Mapping[str, Handler], on_error: OnError) -> None:
         if not lock.held:
@@ -130,19 +138,16 @@ class Server:
             connection.close()
         self.loop.unregister(self._socket.fileno())
         self._socket.close()
-        try:
+        with suppress(OSError):  # somebody else removed it
             os.unlink(f"{self._directory}/{SOCKET}")
-        except OSError:
-            pass  # somebody else removed it
 
     def _bind(self) -> None:
-        # Bound and restricted under another name, so that the real one is never open to others and never refuses in between.
+        # Bound and restricted under another name, so that the real one is never open to others and never refuses in
+        # between.
         new = f"{SOCKET}.new"
         with SocketPath(self._directory, new) as path:
-            try:
+            with suppress(FileNotFoundError):
                 os.unlink(path)
-            except FileNotFoundError:
-                pass
             self._socket.bind(path)
             os.chmod(path, MODE)
             self._socket.listen(CLIENTS)

@@ -1,64 +1,30 @@
 """Health checks: commands that run again and again, and demote the node while they fail.
 
-    unknown --fall failures in a row--> failing        (the start: neither demotes nor promises anything)
-    unknown --rise successes in a row--> passing
-    passing --fall failures in a row--> failing        demotion "check NAME" is added
-    failing --rise successes in a row--> passing       and removed
+    unknown --fall failures in a row--> down      (the start: neither demotes nor promises anything)
+    unknown --rise successes in a row--> up
+    up --fall failures in a row--> down           demotion "check NAME" is added
+    down --rise successes in a row--> up          and removed
 
-A run that overruns its timeout has failed at that moment, whatever its process says later; an interval that finds that process still there
-counts as one more failure, so that a check which hangs for good still makes the node give way. No check ever runs twice at once.
+A run that overruns its timeout has failed at that moment, whatever its process says later; an interval that finds
+that process still there counts as one more failure, so that a check which hangs for good still makes the node give
+way. No check ever runs twice at once.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
-from typing import Literal, Protocol
-
-from msgspec import Struct
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Literal
 
 from hacore.node.commands import Command, Result, Runner
 from hacore.node.event import Emit
 from hacore.node.loop import Loop, Timer
+from hacore.node.snapshot import CheckStatus
 
-State = Literal["unknown", "passing", "failing"]
+if TYPE_CHECKING:
+    from hacore.node.settings import Check as Settings
 
-
-class CheckSettings(Protocol):
-    """What a `[[check]]` table says: seconds for `interval` and `timeout` (None: the interval), counts in a row for `fall` and `rise`."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def command(self) -> Sequence[str]: ...
-    @property
-    def interval(self) -> float: ...
-    @property
-    def timeout(self) -> float | None: ...
-    @property
-    def fall(self) -> int: ...
-    @property
-    def rise(self) -> int: ...
-    @property
-    def demotion(self) -> int: ...
-
-
-class CheckStatus(Struct, frozen=True, kw_only=True):
-    """One check as `status` shows it: `since` in unix seconds, `failures` and `successes` in a row now, `demotion` that it adds now.
-
-    `late` counts runs that ended after their timeout; `last` says how the latest run ended, `duration` how long it took.
-    """
-
-    name: str
-    state: State
-    since: float
-    failures: int
-    successes: int
-    demotion: int
-    runs: int
-    late: int
-    last: str
-    duration: float
+State = Literal["unknown", "up", "down"]
 
 
 class Check:
@@ -66,7 +32,7 @@ class Check:
 
     def __init__(
         self,
-        settings: CheckSettings,
+        settings: Settings,
         loop: Loop,
         runner: Runner,
         emit: Emit,
@@ -83,8 +49,8 @@ class Check:
         self._undemote = undemote
         self._since = time.time()
         self._failures = self._successes = self._runs = self._late = 0
-        self._last = "has not run yet"
-        self._duration = 0.0
+        self._finding = ""
+        self._ran = self._duration = 0.0
         self._running: Command | None = None
         self._overdue = False
         #: An interval began while the run before it was not over.
@@ -97,19 +63,20 @@ class Check:
             name=self.settings.name,
             state=self.state,
             since=self._since,
+            ran=self._ran,
+            finding=self._finding,
             failures=self._failures,
             successes=self._successes,
-            demotion=self.settings.demotion if self.state == "failing" else 0,
+            demotion=self.settings.demotion if self.state == "down" else 0,
             runs=self._runs,
             late=self._late,
-            last=self._last,
             duration=self._duration,
         )
 
-    def change(self, settings: CheckSettings) -> None:
+    def change(self, settings: Settings) -> None:
         """Goes on with other settings of the same command; what was counted stays."""
         before, self.settings = self.settings, settings
-        if self.state == "failing" and settings.demotion != before.demotion:
+        if self.state == "down" and settings.demotion != before.demotion:
             self._undemote(self.reason)
             self._demote(self.reason, settings.demotion)
         if settings.interval != before.interval:
@@ -126,11 +93,12 @@ class Check:
     def remove(self) -> None:
         """Ends the runs and takes the demotion back."""
         self.stop()
-        if self.state == "failing":
+        if self.state == "down":
             self._undemote(self.reason)
 
     def _interval_begins(self, now: float) -> None:
-        # Intervals are counted from one another, so that they do not drift; those that a stalled node missed are left out.
+        # Intervals are counted from one another, so that they do not drift; those that a stalled node missed are left
+        # out.
         following = self._next.when + self.settings.interval
         self._next = self._loop.call_at(
             following if following > now else now + self.settings.interval, self._interval_begins
@@ -145,9 +113,8 @@ class Check:
     def _begin(self) -> None:
         self._runs += 1
         self._overdue = self._due = False
-        timeout = self.settings.interval if self.settings.timeout is None else self.settings.timeout
         self._running = self._runner.run(
-            self.settings.command, self._ended, timeout=timeout, on_timeout=self._time_is_up
+            self.settings.command, self._ended, timeout=self.settings.timeout, on_timeout=self._time_is_up
         )
 
     def _time_is_up(self, _now: float) -> None:
@@ -165,19 +132,20 @@ class Check:
             self._begin()
 
     def _count(self, ok: bool, how: str, output: str = "") -> None:
-        self._last = how
+        self._ran = time.time()
+        self._finding = how
         self._failures = 0 if ok else self._failures + 1
         self._successes = self._successes + 1 if ok else 0
         name, settings = self.settings.name, self.settings
-        if self.state != "failing" and self._failures >= settings.fall:
-            self._become("failing")
+        if self.state != "down" and self._failures >= settings.fall:
+            self._become("down")
             text = f"check {name} fails: {how} ({self._failures} in a row), demotion {settings.demotion}"
             self._emit("check-failing", text, check=name, demotion=settings.demotion, result=how, output=output)
             self._demote(self.reason, settings.demotion)
-        elif self.state != "passing" and self._successes >= settings.rise:
-            was = self._become("passing")
+        elif self.state != "up" and self._successes >= settings.rise:
+            was = self._become("up")
             self._emit("check-passing", f"check {name} passes ({self._successes} in a row)", check=name)
-            if was == "failing":
+            if was == "down":
                 self._undemote(self.reason)
 
     def _become(self, state: State) -> State:
@@ -205,10 +173,11 @@ class Checks:
         self._undemote = undemote
         self._checks: dict[str, Check] = {}
 
-    def load(self, settings: Iterable[CheckSettings]) -> None:
+    def load(self, settings: Iterable[Settings]) -> None:
         """Takes the settings of all checks, at the start and on a reload.
 
-        A check whose command is the same keeps its state; one with another command starts as unknown; one that is gone demotes no more.
+        A check whose command is the same keeps its state; one with another command starts as unknown; one that is
+        gone demotes no more.
         """
         wanted = {check.name: check for check in settings}
         for name, check in list(self._checks.items()):
@@ -227,13 +196,16 @@ class Checks:
 
     def demotions(self) -> dict[str, int]:
         """What is added now, by reason: for an election worker that starts anew."""
-        return {check.reason: check.settings.demotion for check in self._checks.values() if check.state == "failing"}
+        return {check.reason: check.settings.demotion for check in self._checks.values() if check.state == "down"}
 
     def status(self) -> list[CheckStatus]:
         """Every check, in the order of the settings."""
         return [check.status() for check in self._checks.values()]
 
     def close(self) -> None:
-        """Ends all checks. Their demotions stay: the node is going to give its VIPs up, and taking them back would promise health."""
+        """Ends all checks.
+
+        Their demotions stay: the node is going to give its VIPs up, and taking them back would promise health.
+        """
         for check in self._checks.values():
             check.stop()

@@ -1,9 +1,10 @@
 """Runs the commands of health checks and hooks as processes of their own, without ever holding up the loop.
 
-Each runs in a session of its own, as an ordinary process (not real-time) in `/`, with no descriptor but stdin, stdout and stderr and no
-environment but what it is given. What it writes is read as it comes and the end of it kept. A command that overruns its time is asked to
-end (SIGTERM to its process group), and killed two seconds later. Starting a process holds the caller until the new program is loaded
-(posix_spawn(3)), so that no more than one starts in a turn of the loop.
+Each runs in a session of its own, as an ordinary process (not real-time) in `/`, with no descriptor but stdin,
+stdout and stderr and no environment but what it is given. What it writes is read as it comes and the end of it kept.
+A command that overruns its time is asked to end (SIGTERM to its process group), and killed two seconds later.
+Starting a process holds the caller until the new program is loaded (posix_spawn(3)), so that no more than one starts
+in a turn of the loop.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import signal
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from msgspec import Struct
@@ -20,7 +22,8 @@ from hacore.node.loop import READ, Loop, Timer
 
 #: Of what a command writes, this many bytes are kept: the end says why it failed.
 OUTPUT_KEPT = 4096
-#: Output is read so many bytes at a time, with a pause after each, so that a command that writes without end cannot keep the loop busy.
+#: Output is read so many bytes at a time, with a pause after each, so that a command that writes without end cannot
+#: keep the loop busy.
 OUTPUT_AT_ONCE = 65536
 OUTPUT_PAUSE = 0.01
 #: From SIGTERM to SIGKILL.
@@ -35,7 +38,8 @@ _CATCHABLE = sorted(set(signal.valid_signals()) - {signal.SIGKILL, signal.SIGSTO
 class Result(Struct, frozen=True, kw_only=True):
     """How a command ended: exactly one of `exit_code`, `signal` and `error` (it could not be started) is set.
 
-    `output` is the end of stdout and stderr together; `duration` in seconds from start to end; `timed_out` when it was stopped for that.
+    `output` is the end of stdout and stderr together; `duration` in seconds from start to end; `timed_out` when it
+    was stopped for that.
     """
 
     exit_code: int | None = None
@@ -162,11 +166,10 @@ class Command:
         self._signal_group(signal.SIGKILL)
 
     def _signal_group(self, number: int) -> None:
-        # The leader is not waited for before its group got its last signal, so that the number cannot be another group's by now.
-        try:
+        # The leader is not waited for before its group got its last signal, so that the number cannot be another
+        # group's by now.
+        with suppress(ProcessLookupError, PermissionError):  # gone, or it has made itself another user
             os.killpg(self.pid, number)
-        except (ProcessLookupError, PermissionError):
-            pass  # gone, or it has made itself another user
 
     def _ended(self, _events: int, now: float) -> None:
         if self._timed_out or self._done is None:
@@ -201,7 +204,7 @@ class Command:
 
 
 class Runner:
-    """Starts commands in the order asked, one in a turn of the loop; everything it holds is bounded by what its owner asks for."""
+    """Starts commands in the order asked, one in a turn of the loop."""
 
     def __init__(self, loop: Loop) -> None:
         self.loop = loop
@@ -226,10 +229,11 @@ class Runner:
         stdin: bytes = b"",
         on_timeout: Callable[[float], None] | None = None,
     ) -> Command:
-        """Runs `argv` (looked up in PATH unless it holds a slash) and calls `done(result, now)` from the loop when it ended.
+        """Runs `argv` and calls `done(result, now)` from the loop when it ended.
 
-        `variables` are added to the small environment. `on_timeout` is called at the moment the time is up, because a process that cannot be
-        killed (it waits for a dead disk) ends much later or never.
+        A program without a slash is looked up in PATH; `variables` are added to the small environment; `stdin` is what
+        it reads. `on_timeout` is called at the moment the time is up, because a
+        process that cannot be killed (it waits for a dead disk) ends much later or never.
         """
         command = Command(self, argv, done, {**ENVIRONMENT, **(variables or {})}, stdin, timeout, on_timeout)
         self._waiting.append(command)
@@ -237,7 +241,7 @@ class Runner:
         return command
 
     def cancel_all(self) -> None:
-        """Stops everything; `idle` once the last process is gone. To be called at the end, with the loop still running."""
+        """Stops everything, without results; `idle` once the last process is gone, so that the loop has to go on."""
         self._waiting.clear()
         for command in self._running:
             command.cancel()
@@ -325,7 +329,8 @@ def _inheritable() -> list[int]:
 def _ordinary_scheduler() -> dict[str, Any]:
     """The arguments of posix_spawn that take the real-time policy off the child; none when it would have none.
 
-    A C library without these calls (musl) answers with an error; a process that is real-time there has set SCHED_RESET_ON_FORK.
+    A C library without these calls (musl) answers with an error; a process that is real-time there has set
+    SCHED_RESET_ON_FORK.
     """
     try:
         policy = os.sched_getscheduler(0)

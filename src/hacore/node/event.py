@@ -13,8 +13,9 @@ Value = str | int | float | bool | None
 class Event(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Something that happened on this node.
 
-    `seq` grows by one with each event, over restarts too; `boot` is the kernel's boot id; `time` is unix seconds; `kind` is a word such as
-    "transition" or "hook-failed"; `vip` names the VIP it is about, if any; `text` is for people; `fields` holds the same for programs.
+    `seq` grows by one with each event, over restarts too; `boot` is the kernel's boot id; `time` is unix seconds;
+    `kind` is a word such as "transition" or "hook-failed"; `vip` names the VIP it is about, if any; `text` is for
+    people; `fields` holds the same for programs.
     """
 
     seq: int
@@ -30,7 +31,8 @@ class Event(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Emit(Protocol):
     """Records an event, `at` a unix time or now; `History.record` is one."""
 
-    def __call__(self, kind: str, text: str, *, vip: str = "", at: float | None = None, **fields: Value) -> object: ...
+    def __call__(self, kind: str, text: str, *, vip: str = "", at: float | None = None, **fields: Value) -> object:
+        """Neither waits nor fails."""
 
 
 #: One line of JSON without its newline, and back; the decoder raises msgspec.DecodeError.

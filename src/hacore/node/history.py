@@ -1,8 +1,8 @@
-"""The node's event history: the latest events in memory for the bus, all of them on disk, where they survive a restart and a power cut.
+"""The node's event history: the latest events in memory, all of them on disk, safe from a restart and a power cut.
 
-A disk can take seconds for a write and for ever for a sync, and the supervisor waits for nothing: a thread of its own takes the lines from a
-queue, writes what has gathered in one write, and syncs at most once a second. Whatever the disk says, the node goes on; what did not reach
-it is counted and shown.
+A disk can take seconds for a write and for ever for a sync, and the supervisor waits for nothing: a thread of its
+own takes the lines from a queue, writes what has gathered in one write, and syncs at most once a second. Whatever the
+disk says, the node goes on; what did not reach it is counted and shown.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from _queue import Empty, SimpleQueue
 from _thread import allocate_lock, stack_size, start_new_thread
 from collections import deque
 from collections.abc import Callable
-from pathlib import Path
 
 from hacore.node.event import Event, Value, decode, encode
 from hacore.node.history_file import FILE, EventFile, read_events
@@ -39,7 +38,8 @@ class History:
 
     def __init__(self, state_dir: str | os.PathLike[str], node: str) -> None:
         self._node = node
-        self._boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as boot_id:
+            self._boot = boot_id.read().strip()
         self._latest: deque[tuple[int, bytes]] = deque(maxlen=KEPT)
         self._followers: list[Follower] = []
         self._seq = 0
@@ -58,7 +58,10 @@ class History:
         return self._seq
 
     def record(self, kind: str, text: str, *, vip: str = "", at: float | None = None, **fields: Value) -> Event:
-        """Adds one event, `at` a unix time or now, and tells the followers. Never waits for the disk, never fails because of it."""
+        """Adds one event, `at` a unix time or now, and tells the followers.
+
+        Never waits for the disk, never fails because of it.
+        """
         self._seq += 1
         event = Event(
             seq=self._seq,
@@ -102,8 +105,8 @@ class History:
 class Writer:
     """The thread that owns the file, and the queue before it.
 
-    The thread keeps the real-time policy of the process: it holds the interpreter's lock for microseconds at a time, but one of ordinary
-    priority that lost the processor meanwhile would hold up the loop.
+    The thread keeps the real-time policy of the process: it holds the interpreter's lock for microseconds at a time,
+    but one of ordinary priority that lost the processor meanwhile would hold up the loop.
     """
 
     def __init__(self, directory: str, problem: str = "") -> None:

@@ -22,7 +22,10 @@ MODE = 0o640
 
 
 class EventFile:
-    """The file, open for appending. Nothing here raises: `problem` says what the disk answered last, and is empty when that was well."""
+    """The file, open for appending.
+
+    Nothing here raises: `problem` says what the disk answered last, and is empty when that was well.
+    """
 
     def __init__(self, directory: str) -> None:
         self._directory = directory

@@ -1,16 +1,17 @@
 """Hooks: commands that run after a transition, in order, one at a time for each VIP.
 
-Every transition of a VIP raises its epoch and queues the hooks that want its new state, behind those of the transitions before it. A hook
-that still waits when a newer transition queues the same hook is skipped, and an event says so: what it would say is no longer true, and the
-newer one says it. A hook that has no newer run waiting is never skipped, so that each hook hears the last state it asked for, and a queue
-holds each hook once at most. The election knows nothing of all this: transitions come to the supervisor as news.
+Every transition of a VIP raises its epoch and queues the hooks that want its new state, behind those of the
+transitions before it. A hook that still waits when a newer transition queues the same hook is skipped, and an event
+says so: what it would say is no longer true, and the newer one says it. A hook that has no newer run waiting is never
+skipped, so that each hook hears the last state it asked for, and a queue holds each hook once at most. The election
+knows nothing of all this: transitions come to the supervisor as news.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 from msgspec import Struct
@@ -18,22 +19,11 @@ from msgspec import Struct
 from hacore.node.commands import Command, Result, Runner
 from hacore.node.event import Emit, Event
 
+if TYPE_CHECKING:
+    from hacore.node.settings import Hook as Settings
+
 #: Hooks of different VIPs run side by side, so many at most: a failover of 200 VIPs is not to start 200 processes.
 AT_ONCE = 16
-TIMEOUT = 60.0
-
-
-class HookSettings(Protocol):
-    """What a `[[hook]]` table says: the states in `on`, `timeout` in seconds (None: 60)."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def on(self) -> Sequence[str]: ...
-    @property
-    def command(self) -> Sequence[str]: ...
-    @property
-    def timeout(self) -> float | None: ...
 
 
 class Transition(Struct, frozen=True, kw_only=True):
@@ -49,8 +39,8 @@ class Transition(Struct, frozen=True, kw_only=True):
     epoch: int
 
 
-class _Waiting(Struct, frozen=True):
-    hook: HookSettings
+class _Waiting(NamedTuple):
+    hook: Settings
     transition: Transition
 
 
@@ -65,14 +55,17 @@ class _Queue:
 
 
 class Hooks:
-    """Runs the hooks of all VIPs. `epochs` are the last epochs of an earlier run, so that they keep growing (see `epochs_of`)."""
+    """Runs the hooks of all VIPs.
+
+    `epochs` are the last epochs of an earlier run, so that they keep growing (see `epochs_of`).
+    """
 
     def __init__(self, runner: Runner, emit: Emit, node: str, epochs: Mapping[str, int] | None = None) -> None:
         self._runner = runner
         self._emit = emit
         self._node = node
         self._epochs = dict(epochs or {})
-        self._hooks: tuple[HookSettings, ...] = ()
+        self._hooks: tuple[Settings, ...] = ()
         self._queues: dict[str, _Queue] = {}
         self._running = 0
         self._stopped = False
@@ -82,8 +75,11 @@ class Hooks:
         """Whether every hook that was due has run."""
         return not self._queues
 
-    def load(self, settings: Iterable[HookSettings]) -> None:
-        """Takes the settings of all hooks, at the start and on a reload. What waits runs as the new settings say, or not at all when its hook is gone."""
+    def load(self, settings: Iterable[Settings]) -> None:
+        """Takes the settings of all hooks, at the start and on a reload.
+
+        What waits runs as the new settings say, or not at all when its hook is gone.
+        """
         self._hooks = tuple(settings)
         by_name = {hook.name: hook for hook in self._hooks}
         for vip, queue in list(self._queues.items()):
@@ -100,7 +96,7 @@ class Hooks:
     def transition(
         self, vip: str, *, interface: str, vhid: int, before: str, after: str, reason: str, at: float | None = None
     ) -> Transition:
-        """Numbers a transition, queues its hooks, and returns it; `at` is unix time, or now. The caller records it as an event."""
+        """Numbers a transition, queues its hooks, and returns it for the caller to record; `at` is unix time or now."""
         epoch = self._epochs[vip] = self._epochs.get(vip, 0) + 1
         transition = Transition(
             vip=vip,
@@ -155,7 +151,6 @@ class Hooks:
             "at": transition.at,
             "epoch": transition.epoch,
         }
-        timeout = TIMEOUT if hook.timeout is None else hook.timeout
 
         def ended(result: Result, _now: float) -> None:
             self._running -= 1
@@ -170,7 +165,7 @@ class Hooks:
         return self._runner.run(
             hook.command,
             ended,
-            timeout=timeout,
+            timeout=hook.timeout,
             variables={f"HACORE_{name.upper()}": str(value).replace("\0", "") for name, value in values.items()},
             stdin=msgspec.json.encode(values) + b"\n",
         )

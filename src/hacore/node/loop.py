@@ -1,8 +1,8 @@
 """The selector loop of the supervisor: descriptors, timers to the microsecond, signals.
 
-epoll waits in whole milliseconds, so that timers go through a timerfd. One turn takes the descriptors that are ready, then the timers that
-are due when it gets to them; a timer set in a callback for a moment that has passed runs in the next turn, after the descriptors, so that a
-chain of such timers starves nothing.
+epoll waits in whole milliseconds, so that timers go through a timerfd. One turn takes the descriptors that are
+ready, then the timers that are due when it gets to them; a timer set in a callback for a moment that has passed runs
+in the next turn, after the descriptors, so that a chain of such timers starves nothing.
 """
 
 from __future__ import annotations
@@ -28,9 +28,11 @@ Due = Callable[[float], None]
 #: Called with a sentence that says where, and the exception.
 OnError = Callable[[str, Exception], None]
 
-#: A descriptor that stays ready while its callback always fails would keep a real-time process spinning: it is unregistered after this many.
+#: A descriptor that stays ready while its callback always fails would keep a real-time process spinning: it is
+#: unregistered after this many.
 FAILURES_IN_A_ROW = 16
-#: Cancelled timers wait in the heap for their time; with more of them than this and than live ones, the heap is rebuilt.
+#: Cancelled timers wait in the heap for their time; with more of them than this and than live ones, the heap is
+#: rebuilt.
 CANCELLED_KEPT = 64
 
 
@@ -65,7 +67,10 @@ class _Watch:
 
 
 class Loop:
-    """Runs callbacks one after the other in the thread that calls `run`. An exception of a callback goes to `on_error`, and the loop goes on."""
+    """Runs callbacks one after the other in the thread that calls `run`.
+
+    An exception of a callback goes to `on_error`, and the loop goes on.
+    """
 
     def __init__(self, on_error: OnError) -> None:
         self._on_error = on_error
@@ -89,7 +94,10 @@ class Loop:
         return monotonic()
 
     def register(self, fd: int, callback: Ready, events: int = READ) -> None:
-        """Calls `callback` whenever `fd` is ready for one of `events` (level-triggered); HANGUP and ERROR are always watched."""
+        """Calls `callback` whenever `fd` is ready for one of `events` (level-triggered).
+
+        HANGUP and ERROR are always watched.
+        """
         self._epoll.register(fd, events)
         self._watches[fd] = _Watch(callback)
 
@@ -114,7 +122,7 @@ class Loop:
         return self.call_at(monotonic(), callback)
 
     def on_signals(self, callbacks: Mapping[int, Callable[[], None]]) -> None:
-        """Calls the callbacks from the loop when these signals arrive, in the main thread only; `close` restores what was set before."""
+        """Calls these from the loop when their signals arrive; `close` restores the handlers. Main thread only."""
         if self._wakeup is None:
             self._wakeup = socket.socketpair()
             for end in self._wakeup:
@@ -156,7 +164,7 @@ class Loop:
         self._run_due(monotonic())
 
     def close(self) -> None:
-        """Closes the loop's own descriptors and restores the signal handlers; those registered belong to their owners."""
+        """Closes the loop's own descriptors and restores the signal handlers; those registered are their owners'."""
         if self._wakeup is not None:
             signal.set_wakeup_fd(-1)
             for number, handler in self._previous_handlers.items():

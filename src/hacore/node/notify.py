@@ -1,4 +1,4 @@
-"""What systemd is told about the service (sd_notify(3)): datagrams to the socket it names. Without such a socket nothing is sent."""
+"""What systemd is told about the service (sd_notify(3)); without a socket to tell it on, nothing is sent."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hacore.node.loop import Loop, Timer
 
 
 class Notifier:
-    """The service's side of NOTIFY_SOCKET. A message that systemd does not take at once is dropped: nothing here waits or fails.
+    """The service's side of NOTIFY_SOCKET. What systemd does not take at once is dropped: nothing waits or fails.
 
     The variables are taken out of `environ`, so that no child believes they are meant for it.
     """

@@ -11,10 +11,10 @@ LOCK = "hacore.lock"
 
 
 class RuntimeLock:
-    """The lock, held from here until `release` or the end of the process; the kernel lets go of it then, whatever the end was.
+    """The lock, held from here until `release` or the end of the process, whatever that was.
 
-    Makes the directory (0755) when it is missing. Raises AlreadyRunning with the pid of the node that holds it, PrivilegeError or
-    PlatformError when the directory cannot be used.
+    Makes the directory (0755) when it is missing. Raises AlreadyRunning with the pid of the node that holds it,
+    PrivilegeError or PlatformError when the directory cannot be used.
     """
 
     def __init__(self, directory: str | os.PathLike[str]) -> None:
