@@ -6,6 +6,7 @@ Wire format and checks are those of FreeBSD's sys/netinet/ip_carp.c; the digest 
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.number cimport PyNumber_Index
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
@@ -58,6 +59,7 @@ cdef extern from "advert_hmac.h":
     void advert_build(const advert_key *key, advert_header header, uint64_t counter, uint8_t *advert) noexcept
     void advert_build_many(const advert_key *key, advert_header header, const uint64_t *counters, size_t count,
                            uint8_t *adverts) noexcept nogil
+    void advert_write_checksum(uint8_t *advert) noexcept
     advert_rung advert_verify(const advert_key *key, const uint8_t *advert, size_t length, uint32_t *form) noexcept
     void advert_verify_many(const advert_key *key, const uint8_t *adverts, size_t count, uint8_t *verdicts) noexcept nogil
 
@@ -126,7 +128,7 @@ cdef inline bytes copy(const uint8_t *source, size_t length):
 cdef int within(object value, int low, int high, str name) except -1:
     cdef long number
     try:
-        number = value
+        number = PyNumber_Index(value)
     except OverflowError:
         number = -1
     if not low <= number <= high:
@@ -144,7 +146,7 @@ cdef advert_header header_of(object advbase, object advskew, object demotion) ex
     cdef advert_header header
     header.advbase = <uint8_t>within(advbase, 0, 255, "advbase")
     header.advskew = <uint8_t>within(advskew, 0, 255, "advskew")
-    header.demotion = <uint8_t>(demotion if 0 <= demotion <= 255 else (0 if demotion < 0 else 255))
+    header.demotion = <uint8_t>min(max(PyNumber_Index(demotion), 0), 255)
     return header
 
 
@@ -297,16 +299,13 @@ cdef inline Advertisement advertisement(const uint8_t *raw, uint32_t form):
 
 cdef object advert_error(int rung, const uint8_t *raw, size_t length, uint8_t vhid):
     """The WireError of one rung of the ladder; `raw` is read only where it is long enough."""
-    cdef uint32_t checksum, total = 0
+    cdef uint8_t right[ADVERT_BYTES]
     if rung == ADVERT_SHORT:
         return WireError("short", f"an advertisement has {ADVERT_BYTES} bytes, got {length}", <Py_ssize_t>length)
     if rung == ADVERT_CHECKSUM:
-        checksum = <uint32_t>raw[6] << 8 | raw[7]
-        for at in range(0, ADVERT_BYTES, 2):
-            total += 0 if at == 6 else <uint32_t>raw[at] << 8 | raw[at + 1]
-        total = (total & 0xFFFF) + (total >> 16)
-        total = ~((total & 0xFFFF) + (total >> 16)) & 0xFFFF
-        return WireError("checksum", f"checksum at byte 6: expected {total:#06x}, got {checksum:#06x}", 6)
+        memcpy(right, raw, ADVERT_BYTES)
+        advert_write_checksum(right)
+        return WireError("checksum", f"checksum at byte 6: expected {copy(right + 6, 2).hex()}, got {copy(raw + 6, 2).hex()}", 6)
     if rung == ADVERT_VHID:
         return WireError("vhid", f"vhid at byte 1: expected {vhid}, got {raw[1]}", 1)
     if rung == ADVERT_VERSION_RUNG:
@@ -370,7 +369,7 @@ cdef class AdvertKey:
         cdef bytes advert
         cdef advert_header header = header_of(advbase, advskew, demotion)
         try:
-            number = counter
+            number = PyNumber_Index(counter)
         except OverflowError:
             raise ValueError(f"counter is {counter}, it must have 64 bits at most and not be negative") from None
         advert = PyBytes_FromStringAndSize(NULL, ADVERT_BYTES)
@@ -541,9 +540,12 @@ def advert_frame(bytes source_mac not None, bytes destination_mac not None, byte
     """
     cdef frame_header header
     cdef size_t payload_bytes = <size_t>PyBytes_GET_SIZE(payload)
-    cdef size_t ip_bytes = IPV4_BYTES if PyBytes_GET_SIZE(source) == 4 else IPV6_BYTES
+    cdef size_t ip_bytes = IPV6_BYTES
     cdef bytes frame
-    header.address_bytes = 4 if ip_bytes == IPV4_BYTES else 16
+    header.address_bytes = 16
+    if PyBytes_GET_SIZE(source) == 4:
+        ip_bytes = IPV4_BYTES
+        header.address_bytes = 4
     header.source_mac = fixed(source_mac, MAC_BYTES, "source_mac")
     header.destination_mac = fixed(destination_mac, MAC_BYTES, "destination_mac")
     header.source = fixed(source, <Py_ssize_t>header.address_bytes, "source")

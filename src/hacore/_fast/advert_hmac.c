@@ -86,7 +86,7 @@ void advert_key_add_form(struct advert_key *key, const uint8_t *prefix, size_t l
         form->words[word] = load_be32(tail + 4 * word);
 }
 
-uint32_t advert_checksum(const uint8_t advert[ADVERT_BYTES])
+uint32_t advert_sum(const uint8_t advert[ADVERT_BYTES])
 {
     uint32_t words[ADVERT_BYTES / 4];
     uint64_t sum = 0;
@@ -101,10 +101,19 @@ uint32_t advert_checksum(const uint8_t advert[ADVERT_BYTES])
     return (uint32_t)((sum & 0xffff) + (sum >> 16));
 }
 
+void advert_write_checksum(uint8_t advert[ADVERT_BYTES])
+{
+    uint16_t checksum;
+
+    advert[6] = advert[7] = 0;
+    checksum = (uint16_t)~advert_sum(advert);
+    memcpy(advert + 6, &checksum, sizeof checksum);
+}
+
 /* Everything before authentication, for an advert that is long enough. */
 static enum advert_rung check_header(const struct advert_key *key, const uint8_t *advert)
 {
-    if (advert_checksum(advert) != 0xffff)
+    if (advert_sum(advert) != 0xffff)
         return ADVERT_CHECKSUM;
     if (advert[1] != key->vhid)
         return ADVERT_VHID;
@@ -133,15 +142,13 @@ static void write_advert(const struct advert_key *key, struct advert_header head
 {
     const uint8_t first[8] = {
         ADVERT_VERSION << 4 | ADVERT_TYPE, key->vhid, header.advskew, ADVERT_AUTHLEN, header.demotion, header.advbase, 0, 0};
-    uint16_t checksum;
 
     memcpy(advert, first, sizeof first);
     store_be32(advert + 8, (uint32_t)(counter >> 32));
     store_be32(advert + 12, (uint32_t)counter);
     for (size_t word = 0; word < SHA1_STATE_WORDS; word++)
         store_be32(advert + 16 + 4 * word, group->digest[word * group->engine->lanes + lane]);
-    checksum = (uint16_t)~advert_checksum(advert);
-    memcpy(advert + 6, &checksum, sizeof checksum);
+    advert_write_checksum(advert);
 }
 
 void advert_build(const struct advert_key *key, struct advert_header header, uint64_t counter, uint8_t advert[ADVERT_BYTES])

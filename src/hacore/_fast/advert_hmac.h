@@ -62,7 +62,10 @@ enum advert_rung advert_verify(const struct advert_key *key, const uint8_t *adve
 /* `adverts` holds `count` adverts of 36 bytes, one after the other; `verdicts` gets the rung of each. */
 void advert_verify_many(const struct advert_key *key, const uint8_t *adverts, size_t count, uint8_t *verdicts);
 
-/* The Internet checksum of the 36 bytes as they are, folded, in the machine's byte order: 0xffff where the checksum field is right. */
-uint32_t advert_checksum(const uint8_t advert[ADVERT_BYTES]);
+/* The Internet checksum's sum over the 36 bytes as they are, folded, in the machine's byte order: 0xffff where the checksum field is right. */
+uint32_t advert_sum(const uint8_t advert[ADVERT_BYTES]);
+
+/* Put the right checksum into its field. */
+void advert_write_checksum(uint8_t advert[ADVERT_BYTES]);
 
 #endif
