@@ -1,7 +1,8 @@
-"""The settings of one node: the structs that mirror `hacore.toml`, and `load`, which reads them or reports every problem at once.
+"""The settings of one node: the structs that mirror `hacore.toml`, and `load`, which reads them or names every problem.
 
-Seconds are floats. Lists become tuples, so that two loads of the same file compare equal table by table. A value that a push brought stands
-in `hacore.toml.d/50-synced.toml`; see `settings_tables` for how the files are laid over each other.
+Seconds are floats. Lists become tuples, so that two loads of the same file compare equal table by table. A value that
+a push brought stands in `hacore.toml.d/50-synced.toml`; see `settings_tables` for how the files are laid over each
+other.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class Node(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Carp(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[carp]`: what holds for every VIP of the node. `rekey_time`: how long adverts go out under the old and the new key."""
+    """`[carp]`: what holds for every VIP. `rekey_time`: how long adverts go out under the old and the new key."""
 
     preempt: Flag = True
     seal: Annotated[Literal["off"], Meta(extra={"parse": values.seal})] = "off"
@@ -58,8 +59,8 @@ class Carp(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Vip(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One `[[vip]]`: a VHID on an interface, with its addresses of both families.
 
-    `advbase` is in seconds, `advskew` and `advskew_step` in 1/256 s. `password` holds the bytes of the key, read from `password_file` when
-    the settings name a file; `password_file` is kept so that a message can name it.
+    `advbase` is in seconds, `advskew` and `advskew_step` in 1/256 s. `password` holds the bytes of the key, read from
+    `password_file` when the settings name a file; `password_file` is kept so that a message can name it.
     """
 
     name: Name
@@ -78,7 +79,7 @@ class Vip(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Check(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One `[[check]]`: a command whose failure, `fall` times in a row, demotes the node until it succeeded `rise` times in a row.
+    """One `[[check]]`: a command that demotes the node when it failed `fall` times, until it succeeded `rise` times.
 
     A run longer than `timeout` is killed and counts as failed; without one it is the interval.
     """
@@ -121,7 +122,9 @@ class States(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     listen: HostPort
     bulk_deadline: Seconds = 60.0
-    max_states: Annotated[int, Meta(ge=1, le=2**31, description="a whole number of rows from 1 to 2147483648")] = 2_000_000
+    max_states: Annotated[int, Meta(ge=1, le=2**31, description="a whole number of rows from 1 to 2147483648")] = (
+        2_000_000
+    )
     reconcile_interval: Seconds = 30.0
     ignore: tuple[Ignore, ...] = ()
 
@@ -144,7 +147,7 @@ class Web(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One `[[section]]`: files that a push carries together; the id "vips" stands for the `[[vip]]` tables themselves."""
+    """One `[[section]]`: files that a push carries together; "vips" stands for the `[[vip]]` tables themselves."""
 
     id: Name
     description: Text = ""
@@ -169,10 +172,11 @@ class Service(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Settings(Struct, frozen=True, kw_only=True):
-    """Everything one node was told. `states`, `control` and `web` are None where their table is absent: that worker does not run.
+    """Everything one node was told. `states`, `control` and `web` are None where absent: that worker does not run.
 
-    `path` is the settings file, `files` all that were read (it first), `origins` the file of each array table by its label (`vip "lan"`).
-    `warnings` are problems that a node can live with; they are shown by check, doctor and status.
+    `path` is the settings file, `files` all that were read (it first), `origins` the file of each array table by its
+    label (`vip "lan"`). `warnings` are problems that a node can live with; they are shown by check, doctor and
+    status.
     """
 
     path: str
@@ -210,7 +214,7 @@ MANY: dict[str, tuple[type[Struct], str]] = {
 
 
 def load(path: str | os.PathLike[str] = DEFAULT_PATH) -> Settings:
-    """The settings in the file `path` and in `PATH.d/*.toml` beside it; raises SettingsError with every problem in all of them."""
+    """The settings in the file `path` and in `PATH.d/*.toml` beside it; raises SettingsError with every problem."""
     from hacore.node.settings_checks import check_document, read_passwords
     from hacore.node.settings_tables import read_document
 

@@ -1,7 +1,8 @@
 """What a node says about itself: the structs behind `status --json`, the bus and the status page.
 
-Times that mark a moment are unix seconds, so that a reader can tell the age of every figure from `generated`; durations are seconds. Every
-field that a struct gains has a default, so that a reader and a node of different versions understand each other.
+Times that mark a moment are unix seconds, so that a reader can tell the age of every figure from `generated`;
+durations are seconds. Every field that a struct gains has a default, so that a reader and a node of different
+versions understand each other.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ WorkerState = Literal["running", "starting", "stopped", "failed", "off"]
 
 
 class Counters(Struct, kw_only=True):
-    """`struct carpstats` of FreeBSD's ip_carp.h: packets received and sent, those dropped by reason, and preemptions."""
+    """`struct carpstats` of FreeBSD's ip_carp.h: packets received, sent, dropped by reason, and preemptions."""
 
     ipackets: int = 0
     ipackets6: int = 0
@@ -36,7 +37,7 @@ class Counters(Struct, kw_only=True):
 
 
 class Master(Struct, kw_only=True):
-    """The foreign MASTER last heard for a VHID: `advbase` in seconds and `advskew` in 1/256 s as its advert carried them."""
+    """The foreign MASTER last heard for a VHID, with advbase (seconds) and advskew (1/256 s) as its advert had them."""
 
     source: str
     advbase: int
@@ -45,10 +46,11 @@ class Master(Struct, kw_only=True):
 
 
 class VipStatus(Struct, kw_only=True):
-    """One virtual router. `since` is when it entered `state` and `reason` why; `master` is None while this node is MASTER or none was heard.
+    """One virtual router. `since` is when it entered `state` and `reason` why.
 
-    `gate` is what stands between a stopped node and the traffic: "nft" (timed set elements) or "lifetime" (address lifetimes alone);
-    `device` is the link that carries the addresses, `leaving` whether it has bowed out and waits for its successor.
+    `master` is None while this node is MASTER or none was heard.     `gate` is what stands between a stopped node and
+    the traffic: "nft" (timed set elements) or "lifetime" (address lifetimes alone); `device` is the link that carries
+    the addresses, `leaving` whether it has bowed out and waits for its successor.
     """
 
     name: str
@@ -76,8 +78,8 @@ class Demotion(Struct, kw_only=True):
     reasons: dict[str, int] = {}
 
 
-class PeerHeard(Struct, kw_only=True):
-    """A source of valid adverts on an interface: which VHIDs it speaks for, when it last did, and which HMAC form it uses."""
+class PeerStatus(Struct, kw_only=True):
+    """A source of valid adverts on an interface: the VHIDs it speaks for, when it last did, and its HMAC form."""
 
     interface: str
     source: str
@@ -87,7 +89,7 @@ class PeerHeard(Struct, kw_only=True):
 
 
 class Realtime(Struct, frozen=True, kw_only=True):
-    """Whether the election worker has SCHED_RR, locked memory and a frozen collector, and if not, `problem` says why."""
+    """Whether the election worker has SCHED_RR, locked memory and a frozen collector; if not, `problem` says why."""
 
     obtained: bool = False
     scheduler: bool = False
@@ -106,7 +108,10 @@ class Worker(Struct, kw_only=True):
 
 
 class CheckStatus(Struct, kw_only=True):
-    """One health check: "unknown" until it ran often enough to tell; `finding` is the last run's exit code or signal and first line."""
+    """One health check, "unknown" until it ran often enough to tell.
+
+    `finding` is the last run's exit code or signal and first line.
+    """
 
     name: str
     state: Literal["unknown", "up", "down"] = "unknown"
@@ -117,7 +122,10 @@ class CheckStatus(Struct, kw_only=True):
 
 
 class NodeStatus(Struct, kw_only=True):
-    """The node itself. `started` and `generated` are unix seconds; `carp_enabled` is False between `carp disable` and the next start."""
+    """The node itself. `started` and `generated` are unix seconds.
+
+    `carp_enabled` is False between `carp disable` and the next start.
+    """
 
     name: str
     version: str
@@ -128,7 +136,7 @@ class NodeStatus(Struct, kw_only=True):
     maintenance: bool = False
     carp_enabled: bool = True
     preempt: bool = True
-    peers: list[PeerHeard] = []
+    peers: list[PeerStatus] = []
     realtime: Realtime = Realtime()
     warnings: list[str] = []
     workers: dict[str, Worker] = {}
