@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from hacore.node.snapshot import Counters, Demotion, Master, NodeStatus, PeerStatus, Snapshot, VipStatus, Worker
+from hacore.node.snapshot import Counters, Demotion, Master, NodeStatus, PeerHeard, Snapshot, VipStatus, Worker
 
 CARPSTATS = [
     "ipackets",
@@ -49,7 +49,7 @@ NODE = NodeStatus(
     generated=1001.5,
     demotion=Demotion(total=240, reasons={"maintenance": 240}),
     maintenance=True,
-    peers=[PeerStatus(interface="eth1", source="192.0.2.2", vhids=[1], heard=1001.0)],
+    peers=[PeerHeard(interface="eth1", source="192.0.2.2", vhids=[1], heard=1001.0)],
     workers={"election": Worker(state="running", pid=43)},
 )
 

@@ -78,7 +78,7 @@ class Demotion(Struct, kw_only=True):
     reasons: dict[str, int] = {}
 
 
-class PeerStatus(Struct, kw_only=True):
+class PeerHeard(Struct, kw_only=True):
     """A source of valid adverts on an interface: the VHIDs it speaks for, when it last did, and its HMAC form."""
 
     interface: str
@@ -136,7 +136,7 @@ class NodeStatus(Struct, kw_only=True):
     maintenance: bool = False
     carp_enabled: bool = True
     preempt: bool = True
-    peers: list[PeerStatus] = []
+    peers: list[PeerHeard] = []
     realtime: Realtime = Realtime()
     warnings: list[str] = []
     workers: dict[str, Worker] = {}
