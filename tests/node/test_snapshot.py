@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from hacore.node.snapshot import Counters, Demotion, Master, NodeStatus, PeerHeard, Snapshot, VipStatus, Worker
+from hacore.carp.counters import Counters
+from hacore.node.snapshot import Demotion, Master, NodeStatus, PeerHeard, Snapshot, VipStatus, Worker
 
 CARPSTATS = [
     "ipackets",

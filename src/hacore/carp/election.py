@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 import ipaddress
+import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -70,6 +71,7 @@ class Election:
         self.counters = Counters()  # what belongs to no virtual router
         self.peers: dict[tuple[str, str], Peer] = {}
         self.enabled = True
+        self.stall_tolerance = math.inf  # the shortest time without a turn after which a MASTER may have been replaced
         self._counters_from = counters_from
         self._routers: dict[tuple[str, int], VirtualRouter] = {}
         self._ports: dict[str, Port] = {}
@@ -108,9 +110,11 @@ class Election:
                 router.since, router.enabled = now, self.enabled
                 router.set_port(self._ports.get(settings.interface), now)
             else:
+                router.enabled = self.enabled
                 self._removed.discard(place)
                 router.change(settings, now, self.rekey_time)
             self._touch(router)
+        self.stall_tolerance = STALL_SHARE * min((router.dead_time for router in self.routers), default=math.inf)
         self._rate.burst = 64 + 2 * sum(len(settings.addresses) for settings in routers)
         self._drop_removed()
         self._move_link_demotion(now)
@@ -197,10 +201,6 @@ class Election:
 
     # Stalls
 
-    @property
-    def stall_tolerance(self) -> float:
-        """The shortest time without a turn after which a MASTER may have been replaced."""
-        return min((router.dead_time for router in self._routers.values()), default=3.0) * STALL_SHARE
 
     def stalled(self, duration: float, now: float) -> None:
         """The owner did not run for `duration`. Call it before the drained frames are received."""
@@ -216,6 +216,10 @@ class Election:
                 text = f"did not run for {duration:.3f} s; no other master was heard"
                 self._journal.append(Noticed(at=now, vip=router.settings.name, kind="stalled", text=text))
                 self._touch(router)
+
+    def notice(self, vip: str, kind: str, text: str, now: float) -> None:
+        """The owner saw something that belongs into the history."""
+        self._journal.append(Noticed(at=now, vip=vip, kind=kind, text=text))
 
     # The five verbs
 
@@ -345,10 +349,16 @@ class Election:
             else:
                 yield Outgoing(router, 6, unsolicited_na_frame(mac, address.packed, router=True), is_advert=False)
 
-    def _adverts(self, router: VirtualRouter, port: Port) -> Iterable[Outgoing]:
+    def bow_out_frames(self, router: VirtualRouter) -> list[bytes]:
+        """Frames that say this node leaves the VHID, for somebody who speaks when the node no longer can."""
+        if router.port is None:
+            return []
+        return [each.data for each in self._adverts(router, router.port, bow_out=True) if not each.peer]
+
+    def _adverts(self, router: VirtualRouter, port: Port, *, bow_out: bool = False) -> Iterable[Outgoing]:
         settings = router.settings
         advbase, advskew = settings.advbase, router.effective_advskew(self.demotion.total)
-        if router.leaving:
+        if router.leaving or bow_out:
             advbase = advskew = BOW_OUT
         demotion = min(max(self.demotion.total, 0), 255)
         mac = virtual_mac(settings.vhid) if settings.virtual_mac else port.mac

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import msgspec
 
+from hacore.carp.counters import Counters
 from hacore.carp.events import DemotionChanged, Noticed, Transition
 from hacore.carp.router import RouterSettings
-from hacore.node.snapshot import PeerStatus, VipStatus
+from hacore.node.snapshot import PeerHeard, VipStatus
 
 
 class Device(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,7 +86,7 @@ class VipLastWords(msgspec.Struct, frozen=True, kw_only=True):
     dead_time: float
     bow_out: list[bytes]  # frames
     addresses: list[bytes]  # rtnetlink
-    gate: bytes  # nftables, may be empty
+    device: Device
 
 
 class Happened(msgspec.Struct, frozen=True, tag=True):
@@ -100,9 +101,11 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     number: int
     generated: float
     vips: list[VipStatus]
-    peers: list[PeerStatus]
+    peers: list[PeerHeard]
     demotion_total: int
     demotion_reasons: dict[str, int]
+    counters: Counters
+    enabled: bool
     warnings: list[str]
 
 

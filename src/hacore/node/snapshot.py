@@ -11,29 +11,10 @@ from typing import Literal
 
 from msgspec import Struct
 
+from hacore.carp.counters import Counters
+
 State = Literal["INIT", "BACKUP", "MASTER"]
 WorkerState = Literal["running", "starting", "stopped", "failed", "off"]
-
-
-class Counters(Struct, kw_only=True):
-    """`struct carpstats` of FreeBSD's ip_carp.h: packets received, sent, dropped by reason, and preemptions."""
-
-    ipackets: int = 0
-    ipackets6: int = 0
-    badif: int = 0
-    badttl: int = 0
-    hdrops: int = 0
-    badsum: int = 0
-    badver: int = 0
-    badlen: int = 0
-    badauth: int = 0
-    badvhid: int = 0
-    badaddrs: int = 0
-    opackets: int = 0
-    opackets6: int = 0
-    onomem: int = 0
-    ostates: int = 0
-    preempt: int = 0
 
 
 class Master(Struct, kw_only=True):
@@ -48,9 +29,9 @@ class Master(Struct, kw_only=True):
 class VipStatus(Struct, kw_only=True):
     """One virtual router. `since` is when it entered `state` and `reason` why.
 
-    `master` is None while this node is MASTER or none was heard.     `gate` is what stands between a stopped node and
-    the traffic: "nft" (timed set elements) or "lifetime" (address lifetimes alone); `device` is the link that carries
-    the addresses, `leaving` whether it has bowed out and waits for its successor.
+    `master` is None while this node is MASTER or none was heard. `gate` is what stands between a stopped node and the
+    traffic: "nft" (timed set elements) or "lifetime" (address lifetimes alone); `device` is the link that carries the
+    addresses, `leaving` whether it has bowed out and waits for its successor.
     """
 
     name: str
@@ -124,7 +105,8 @@ class CheckStatus(Struct, kw_only=True):
 class NodeStatus(Struct, kw_only=True):
     """The node itself. `started` and `generated` are unix seconds.
 
-    `carp_enabled` is False between `carp disable` and the next start.
+    `carp_enabled` is False between `carp disable` and the next start; `reported` is when the election worker said what
+    stands under `vips` and `peers` (0: it did not say), which is older than `generated` when that worker does not answer.
     """
 
     name: str
@@ -132,6 +114,7 @@ class NodeStatus(Struct, kw_only=True):
     pid: int
     started: float
     generated: float
+    reported: float = 0.0
     demotion: Demotion
     maintenance: bool = False
     carp_enabled: bool = True
