@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hacore.errors import Problem, SettingsError
-from hacore.node.settings import Settings, load, missing_interfaces
+from hacore.node.settings import Settings, examine, load, load_directories, missing_interfaces
 
 DATA = Path(__file__).with_name("data")
 NODE = '[node]\nname = "fw1"\n'
@@ -330,3 +330,22 @@ def test_missing_interfaces_are_named_with_those_there_are(tmp_path: Path) -> No
     assert missing.key == 'vip "wan": interface'
     assert missing.message == 'there is no interface "wan" on this machine; there are: eth0, lan'
     assert missing_interfaces(settings, ["lan", "wan"]) == []
+
+
+def test_an_examination_knows_the_links_and_the_warnings_beside_the_problems(tmp_path: Path) -> None:
+    (tmp_path / "k").write_text("secret")
+    (tmp_path / "k").chmod(0o644)
+    text = NODE + VIP.replace('password = "secret"', 'password_file = "k"') + "[carp]\npreempt = 1\n"
+    found = examine(written(tmp_path, text), ["eth0"])
+    assert found.settings is None
+    assert {problem.key for problem in found.problems} == {"carp.preempt", 'vip "lan": interface'}
+    assert [warning.key for warning in found.warnings] == ['vip "lan": password_file']
+
+
+def test_directories_are_known_while_the_rest_is_wrong(tmp_path: Path) -> None:
+    path = written(tmp_path, "[node]\nruntime_dir = 'run'\n[carp]\npreempt = 1\n[[vip]]\nvhid = 0\n")
+    assert load_directories(path) == (tmp_path / "run", Path("/var/lib/hacore"))
+    with pytest.raises(SettingsError, match=r"node\.runtime_dir"):
+        load_directories(written(tmp_path, "[node]\nruntime_dir = 5\n[carp]\npreempt = 1\n"))
+    with pytest.raises(SettingsError, match="is not TOML"):
+        load_directories(written(tmp_path, "[node\n"))

@@ -11,7 +11,7 @@ import os
 from collections.abc import Collection
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from msgspec import Meta, Struct
 
@@ -213,8 +213,34 @@ MANY: dict[str, tuple[type[Struct], str]] = {
 }
 
 
+class Examination(NamedTuple):
+    """All that is to be said about the files: `settings` is None where there are problems."""
+
+    settings: Settings | None
+    problems: tuple[Problem, ...]
+    warnings: tuple[Problem, ...]
+
+
+class Directories(NamedTuple):
+    """Where a node keeps its sockets and what survives a reboot."""
+
+    runtime_dir: Path
+    state_dir: Path
+
+
 def load(path: str | os.PathLike[str] = DEFAULT_PATH) -> Settings:
     """The settings in the file `path` and in `PATH.d/*.toml` beside it; raises SettingsError with every problem."""
+    settings, problems, _ = examine(path)
+    if settings is None:
+        raise SettingsError(problems)
+    return settings
+
+
+def examine(path: str | os.PathLike[str] = DEFAULT_PATH, present: Collection[str] | None = None) -> Examination:
+    """Everything wrong or doubtful, and the settings if nothing is wrong.
+
+    With `present`, the names of the machine's links, an interface that is not among them is a problem too.
+    """
     from hacore.node.settings_checks import check_document, read_passwords
     from hacore.node.settings_tables import read_document
 
@@ -222,14 +248,19 @@ def load(path: str | os.PathLike[str] = DEFAULT_PATH) -> Settings:
     document = read_document(main, SINGLE, MANY)
     read_passwords(document)
     check_document(document)
-    if document.problems:
-        raise SettingsError(document.problems)
+    if present is not None:
+        for vip in document.entries("vip"):
+            if vip.right("interface") and vip.get("interface") not in present:
+                vip.problem("interface", _absent(vip.get("interface"), present))
+    problems, warnings = tuple(document.problems), tuple(document.warnings)
+    if problems:
+        return Examination(None, problems, warnings)
     single, many = document.single, document.many
-    return Settings(
+    settings = Settings(
         path=str(main),
         files=tuple(document.files),
         origins={entry.label: entry.file for entries in many.values() for entry in entries},
-        warnings=tuple(document.warnings),
+        warnings=warnings,
         node=Node(**single["node"].values),
         carp=Carp(**single["carp"].values),
         states=States(**single["states"].values) if "states" in single else None,
@@ -242,15 +273,35 @@ def load(path: str | os.PathLike[str] = DEFAULT_PATH) -> Settings:
         sections=tuple(Section(**entry.values) for entry in many["section"]),
         services=tuple(Service(**entry.values) for entry in many["service"]),
     )
+    return Examination(settings, (), warnings)
+
+
+def load_directories(path: str | os.PathLike[str] = DEFAULT_PATH) -> Directories:
+    """The directories alone, whatever else may be wrong: a node that runs must answer while its file is being edited.
+
+    Raises SettingsError where a file cannot be read or does not say where the directories are.
+    """
+    from hacore.node.settings_tables import read_document
+
+    document = read_document(Path(os.path.abspath(path)), SINGLE, MANY)
+    problems = [one for one in document.problems if one.key in ("", "node", "node.runtime_dir", "node.state_dir")]
+    if problems:
+        raise SettingsError(problems)
+    node = document.single["node"]
+    return Directories(node.values["runtime_dir"], node.values["state_dir"])
 
 
 def missing_interfaces(settings: Settings, present: Collection[str]) -> list[Problem]:
     """A problem for each VIP whose interface is not among `present`, the names of the machine's links."""
-    there = ", ".join(sorted(name for name in present if name != "lo")) or "none but lo"
     problems = []
     for vip in settings.vips:
         if vip.interface not in present:
             label = f'vip "{vip.name}"'
-            message = f'there is no interface "{vip.interface}" on this machine; there are: {there}'
-            problems.append(Problem(settings.origins.get(label, settings.path), f"{label}: interface", message))
+            file = settings.origins.get(label, settings.path)
+            problems.append(Problem(file, f"{label}: interface", _absent(vip.interface, present)))
     return problems
+
+
+def _absent(interface: str, present: Collection[str]) -> str:
+    there = ", ".join(sorted(name for name in present if name != "lo")) or "none but lo"
+    return f'there is no interface "{interface}" on this machine; there are: {there}'

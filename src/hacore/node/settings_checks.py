@@ -6,6 +6,7 @@ import os
 import stat
 from typing import Any
 
+from hacore.errors import Problem
 from hacore.node.settings_tables import Document, Entry
 from hacore.node.settings_values import PASSWORD_BYTES, Secret, shown
 
@@ -122,7 +123,9 @@ def _node(document: Document) -> None:
     if node.right("runtime_dir", "state_dir") and node.get("runtime_dir") == node.get("state_dir"):
         node.problem("state_dir", "must not be runtime_dir, which is cleared at a reboot")
     if not document.entries("vip"):
-        document.single["carp"].warning("", "there is no [[vip]]: this node holds no address")
+        unread = any(problem.key in ("", "vip") for problem in document.problems)
+        if not unread:
+            document.warnings.append(Problem(document.files[0], "", "there is no [[vip]]: this node holds no address"))
     control = document.single.get("control")
     if control is not None and node.right("state_dir"):
         for key in ("certificate", "key", "trust"):

@@ -106,7 +106,7 @@ class NodeStatus(Struct, kw_only=True):
     """The node itself. `started` and `generated` are unix seconds.
 
     `carp_enabled` is False between `carp disable` and the next start; `reported` is when the election worker said what
-    stands under `vips` and `peers` (0: it did not say), which is older than `generated` when that worker does not answer.
+    stands under `vips` and `peers` (0: never), which is older than `generated` when that worker does not answer.
     """
 
     name: str
