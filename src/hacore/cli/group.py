@@ -1,4 +1,4 @@
-"""The group `hacore`: knows every command by its line of help, loads the one that is called, turns errors into exits."""
+"""The group `hacore`: knows every command by its line of help, loads the one called, turns errors into exits."""
 
 from __future__ import annotations
 
@@ -43,11 +43,9 @@ COMMANDS: dict[str, dict[str, Place]] = {
 class Failure(click.ClickException):
     """What the user sees of a HacoreError, with its exit code."""
 
-    exit_code: int
-
     def __init__(self, error: HacoreError) -> None:
         super().__init__(_message(error))
-        self.exit_code = error.exit_code
+        self.exit_code = error.exit_code  # type: ignore[misc] # click looks at the instance
 
     def show(self, file: Any = None) -> None:
         """Writes the message to stderr, its first line marked as the error."""

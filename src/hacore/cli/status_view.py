@@ -1,4 +1,4 @@
-"""What `hacore status` looks like: renderables of a snapshot. A state that nobody vouches for now is shown as unknown."""
+"""What `hacore status` looks like: renderables of a snapshot; what nobody vouches for now is shown as not known."""
 
 from __future__ import annotations
 
