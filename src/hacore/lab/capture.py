@@ -37,7 +37,7 @@ _BLOCK_BYTES: Final = 1 << 16
 _SNAP_BYTES: Final = 128
 _ETHERNET_AT: Final = 66
 
-REQUEST_OR_REPLY: Final = 0
+PROBE: Final = 0
 ADVERT: Final = 1
 
 PACKETS = np.dtype([("time", "f8"), ("kind", "u1"), ("outgoing", "?"), ("number", "i8"), ("vhid", "u1"), ("advbase", "u1"), ("advskew", "u1")])
@@ -141,7 +141,7 @@ class Ring:
         rows["outgoing"] = frames[:, 42] == _OUTGOING
         six = word(_ETHERNET_AT + 12, ">u2") == 0x86DD
         protocol = np.where(six, frames[:, _ETHERNET_AT + 20], frames[:, _ETHERNET_AT + 23])
-        rows["kind"] = np.where(protocol == 112, ADVERT, REQUEST_OR_REPLY)
+        rows["kind"] = np.where(protocol == 112, ADVERT, PROBE)
         carp = np.where(six[:, None], frames[:, _ETHERNET_AT + 54 : _ETHERNET_AT + 60], frames[:, _ETHERNET_AT + 34 : _ETHERNET_AT + 40])
         rows["vhid"], rows["advskew"], rows["advbase"] = carp[:, 1], carp[:, 2], carp[:, 5]
         own = np.zeros(len(frames), dtype=bool)
@@ -153,7 +153,7 @@ class Ring:
 
     def lost(self) -> int:
         """Frames that found the ring full since the last call."""
-        seen, dropped = struct.unpack("II", self._socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8))
+        _, dropped = struct.unpack("II", self._socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8))
         return int(dropped)
 
     def close(self) -> None:

@@ -18,26 +18,27 @@ ROOT = "root"
 USER = "user"
 
 
-def _works(action: Callable[[], None]) -> int:
+def refusal(action: Callable[[], None]) -> int:
     """Try `action` in a child that ends right after: 0, or the errno that it failed with."""
     child = os.fork()
     if child == 0:
+        code = 255
         try:
             action()
+            code = 0
         except OSError as error:
-            os._exit(error.errno or 1)
-        except BaseException:
-            os._exit(1)
-        os._exit(0)
+            code = error.errno or code
+        finally:
+            os._exit(code)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def available() -> str:
     """`root` or `user`. PrivilegeError where neither is possible, with what would give it."""
-    refused = _works(lambda: namespaces.unshare(namespaces.CLONE_NEWNET | namespaces.CLONE_NEWNS))
+    refused = refusal(lambda: namespaces.unshare(namespaces.CLONE_NEWNET | namespaces.CLONE_NEWNS))
     if refused == 0:
         return ROOT
-    nested = _works(lambda: namespaces.unshare(namespaces.CLONE_NEWUSER | namespaces.CLONE_NEWNET | namespaces.CLONE_NEWNS))
+    nested = refusal(lambda: namespaces.unshare(namespaces.CLONE_NEWUSER | namespaces.CLONE_NEWNET | namespaces.CLONE_NEWNS))
     if nested == 0:
         return USER
     raise PrivilegeError(
@@ -93,3 +94,8 @@ def unlock_sysctls() -> None:
         raise PlatformError(
             f"/proc/sys is read-only here and cannot be remounted ({error}); try: mount -o remount,rw,bind /proc/sys"
         ) from error
+
+
+def real_time() -> bool:
+    """Whether SCHED_RR is granted to children of this process."""
+    return refusal(lambda: os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))) == 0
