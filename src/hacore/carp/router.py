@@ -1,0 +1,408 @@
+"""One virtual router: a VHID on an interface, IPv4 and IPv6 together. A machine without clock and socket.
+
+The state follows `table.py`; this file holds the timers, the keys and the leave. Times are seconds of the caller's clock.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import deque
+from statistics import median
+
+import msgspec
+
+from hacore._fast.advert import Advertisement, AdvertKey
+from hacore.carp.announce import AFTER_BOW_OUT, Announcements, after_silence
+from hacore.carp.counters import Counters
+from hacore.carp.events import Event, Noticed, Transition
+from hacore.carp.table import Situation, judge, next_outcome
+from hacore.carp.terms import (
+    DEAD_RATIO,
+    State,
+    advert_interval,
+    effective_advskew,
+    gate_timeout,
+    master_down_interval,
+)
+
+SETTLE = 0.2  # after INIT a BACKUP listens at least this long: ports and memberships take a moment to carry frames
+LEAVE_LIMIT_FAST = 0.05  # how long a leaving MASTER waits for its successor: with advbase 0
+LEAVE_LIMIT = 1.0  # and otherwise
+BOW_OUT_REPEAT = 0.1  # the longest time between two bow-outs of one leave: one may be lost
+MEASURED_GAPS = 8  # how many intervals of the current MASTER are remembered
+
+
+class RouterSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the administrator says of one virtual router; `addresses` carry their prefix length."""
+
+    name: str
+    interface: str
+    vhid: int
+    advbase: int
+    advskew: int
+    addresses: tuple[str, ...]
+    password: bytes
+    virtual_mac: bool = True
+    peer: str = ""
+    peer6: str = ""
+
+    def __repr__(self) -> str:
+        return f"RouterSettings({self.name!r}, {self.interface!r}, vhid={self.vhid})"
+
+    @property
+    def families(self) -> tuple[int, ...]:
+        return tuple(sorted({ipaddress.ip_interface(address).version for address in self.addresses}))
+
+    @property
+    def unicast_peers(self) -> dict[int, str]:
+        return {family: peer for family, peer in ((4, self.peer), (6, self.peer6)) if peer}
+
+    def same_key(self, other: RouterSettings) -> bool:
+        """Whether advertisements of the one authenticate at the other."""
+        return self.password == other.password and set(self.addresses) == set(other.addresses)
+
+    def make_key(self) -> AdvertKey:
+        return AdvertKey(self.password, self.vhid, [address.split("/")[0] for address in self.addresses])
+
+
+class Port(msgspec.Struct, frozen=True, kw_only=True):
+    """The interface as the election sees it: its link, its MAC and the addresses that advertisements are sent from."""
+
+    up: bool
+    mac: bytes = bytes(6)
+    source4: bytes = bytes(4)
+    source6: bytes = bytes(16)
+
+    def source(self, family: int) -> bytes:
+        return self.source4 if family == 4 else self.source6
+
+
+class Heard(msgspec.Struct):
+    """The MASTER that was heard last."""
+
+    source: bytes
+    family: int
+    advbase: int
+    advskew: int
+    demotion: int
+    at: float
+    gaps: deque[float] = msgspec.field(default_factory=lambda: deque(maxlen=MEASURED_GAPS))
+
+    @property
+    def address(self) -> str:
+        return str(ipaddress.ip_address(self.source))
+
+    @property
+    def interval(self) -> float:
+        """Measured between its advertisements; what it carries, until two were heard."""
+        if not self.gaps:
+            return advert_interval(self.advbase, self.advskew)
+        return max(self.gaps) if len(self.gaps) < 3 else median(self.gaps)
+
+
+class VirtualRouter:
+    """A VHID on an interface. The owner tells it what happens and takes what is due."""
+
+    def __init__(self, settings: RouterSettings, counter: int, journal: list[Event]) -> None:
+        self.settings = settings
+        self.families = settings.families
+        self.key = settings.make_key()
+        self.old_keys: list[tuple[AdvertKey, float]] = []  # with the time until which each is sent and accepted
+        self.counter = counter
+        self.counters = Counters()
+        self.port: Port | None = None
+        self.state = State.INIT
+        self.since = 0.0
+        self.reason = "starting"
+        self.enabled = True
+        self.heard: Heard | None = None
+        self.suspect = False  # this node was stalled: another MASTER may have taken over
+        self.announcements = Announcements()
+        self.advert_due = False
+        self._journal = journal
+        self._next_advert: float | None = None
+        self._master_down: dict[int, float] = {}
+        self._leave_for: Situation | None = None
+        self._leave_until = 0.0
+        self.successor_heard = False
+        self._send_errors = 0
+        self._send_successes = 0
+        self.send_failing = False
+
+    # What it is
+
+    @property
+    def interval(self) -> float:
+        """Between two advertisements; never changed by demotion."""
+        return advert_interval(self.settings.advbase, self.settings.advskew)
+
+    @property
+    def dead_time(self) -> float:
+        """How long a BACKUP of the same settings waits for this node."""
+        return master_down_interval(self.settings.advbase, self.settings.advskew, None)
+
+    @property
+    def leaving(self) -> bool:
+        return self._leave_for is not None
+
+    @property
+    def leave_expired_at(self) -> float:
+        return self._leave_until
+
+    @property
+    def keys(self) -> list[AdvertKey]:
+        return [self.key, *(key for key, _until in self.old_keys)]
+
+    def effective_advskew(self, demotion: int) -> int:
+        return effective_advskew(self.settings.advskew, demotion)
+
+    def next_deadline(self) -> float | None:
+        """When `handle_deadline` has something to do."""
+        times = [until for _key, until in self.old_keys]
+        if self.state is State.MASTER:
+            times += [time for time in (self._next_advert, self.announcements.next_time()) if time is not None]
+            if self.leaving:
+                times.append(self._leave_until)
+        elif self.state is State.BACKUP:
+            times += self._master_down.values()
+        return min(times, default=None)
+
+    # What happens to it
+
+    def apply(self, situation: Situation, now: float, master: str = "") -> bool:
+        """Let the table decide; returns whether the state changed."""
+        outcome = next_outcome(self.state, situation)
+        if outcome is None:
+            return False
+        old, self.state, self.since, self.reason = self.state, outcome.state, now, outcome.reason
+        self.counters.ostates += 1
+        self._leave_for, self.successor_heard, self.suspect = None, False, False
+        self.advert_due = False
+        self._next_advert = None
+        self.announcements.clear()
+        self._master_down.clear()
+        if outcome.state is State.MASTER:
+            self._enter_master(situation, now)
+        elif outcome.state is State.BACKUP:
+            self._listen(now, SETTLE if old is State.INIT else 0.0)
+        else:
+            self.heard = None
+        self._journal.append(
+            Transition(
+                at=now,
+                vip=self.settings.name,
+                interface=self.settings.interface,
+                vhid=self.settings.vhid,
+                old=old,
+                new=outcome.state,
+                reason=outcome.reason,
+                master=master,
+            )
+        )
+        return True
+
+    def _enter_master(self, situation: Situation, now: float) -> None:
+        if situation is Situation.HEARD_SLOWER:
+            self.counters.preempt += 1
+        self.advert_due = True
+        self._next_advert = now + self.interval
+        self.announcements.add(now, [0.0])
+        if situation is Situation.HEARD_BOW_OUT:
+            self.announcements.add(now, AFTER_BOW_OUT)
+        else:
+            silent = master_down_interval(self.settings.advbase, self.settings.advskew, self._measured())
+            self.announcements.add(now, after_silence(gate_timeout(silent)))
+
+    def _listen(self, now: float, at_least: float = 0.0) -> None:
+        for family in self.families:
+            self._arm_master_down(family, now, at_least)
+
+    def _arm_master_down(self, family: int, now: float, at_least: float = 0.0) -> None:
+        interval = master_down_interval(self.settings.advbase, self.settings.advskew, self._measured())
+        self._master_down[family] = now + max(interval, at_least)
+
+    def _measured(self) -> float | None:
+        return self.heard.interval if self.heard else None
+
+    def receive(self, advert: Advertisement, family: int, source: bytes, now: float, *, preempt: bool, demotion: int) -> None:
+        """An authentic advertisement of another node."""
+        bow_out = self._note_master(advert, family, source, now)
+        situation = judge(
+            self.state,
+            advbase=self.settings.advbase,
+            advskew=self.effective_advskew(demotion),
+            his_advbase=advert.advbase,
+            his_advskew=advert.advskew,
+            preempt=preempt,
+            yields_to_equal=self._yields_to_equal(family, source),
+        )
+        address = str(ipaddress.ip_address(source))
+        if self.state is State.INIT:
+            return
+        if self.state is State.BACKUP:
+            if not self.apply(situation, now, address):
+                self._arm_master_down(family, now)
+        elif self.leaving:
+            self.successor_heard = self.successor_heard or not bow_out
+        elif self.suspect and not bow_out:
+            self.apply(Situation.STALLED, now, address)
+        elif not self.apply(situation, now, address):
+            self._answer_other_master(address, bow_out, now)
+
+    def _note_master(self, advert: Advertisement, family: int, source: bytes, now: float) -> bool:
+        bow_out = advert.advbase == advert.advskew == 255
+        heard = self.heard
+        if heard is None or (heard.family == family and heard.source != source):
+            heard = self.heard = Heard(source, family, advert.advbase, advert.advskew, advert.demotion, now)
+        elif heard.family == family:
+            if not bow_out:
+                gap = now - heard.at
+                if gap > DEAD_RATIO * heard.interval:
+                    heard.gaps.clear()  # it was silent: what was measured before says nothing of it now
+                else:
+                    heard.gaps.append(gap)
+                heard.advbase, heard.advskew, heard.demotion = advert.advbase, advert.advskew, advert.demotion
+            heard.at = now
+        return bow_out
+
+    def _yields_to_equal(self, family: int, source: bytes) -> bool:
+        """Between equals the numerically higher source address keeps; only the first family of both decides."""
+        own = self.port.source(family) if self.port else b""
+        if not any(own) or not any(source):
+            return True
+        return family == self.families[0] and own < source
+
+    def _answer_other_master(self, address: str, bow_out: bool, now: float) -> None:
+        """A MASTER that must yield: tell it at once, and take the segment's tables back once it has."""
+        if bow_out:
+            return
+        if self.announcements.split_heard(now):
+            self._journal.append(
+                Noticed(at=now, vip=self.settings.name, kind="other master", text=f"{address} also advertises as MASTER")
+            )
+        self.announcements.add_after_split(now, self.dead_time)
+        if self._next_advert is not None and self._next_advert - now > self.interval / 2:
+            self.advert_due = True
+            self._next_advert = now + self.interval
+
+    def handle_deadline(self, now: float) -> None:
+        """Timers that are due by `now`."""
+        if self.old_keys and any(until <= now for _key, until in self.old_keys):
+            self.old_keys = [(key, until) for key, until in self.old_keys if until > now]
+            self._journal.append(
+                Noticed(at=now, vip=self.settings.name, kind="rekey", text="the old address list or password ends here")
+            )
+        if self.state is State.BACKUP:
+            if any(until <= now for until in self._master_down.values()):
+                self.apply(Situation.TIMED_OUT, now, self.heard.address if self.heard else "")
+        elif self.state is State.MASTER and self._next_advert is not None and self._next_advert <= now:
+            self.advert_due = not self.successor_heard
+            step = min(self.interval, BOW_OUT_REPEAT) if self.leaving else self.interval
+            self._next_advert += step
+            if self._next_advert <= now:
+                self._next_advert = now + step
+
+    def advertise_now(self) -> None:
+        """The demotion changed: every MASTER says so at once."""
+        if self.state is State.MASTER and not self.leaving:
+            self.advert_due = True
+
+    def reassert(self, now: float) -> None:
+        """Still MASTER after a stall or lost addresses: say so to the segment again."""
+        self.suspect = False
+        self.advert_due = True
+        self._next_advert = now + self.interval
+        self.announcements.add(now, [0.0, *AFTER_BOW_OUT])
+
+    # Leaving
+
+    def leave(self, situation: Situation, now: float) -> None:
+        """Bow out and go on forwarding until `finish_leave`; who is not MASTER obeys at once."""
+        if self.state is not State.MASTER:
+            self.apply(situation, now)
+            return
+        limit = LEAVE_LIMIT if self.settings.advbase > 0 else LEAVE_LIMIT_FAST
+        self._leave_for, self._leave_until = situation, now + limit
+        self.successor_heard = False
+        self.announcements.clear()
+        self.advert_due = True
+        self._next_advert = now + min(self.interval, BOW_OUT_REPEAT)
+
+    def finish_leave(self, now: float) -> None:
+        """The successor was heard, or the time for it is over."""
+        situation, answered = self._leave_for, self.successor_heard
+        self._leave_for, self.successor_heard = None, False
+        if situation is None:
+            return
+        if situation is not Situation.HANDED_OVER or answered:
+            self.apply(situation, now)
+            if situation is Situation.CHANGED:
+                self.configure(now)
+                if not answered:
+                    self.apply(Situation.UNANSWERED, now)
+            return
+        self.reassert(now)
+        self._journal.append(
+            Noticed(at=now, vip=self.settings.name, kind="no successor", text="nobody answered the bow-out: stays MASTER")
+        )
+
+    # Configuration, links, errors
+
+    def configure(self, now: float, situation: Situation = Situation.CONFIGURED) -> None:
+        """INIT to BACKUP, where there is a link and nobody disabled it."""
+        if self.enabled and self.port is not None and self.port.up:
+            self.apply(situation, now)
+
+    def set_port(self, port: Port | None, now: float) -> None:
+        was_up = self.port is not None and self.port.up
+        known = self.port is not None
+        self.port = port
+        if port is not None and port.up:
+            if not was_up:
+                self.configure(now, Situation.LINK_UP if known else Situation.CONFIGURED)
+        elif was_up or self.state is not State.INIT:
+            self.apply(Situation.LINK_DOWN, now)
+
+    def change(self, settings: RouterSettings, now: float, rekey_time: float) -> None:
+        """New settings for the same VHID and interface; only another key leads through INIT."""
+        same_key = settings.same_key(self.settings)
+        self.settings = settings
+        if same_key:
+            return
+        self.old_keys = [(self.key, now + rekey_time), *self.old_keys][:2]
+        self.key = settings.make_key()
+        self.families = settings.families
+        self.leave(Situation.CHANGED, now)
+        if self.state is State.INIT:
+            self.configure(now)
+
+    def rekeyed(self) -> None:
+        """Every peer is known to have the new addresses and password."""
+        self.old_keys.clear()
+
+    def sent(self, family: int, error: int) -> bool | None:
+        """What became of an advertisement: 0 or an errno. Returns True or False where sending began to fail or works again.
+
+        Three failures in a row demote the node, three successes end that (CARP_SENDAD_MAX_ERRORS, _MIN_SUCCESS).
+        """
+        if error:
+            self.counters.onomem += 1
+            self._send_errors, self._send_successes = self._send_errors + 1, 0
+            if self._send_errors == DEAD_RATIO and not self.send_failing:
+                self.send_failing = True
+                return True
+            return None
+        if family == 4:
+            self.counters.opackets += 1
+        else:
+            self.counters.opackets6 += 1
+        if not self._send_errors:
+            return None
+        self._send_successes += 1
+        if self._send_successes < DEAD_RATIO:
+            return None
+        self._send_errors = self._send_successes = 0
+        failing, self.send_failing = self.send_failing, False
+        return False if failing else None
+
+
