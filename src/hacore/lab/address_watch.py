@@ -1,8 +1,10 @@
-"""Follows the addresses of several network namespaces and prints each change as one line, with the moment it was heard.
+"""Follows the addresses of several network namespaces and prints each change as one line, with the moment it was
+heard.
 
 A process of its own, prompt like the probe, so that what it says does not wait for the process that reads it. Lines:
-`SECONDS LABEL + ADDRESS` or `SECONDS LABEL - ADDRESS`, with CLOCK_MONOTONIC; addresses present at the start come first, then `ready`.
-An address that is only renewed is printed once. Sources: rtnetlink(7), include/uapi/linux/if_addr.h.
+`SECONDS LABEL + ADDRESS` or `SECONDS LABEL - ADDRESS`, with CLOCK_MONOTONIC; addresses present at the start come
+first, then `ready`. An address that is only renewed is printed once. Sources: rtnetlink(7),
+include/uapi/linux/if_addr.h.
 """
 
 from __future__ import annotations
@@ -70,6 +72,11 @@ def _open(path: Path) -> socket.socket:
     return opened
 
 
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
 def watch(namespaces_by_label: dict[str, Path]) -> None:
     """Print changes until killed."""
     lines = {_open(path): label for label, path in namespaces_by_label.items()}
@@ -89,13 +96,13 @@ def watch(namespaces_by_label: dict[str, Path]) -> None:
                 if kind == _DONE:
                     dumps -= 1
                     if dumps == 0:
-                        print("ready", flush=True)
+                        _say("ready")
                     continue
                 address = address_of(body) if kind in (_NEWADDR, _DELADDR) else None
                 if address is None or (kind == _NEWADDR) == (address in held[label]):
                     continue
                 (held[label].add if kind == _NEWADDR else held[label].discard)(address)
-                print(f"{now:.6f} {label} {'+' if kind == _NEWADDR else '-'} {address}", flush=True)
+                _say(f"{now:.6f} {label} {'+' if kind == _NEWADDR else '-'} {address}")
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -1,8 +1,9 @@
-"""Frames with the kernel's time stamps: a memory-mapped packet ring (TPACKET_V2) on one interface, emptied in whole batches.
+"""Frames with the kernel's time stamps: a memory-mapped packet ring (TPACKET_V2) on one interface, emptied in whole
+batches.
 
-Nobody has to run while frames arrive: the kernel writes each into the ring with the moment it passed, and `drain` reads what is there as one
-numpy array. A filter in the kernel lets only the probe's datagrams and CARP advertisements in.
-Source: Linux Documentation/networking/packet_mmap.rst, include/uapi/linux/if_packet.h.
+Nobody has to run while frames arrive: the kernel writes each into the ring with the moment it passed, and `drain`
+reads what is there as one numpy array. A filter in the kernel lets only the probe's datagrams and CARP advertisements
+in. Source: Linux Documentation/networking/packet_mmap.rst, include/uapi/linux/if_packet.h.
 """
 
 from __future__ import annotations
@@ -40,8 +41,21 @@ _ETHERNET_AT: Final = 66
 PROBE: Final = 0
 ADVERT: Final = 1
 
-PACKETS = np.dtype([("time", "f8"), ("kind", "u1"), ("outgoing", "?"), ("number", "i8"), ("vhid", "u1"), ("advbase", "u1"), ("advskew", "u1")])
-"""One frame: monotonic seconds; a probe datagram with its number, or an advert with the three bytes that say who it is from."""
+PACKETS = np.dtype(
+    [
+        ("time", "f8"),
+        ("kind", "u1"),
+        ("outgoing", "?"),
+        ("number", "i8"),
+        ("vhid", "u1"),
+        ("advbase", "u1"),
+        ("advskew", "u1"),
+    ]
+)
+"""One frame: monotonic seconds.
+
+A probe datagram with its number, or an advert with the three bytes that say who it is from.
+"""
 
 
 def _instruction(code: int, jump_true: int, jump_false: int, value: int) -> bytes:
@@ -49,7 +63,10 @@ def _instruction(code: int, jump_true: int, jump_false: int, value: int) -> byte
 
 
 def _filter() -> bytes:
-    """The classic BPF program: IPv4 or IPv6, then CARP (protocol 112) or UDP to the probe's port; no IPv4 options, no extension headers."""
+    """The classic BPF program: IPv4 or IPv6, then CARP (protocol 112) or UDP to the probe's port.
+
+    No IPv4 options, no extension headers.
+    """
     load_half, load_byte, equal, give = 0x28, 0x30, 0x15, 0x06
     program = [
         (load_half, 0, 0, 12),
@@ -86,10 +103,13 @@ def monotonic_of_realtime() -> float:
 class Ring:
     """The frames that pass one interface, from now until `close`.
 
-    interface: name in the namespace at `path`; arriving: only frames that arrive there; frames: capacity between two drains.
+    interface: name in the namespace at `path`; arriving: only frames that arrive there; frames: capacity between two
+    drains.
     """
 
-    def __init__(self, path: Path, interface: str, session: int, *, arriving: bool = False, frames: int = 16384) -> None:
+    def __init__(
+        self, path: Path, interface: str, session: int, *, arriving: bool = False, frames: int = 16384
+    ) -> None:
         self.session = session
         self.interface = interface
         per_block = _BLOCK_BYTES // _FRAME_BYTES
@@ -119,7 +139,10 @@ class Ring:
         self._socket.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, descriptor)
 
     def drain(self) -> npt.NDArray[np.void]:
-        """The frames since the last call, oldest first, as an array of `PACKETS`; the ring is free for new ones afterwards."""
+        """The frames since the last call, oldest first, as an array of `PACKETS`.
+
+        The ring is free for new ones afterwards.
+        """
         order = (np.arange(self._count) + self._head) % self._count
         ready = (self._status[order] & _STATUS_USER) != 0
         filled = self._count if ready.all() else int(np.argmin(ready))
@@ -142,7 +165,11 @@ class Ring:
         six = word(_ETHERNET_AT + 12, ">u2") == 0x86DD
         protocol = np.where(six, frames[:, _ETHERNET_AT + 20], frames[:, _ETHERNET_AT + 23])
         rows["kind"] = np.where(protocol == 112, ADVERT, PROBE)
-        carp = np.where(six[:, None], frames[:, _ETHERNET_AT + 54 : _ETHERNET_AT + 60], frames[:, _ETHERNET_AT + 34 : _ETHERNET_AT + 40])
+        carp = np.where(
+            six[:, None],
+            frames[:, _ETHERNET_AT + 54 : _ETHERNET_AT + 60],
+            frames[:, _ETHERNET_AT + 34 : _ETHERNET_AT + 40],
+        )
         rows["vhid"], rows["advskew"], rows["advbase"] = carp[:, 1], carp[:, 2], carp[:, 5]
         own = np.zeros(len(frames), dtype=bool)
         for family, at in ((six, _ETHERNET_AT + 62), (~six, _ETHERNET_AT + 42)):

@@ -15,9 +15,17 @@ if TYPE_CHECKING:
 PROFILES = ("fast", "classic")
 ROLES = ("client", "server", "fw1", "fw2", "switch")
 
-_name = click.option("--name", default="lab", show_default=True, metavar="NAME", help="Which lab, where there are several.")
-_profile = click.option("--profile", type=click.Choice(PROFILES), help="fast: advbase 0, advskew 1 and 2; classic: advbase 1, advskew 0 and 100.")
-_preempt = click.option("--preempt/--no-preempt", default=None, help="Whether the faster node takes the addresses back (the default).")
+_name = click.option(
+    "--name", default="lab", show_default=True, metavar="NAME", help="Which lab, where there are several."
+)
+_profile = click.option(
+    "--profile",
+    type=click.Choice(PROFILES),
+    help="fast: advbase 0, advskew 1 and 2; classic: advbase 1, advskew 0 and 100.",
+)
+_preempt = click.option(
+    "--preempt/--no-preempt", default=None, help="Whether the faster node takes the addresses back (the default)."
+)
 
 
 @click.group()
@@ -78,7 +86,11 @@ def list_() -> None:
     for directory in record.labs(record.base_directory()):
         known = record.load(directory)
         if known is not None:
-            owned = "" if known.owner is None else f", of process {known.owner.pid}" + ("" if known.owner.alive() else " (gone)")
+            owned = (
+                ""
+                if known.owner is None
+                else f", of process {known.owner.pid}" + ("" if known.owner.alive() else " (gone)")
+            )
             click.echo(f"lab {known.name}: profile {known.profile}{owned}")
     from hacore.lab.scenarios import SCENARIOS
 
@@ -104,7 +116,8 @@ def status(name: str, as_json: bool) -> None:
         shown = {"record": found.record, "processes": pids, "states": states, "addresses": addresses}
         click.echo(msgspec.json.format(msgspec.json.encode(shown)).decode())
         return
-    click.echo(f"lab {name}: profile {found.record.profile}, preempt {'on' if found.record.preempt else 'off'}, files in {found.directory}")
+    preempt = "on" if found.record.preempt else "off"
+    click.echo(f"lab {name}: profile {found.record.profile}, preempt {preempt}, files in {found.directory}")
     _tell_rights(found)
     for line in report.holders_text(states, addresses):
         click.echo(line)
@@ -137,18 +150,27 @@ def exec_(name: str, node: str, command: Sequence[str]) -> None:
 @click.option("--family", type=click.Choice(["4", "6"]), default="4", show_default=True, help="The probe's IP version.")
 @click.option("--json", "as_json", is_flag=True, help="All figures, for programs.")
 def run(
-    name: str, profile: str | None, preempt: bool | None, scenarios: Sequence[str], repeat: int, family: str, as_json: bool
+    name: str,
+    profile: str | None,
+    preempt: bool | None,
+    scenarios: Sequence[str],
+    repeat: int,
+    family: str,
+    as_json: bool,
 ) -> None:
     """Play each SCENARIO (see `hacore lab list`; `all` for all) and show what it cost.
 
-    Uses the lab NAME where it is up, else builds one for the time of the run. Ends with 1 where a scenario did not fail over.
+    Uses the lab NAME where it is up, else builds one for the time of the run. Ends with 1 where a scenario did not
+    fail over.
     """
     from hacore.lab.scenarios import SCENARIOS
 
     chosen = list(SCENARIOS) if "all" in scenarios else list(scenarios)
     unknown = [scenario for scenario in chosen if scenario not in SCENARIOS]
     if unknown:
-        raise click.BadParameter(f"{', '.join(unknown)}: choose from {', '.join(SCENARIOS)} or all", param_hint="SCENARIO")
+        raise click.BadParameter(
+            f"{', '.join(unknown)}: choose from {', '.join(SCENARIOS)} or all", param_hint="SCENARIO"
+        )
     from hacore.lab import laboratory, play, record
 
     directory = record.directory_of(name, record.base_directory())

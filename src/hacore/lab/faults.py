@@ -1,4 +1,6 @@
-"""Everything that can be done to the pair: signals to a node's processes, ports that go down, frames that are dropped on the bridges."""
+"""Everything that can be done to the pair: signals to a node's processes, ports that go down, frames that are dropped
+on the bridges.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +16,7 @@ from hacore.errors import PlatformError
 from hacore.lab import namespaces, topology
 
 _TABLE = "lab"
+_EMPTY = f"table bridge {_TABLE}\ndelete table bridge {_TABLE}\n"
 
 
 def signal_all(pids: Iterable[int], number: signal.Signals) -> None:
@@ -56,7 +59,10 @@ def freeze(pids: Sequence[int]) -> float:
 
 
 def thaw(pids: Sequence[int]) -> float:
-    """SIGCONT to all, children first, so that none finds its parent awake before itself. Returns the moment of the first signal."""
+    """SIGCONT to all, children first, so that none finds its parent awake before itself.
+
+    Returns the moment of the first signal.
+    """
     with _undisturbed():
         began = time.monotonic()
         signal_all(reversed(pids), signal.SIGCONT)
@@ -70,7 +76,10 @@ class Faults:
         self.switch = switch
 
     def set_ports(self, ports: Iterable[str], state: str) -> float:
-        """Set bridge ports "up" or "down"; the node at the other end loses or gets its carrier. Returns the moment it began."""
+        """Set bridge ports "up" or "down".
+
+        The node at the other end loses or gets its carrier. Returns the moment it began.
+        """
         from pyroute2 import IPRoute
 
         with namespaces.inside(self.switch), IPRoute() as switch:
@@ -82,7 +91,10 @@ class Faults:
         return began
 
     def power_off(self, node: str, pids: Sequence[int]) -> float:
-        """All ports of `node` down in one request, and its processes ended before they can act on it. Returns the moment it began."""
+        """All ports of `node` down in one request, and its processes ended before they can act on it.
+
+        Returns the moment it began.
+        """
         from pyroute2 import IPRoute
 
         with namespaces.inside(self.switch), IPRoute() as switch, _undisturbed():
@@ -103,22 +115,26 @@ class Faults:
             raise PlatformError(f"nft refused the lab's rules: {done.stderr.strip()}")
 
     def drop(self, rules: Iterable[str]) -> float:
-        """Drop forwarded frames that match any of the nft expressions, instead of those dropped so far. Returns the moment it began."""
+        """Drop forwarded frames that match any of the nft expressions, instead of those dropped so far.
+
+        Returns the moment it began.
+        """
         lines = "\n".join(f"{rule} counter drop" for rule in rules)
+        chain = f"chain forward {{\ntype filter hook forward priority 0; policy accept;\n{lines}\n}}\n"
         began = time.monotonic()
-        self.ruleset(
-            f"table bridge {_TABLE}\ndelete table bridge {_TABLE}\n"
-            f"table bridge {_TABLE} {{\nchain forward {{\ntype filter hook forward priority 0; policy accept;\n{lines}\n}}\n}}\n"
-        )
+        self.ruleset(f"{_EMPTY}table bridge {_TABLE} {{\n{chain}}}\n")
         return began
 
     def drop_nothing(self) -> float:
         """Let everything through again. Returns the moment it began."""
         began = time.monotonic()
-        self.ruleset(f"table bridge {_TABLE}\ndelete table bridge {_TABLE}\n")
+        self.ruleset(_EMPTY)
         return began
 
     def partition(self) -> float:
-        """Nothing passes between the two nodes on any bridge; client and server reach both. Returns the moment it began."""
+        """Nothing passes between the two nodes on any bridge.
+
+        Client and server reach both. Returns the moment it began.
+        """
         one, two = (", ".join(f'"{port}"' for port in topology.ports_of(node)) for node in topology.NODES)
         return self.drop([f"iifname {{ {one} }} oifname {{ {two} }}", f"iifname {{ {two} }} oifname {{ {one} }}"])

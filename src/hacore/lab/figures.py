@@ -1,4 +1,7 @@
-"""From what was seen to figures: plain arithmetic over arrays of times, nothing is measured here. Seconds, CLOCK_MONOTONIC."""
+"""From what was seen to figures: plain arithmetic over arrays of times, nothing is measured here.
+
+Seconds, CLOCK_MONOTONIC.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +23,9 @@ JOIN = 0.01
 class ProbeFigures(msgspec.Struct, frozen=True):
     """What the client saw between two moments.
 
-    sent: requests; lost: requests whose reply never came; doubled: replies beyond the first; reordered: replies that came after a later one;
-    gap: longest time between two consecutive replies; pace: longest time between two consecutive requests, which should be one interval.
+    sent: requests; lost: requests whose reply never came; doubled: replies beyond the first; reordered: replies that
+    came after a later one; gap: longest time between two consecutive replies; pace: longest time between two
+    consecutive requests, which should be one interval.
     """
 
     sent: int
@@ -33,7 +37,10 @@ class ProbeFigures(msgspec.Struct, frozen=True):
 
 
 def probe_figures(client: npt.NDArray[np.void], start: float, end: float) -> ProbeFigures:
-    """Figures of the requests sent from `start` to `end`, and of the replies that came then. No reply at all makes the gap the whole time."""
+    """Figures of the requests sent from `start` to `end`, and of the replies that came then.
+
+    No reply at all makes the gap the whole time.
+    """
     probes = client[client["kind"] == capture.PROBE]
     requests, replies = probes[probes["outgoing"]], probes[~probes["outgoing"]]
     asked = requests[(requests["time"] >= start) & (requests["time"] < end)]
@@ -56,7 +63,10 @@ def probe_figures(client: npt.NDArray[np.void], start: float, end: float) -> Pro
 
 
 def _longest_step(times: Times, start: float, end: float) -> float:
-    """The longest step that ends after `start` and begins before `end`; one that is still open at `end` counts until there."""
+    """The longest step that ends after `start` and begins before `end`.
+
+    One that is still open at `end` counts until there.
+    """
     first, last = np.searchsorted(times, [start, end])
     before = times[first - 1] if first else start
     return float(np.diff(np.concatenate([[before], times[first:last], [end]])).max())
@@ -67,11 +77,15 @@ def spans(times: Times, join: float) -> Times:
     if not len(times):
         return np.zeros((0, 2))
     breaks = np.flatnonzero(np.diff(times) > join)
-    return np.column_stack([times[np.concatenate([[0], breaks + 1])], times[np.concatenate([breaks, [len(times) - 1]])]])
+    return np.column_stack(
+        [times[np.concatenate([[0], breaks + 1])], times[np.concatenate([breaks, [len(times) - 1]])]]
+    )
 
 
 def overlap(one: Times, two: Times, start: float, end: float) -> float:
-    """How long both had a stretch, between `start` and `end`: the sum over all pairs of stretches (n, 2) of one and two."""
+    """How long both had a stretch, between `start` and `end`: the sum over all pairs of stretches (n, 2) of one and
+    two.
+    """
     if not len(one) or not len(two):
         return 0.0
     begin = np.maximum(np.maximum(one[:, None, 0], two[None, :, 0]), start)
@@ -83,7 +97,12 @@ def without(some: Times, taken: Iterable[tuple[float, float]]) -> Times:
     """The stretches of `some` less those in `taken`."""
     left = [(float(begin), float(finish)) for begin, finish in some]
     for away, back in taken:
-        left = [part for begin, finish in left for part in ((begin, min(finish, away)), (max(begin, back), finish)) if part[0] < part[1]]
+        left = [
+            part
+            for begin, finish in left
+            for part in ((begin, min(finish, away)), (max(begin, back), finish))
+            if part[0] < part[1]
+        ]
     return np.array(left, dtype=np.float64).reshape(-1, 2)
 
 

@@ -24,7 +24,9 @@ class Lab:
         self.record = known
         self.paths = {role: Path(path) for role, path in known.namespaces.items()}
         self.nodes = {
-            name: nodes.Node(name, directory / name, self.paths[name], node_command) for name in topology.NODES if name in self.paths
+            name: nodes.Node(name, directory / name, self.paths[name], node_command)
+            for name in topology.NODES
+            if name in self.paths
         }
         for process in known.processes:
             if process.role in self.nodes:
@@ -33,6 +35,7 @@ class Lab:
 
     @property
     def profile(self) -> nodes.Profile:
+        """The intervals that the nodes are configured with."""
         return nodes.PROFILES[self.record.profile]
 
     @property
@@ -81,7 +84,13 @@ def _namespace_directory(directory: Path, granted: str) -> Path:
 
 
 def create(
-    directory: Path, *, profile: str, preempt: bool, owned: bool, start: bool = True, node_command: Sequence[str] | None = None
+    directory: Path,
+    *,
+    profile: str,
+    preempt: bool,
+    owned: bool,
+    start: bool = True,
+    node_command: Sequence[str] | None = None,
 ) -> Lab:
     """Build a lab and start its nodes; call it with the lab's lock held.
 
@@ -96,7 +105,9 @@ def create(
     paths = topology.namespace_paths(directory.name, _namespace_directory(directory, granted))
     for role, path in paths.items():
         if path.exists():
-            raise AlreadyRunning(f"the network namespace {path} ({role}) exists and is not this lab's; take another --name")
+            raise AlreadyRunning(
+                f"the network namespace {path} ({role}) exists and is not this lab's; take another --name"
+            )
     known.namespaces = {role: str(path) for role, path in paths.items()}
     record.save(directory, known)
     try:
@@ -118,7 +129,10 @@ def create(
 
 
 def attach(directory: Path) -> Lab:
-    """A lab that another process built, with this process moved to where its namespaces can be entered. NotRunning where it is not up."""
+    """A lab that another process built, with this process moved to where its namespaces can be entered.
+
+    NotRunning where it is not up.
+    """
     known = record.load(directory)
     if known is None:
         raise NotRunning(f"there is no lab {directory.name!r}: `hacore lab up` makes one")
@@ -171,17 +185,21 @@ def clean(base: Path) -> list[str]:
 
 
 @contextlib.contextmanager
-def temporary(directory: Path, *, profile: str, preempt: bool, start: bool = True, node_command: Sequence[str] | None = None) -> Iterator[Lab]:
+def temporary(
+    directory: Path, *, profile: str, preempt: bool, start: bool = True, node_command: Sequence[str] | None = None
+) -> Iterator[Lab]:
     """A lab for the length of a `with`: gone afterwards, also after an exception, SIGTERM, SIGHUP or SIGINT."""
 
-    def interrupt(number: int, frame: object) -> None:
+    def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
     with record.locked(directory):
         clean(directory.parent)
         before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
         try:
-            lab = create(directory, profile=profile, preempt=preempt, owned=True, start=start, node_command=node_command)
+            lab = create(
+                directory, profile=profile, preempt=preempt, owned=True, start=start, node_command=node_command
+            )
             try:
                 yield lab
             finally:

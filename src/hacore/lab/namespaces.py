@@ -1,7 +1,7 @@
 """Network namespaces by path: made, entered for the length of a `with`, removed.
 
-Only the network namespace of the calling thread changes, so a child started inside lives there and `/proc/sys/net` follows it, while files,
-mounts and process ids stay those of the host.
+Only the network namespace of the calling thread changes, so a child started inside lives there and `/proc/sys/net`
+follows it, while files, mounts and process ids stay those of the host.
 """
 
 from __future__ import annotations

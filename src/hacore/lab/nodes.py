@@ -57,7 +57,9 @@ def settings_text(node: str, directory: Path, profile: Profile, preempt: bool) -
         f'states = "10.9.0.{2 - number}:8116"',
     ]
     for side in topology.SIDES:
-        addresses = ", ".join(f'"{topology.VIPS[side][family]}/{prefix}"' for family, prefix in topology.PREFIXES.items())
+        addresses = ", ".join(
+            f'"{topology.VIPS[side][family]}/{prefix}"' for family, prefix in topology.PREFIXES.items()
+        )
         lines += [
             "",
             "[[vip]]",
@@ -93,14 +95,17 @@ class Node:
 
     @property
     def settings(self) -> Path:
+        """The node's settings file."""
         return self.directory / "hacore.toml"
 
     @property
     def runtime_directory(self) -> Path:
+        """Where the node's local bus is."""
         return self.directory / "run"
 
     @property
     def log(self) -> Path:
+        """What the node's processes wrote, of all its starts."""
         return self.directory / "node.log"
 
     def configure(self, profile: Profile, preempt: bool, password: str) -> None:
@@ -114,7 +119,11 @@ class Node:
 
     def environment(self) -> dict[str, str]:
         """What a process on this node finds in its environment."""
-        return os.environ | {MARK: str(self.directory.parent), "PYTHONUNBUFFERED": "1", "HACORE_SETTINGS": str(self.settings)}
+        return os.environ | {
+            MARK: str(self.directory.parent),
+            "PYTHONUNBUFFERED": "1",
+            "HACORE_SETTINGS": str(self.settings),
+        }
 
     def start(self) -> Process:
         """Start `hacore run` in the namespace; returns at once."""
@@ -194,7 +203,9 @@ def tree(root: int) -> list[int]:
     for entry in os.scandir("/proc"):
         if entry.name.isdigit():
             try:
-                fields = Path(entry.path, "stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
+                fields = (
+                    Path(entry.path, "stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
+                )
             except (FileNotFoundError, ProcessLookupError):
                 continue
             if fields[0] not in "ZX":

@@ -1,9 +1,9 @@
-"""One recording: the probe runs, and everything that passes the client and the nodes' ports and every address change is kept.
+"""One recording: the probe runs; all that passes the client and the nodes' ports and every address change is kept.
 
-    with Recording(paths, family=4) as recording:
-        ... faults ...
-        recording.poll()            # now and then, so that no ring fills
-    seen = recording.observations()
+with Recording(paths, family=4) as recording:
+    ... faults ...
+    recording.poll()            # now and then, so that no ring fills
+seen = recording.observations()
 """
 
 from __future__ import annotations
@@ -39,8 +39,9 @@ class AddressChange(NamedTuple):
 class Observations(NamedTuple):
     """What a recording saw, until `end` (monotonic seconds).
 
-    client: all probe frames at the client. ports: for each (node, side) the frames that the node sent out there. changes: in order of time,
-    beginning with what was held at the start. missed: frames that found a ring full (0, or the figures say too little).
+    client: all probe frames at the client. ports: for each (node, side) the frames that the node sent out there.
+    changes: in order of time, beginning with what was held at the start. missed: frames that found a ring full (0, or
+    the figures say too little).
     """
 
     client: npt.NDArray[np.void]
@@ -58,7 +59,12 @@ class Recording:
     """
 
     def __init__(
-        self, paths: dict[str, Path], *, family: int = 4, mark: Path | None = None, watch: Callable[[Recording], None] | None = None
+        self,
+        paths: dict[str, Path],
+        *,
+        family: int = 4,
+        mark: Path | None = None,
+        watch: Callable[[Recording], None] | None = None,
     ) -> None:
         self.paths = paths
         self._listener = watch
@@ -151,7 +157,9 @@ class Recording:
     def observations(self) -> Observations:
         """Everything so far."""
         self.poll()
-        arrays = {key: np.concatenate([np.zeros(0, dtype=capture.PACKETS), *parts]) for key, parts in self._frames.items()}
+        arrays = {
+            key: np.concatenate([np.zeros(0, dtype=capture.PACKETS), *parts]) for key, parts in self._frames.items()
+        }
         ports = {key: rows for key, rows in arrays.items() if key[0] in topology.NODES}
         client = arrays[topology.CLIENT, "lan"]
         changes = sorted(self._changes)

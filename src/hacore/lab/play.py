@@ -1,4 +1,6 @@
-"""Plays a scenario in a lab: heals whatever an earlier one left, lets the pair settle, records, and hands back the figures."""
+"""Plays a scenario in a lab: heals whatever an earlier one left, lets the pair settle, records, and hands back the
+figures.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,10 @@ _STARTING = 15.0
 
 
 class ScenarioRun(msgspec.Struct, kw_only=True):
-    """One play: its phases, or as many as there were before `error`. missed: frames the observers had no room for, 0 in a sound run."""
+    """One play: its phases, or as many as there were before `error`.
+
+    Missed: frames the observers had no room for, 0 in a sound run.
+    """
 
     scenario: str
     phases: list[PhaseFigures]
@@ -57,8 +62,13 @@ def use_profile(lab: Lab, profile: str, preempt: bool) -> None:
     heal(lab)
 
 
-def play(lab: Lab, scenario: Scenario, *, family: int = 4, watch: Callable[[Recording], None] | None = None) -> ScenarioRun:
-    """Play `scenario` once, `watch` being called now and then. What goes wrong is told in `error`; only what makes the lab useless is raised."""
+def play(
+    lab: Lab, scenario: Scenario, *, family: int = 4, watch: Callable[[Recording], None] | None = None
+) -> ScenarioRun:
+    """Play `scenario` once, `watch` being called now and then.
+
+    What goes wrong is told in `error`; only what makes the lab useless is raised.
+    """
     heal(lab)
     with Recording(lab.paths, family=family, mark=lab.directory, watch=watch) as recording:
         stage = Stage(lab, recording)

@@ -1,9 +1,11 @@
 """The probe: one UDP datagram a millisecond from the client, sent back by the server, each numbered.
 
-Neither process measures anything: what was sent and what came back is read from the kernel's time stamps on the client's interface
-(`capture`), so a late turn of these loops is seen as a late send and never as a gap. Ticks that were missed are sent as soon as possible.
+Neither process measures anything: what was sent and what came back is read from the kernel's time stamps on the
+client's interface (`capture`), so a late turn of these loops is seen as a late send and never as a gap. Ticks that
+were missed are sent as soon as possible.
 
-Datagram: magic, session, number (big endian, 4 + 4 + 8 bytes). Both ends use the same port, so replies are told from requests by direction.
+Datagram: magic, session, number (big endian, 4 + 4 + 8 bytes). Both ends use the same port, so replies are told from
+requests by direction.
 """
 
 from __future__ import annotations
@@ -51,7 +53,7 @@ def send(source: str, target: str, session: int, interval: float) -> None:
     """Send on schedule until SIGTERM. Ticks that passed while this process did not run are sent at once."""
     running = True
 
-    def stop(number: int, frame: object) -> None:
+    def stop(*_: object) -> None:
         nonlocal running
         running = False
 

@@ -1,6 +1,7 @@
 """What is known of a lab on disk, so that another process can show it, enter it and take it away, also after a crash.
 
-One directory a lab: `lab.json` (this record, written before each thing it names is made), `lock`, and a directory for each node.
+One directory a lab: `lab.json` (this record, written before each thing it names is made), `lock`, and a directory for
+each node.
 """
 
 from __future__ import annotations
@@ -33,9 +34,11 @@ class Process(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, pid: int, role: str) -> Process:
+        """The process that has the id `pid` now."""
         return cls(pid, start_ticks(pid), role)
 
     def alive(self) -> bool:
+        """Whether this very process still runs (or is stopped)."""
         return self.start_ticks != 0 and start_ticks(self.pid) == self.start_ticks
 
 
@@ -92,7 +95,9 @@ def locked(directory: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise AlreadyRunning(f"the lab {directory.name!r} is in use by another command; take another --name") from error
+            raise AlreadyRunning(
+                f"the lab {directory.name!r} is in use by another command; take another --name"
+            ) from error
         yield
 
 

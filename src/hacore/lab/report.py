@@ -1,4 +1,6 @@
-"""Results as one structure (for `--json`) and as a table on the terminal: median and worst over all plays of a scenario."""
+"""Results as one structure (for `--json`) and as a table on the terminal: median and worst over all plays of a
+scenario.
+"""
 
 from __future__ import annotations
 
@@ -132,7 +134,11 @@ def time_text(seconds: float) -> str:
 def _times(spread: Spread | None) -> str:
     if spread is None:
         return ""
-    return time_text(spread.worst) if spread.median == spread.worst else f"{time_text(spread.median)} / {time_text(spread.worst)}"
+    return (
+        time_text(spread.worst)
+        if spread.median == spread.worst
+        else f"{time_text(spread.median)} / {time_text(spread.worst)}"
+    )
 
 
 def table(report: Report) -> Table:
@@ -142,9 +148,20 @@ def table(report: Report) -> Table:
     marks = [f"profile {report.profile}", f"preempt {'on' if report.preempt else 'off'}", f"IPv{report.family}"]
     if not report.realtime:
         marks.append("[bold]without real time[/bold]")
-    shown = Table(title=", ".join(marks), caption="two values: median / worst", title_justify="left", caption_justify="left")
+    shown = Table(
+        title=", ".join(marks), caption="two values: median / worst", title_justify="left", caption_justify="left"
+    )
     shown.add_column("scenario")
-    for heading in ("failed over", "longest gap", "lost", "doubled", "both held", "both forwarded", "dead node forwarded", "dead node held"):
+    for heading in (
+        "failed over",
+        "longest gap",
+        "lost",
+        "doubled",
+        "both held",
+        "both forwarded",
+        "dead node forwarded",
+        "dead node held",
+    ):
         shown.add_column(heading, justify="right")
     for row in report.rows:
         name = row.scenario if row.phase == row.scenario else f"{row.scenario}: {row.phase}"

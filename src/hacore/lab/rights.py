@@ -1,6 +1,7 @@
 """May this process build a lab here: as root, or inside a user namespace of its own.
 
-A lab in a user namespace is marked `user`: real-time scheduling and locked memory are refused there, so its figures say less.
+A lab in a user namespace is marked `user`: real-time scheduling and locked memory are refused there, so its figures
+say less.
 """
 
 from __future__ import annotations
@@ -38,12 +39,15 @@ def available() -> str:
     refused = refusal(lambda: namespaces.unshare(namespaces.CLONE_NEWNET | namespaces.CLONE_NEWNS))
     if refused == 0:
         return ROOT
-    nested = refusal(lambda: namespaces.unshare(namespaces.CLONE_NEWUSER | namespaces.CLONE_NEWNET | namespaces.CLONE_NEWNS))
+    nested = refusal(
+        lambda: namespaces.unshare(namespaces.CLONE_NEWUSER | namespaces.CLONE_NEWNET | namespaces.CLONE_NEWNS)
+    )
     if nested == 0:
         return USER
     raise PrivilegeError(
-        f"the lab needs network namespaces: as root ({os.strerror(refused)}: start it with sudo, or give the container CAP_SYS_ADMIN and "
-        f"CAP_NET_ADMIN), or user namespaces ({os.strerror(nested)}: sysctl user.max_user_namespaces, "
+        f"the lab needs network namespaces: as root ({os.strerror(refused)}: start it with sudo, or give the "
+        "container CAP_SYS_ADMIN and CAP_NET_ADMIN), or in a user namespace "
+        f"({os.strerror(nested)}: sysctl user.max_user_namespaces, "
         "kernel.unprivileged_userns_clone=1, kernel.apparmor_restrict_unprivileged_userns=0)"
     )
 
@@ -68,9 +72,13 @@ def start_keeper(directory: Path) -> Process:
 def join(keeper: Process) -> None:
     """Enter the namespaces that `keeper` keeps. PlatformError where it is gone."""
     if not keeper.alive():
-        raise PlatformError("the process that keeps this lab is gone, and the lab with it; remove what is left with `hacore lab down`")
+        raise PlatformError(
+            "the process that keeps this lab is gone, and the lab with it; remove what is left with `hacore lab down`"
+        )
     kinds = {"user": namespaces.CLONE_NEWUSER, "mnt": namespaces.CLONE_NEWNS, "net": namespaces.CLONE_NEWNET}
-    opened = {kind: os.open(f"/proc/{keeper.pid}/ns/{name}", os.O_RDONLY | os.O_CLOEXEC) for name, kind in kinds.items()}
+    opened = {
+        kind: os.open(f"/proc/{keeper.pid}/ns/{name}", os.O_RDONLY | os.O_CLOEXEC) for name, kind in kinds.items()
+    }
     for kind, descriptor in opened.items():
         namespaces.setns(descriptor, kind)
         os.close(descriptor)
@@ -79,7 +87,8 @@ def join(keeper: Process) -> None:
 def unlock_sysctls() -> None:
     """Make /proc/sys writable for this process and its children where a container has it read-only.
 
-    Done in a mount namespace of its own, so that the container outside stays as it was. PlatformError where that is refused.
+    Done in a mount namespace of its own, so that the container outside stays as it was. PlatformError where that is
+    refused.
     """
     try:
         with open("/proc/sys/net/ipv4/ip_forward", "r+b", buffering=0):

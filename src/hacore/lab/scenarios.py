@@ -1,7 +1,7 @@
 """The scenarios: what is done to the pair, step by step, and what each step cost.
 
-A scenario is a few phases; each begins with one deed (a fault, or its end) and lasts until the pair has settled. All figures of a phase come
-from one recording that runs through the whole scenario.
+A scenario is a few phases; each begins with one deed (a fault, or its end) and lasts until the pair has settled. All
+figures of a phase come from one recording that runs through the whole scenario.
 """
 
 from __future__ import annotations
@@ -138,6 +138,7 @@ class Scenario(NamedTuple):
 
     @property
     def description(self) -> str:
+        """What is done, in a line."""
         return (self.play.__doc__ or "").strip()
 
 

@@ -1,4 +1,6 @@
-"""Where a scenario plays: it knows who is MASTER, waits until the pair has settled, and cuts the recording into phases."""
+"""Where a scenario plays: it knows who is MASTER, waits until the pair has settled, and cuts the recording into
+phases.
+"""
 
 from __future__ import annotations
 
@@ -29,11 +31,12 @@ class Unsettled(HacoreError):
 class PhaseFigures(msgspec.Struct, kw_only=True):
     """What one phase cost. Times in seconds.
 
-    moved: the other node took all virtual addresses; must_move: that is what the phase is about; takeover: how long until it had them.
-    both_held: both kernels had the same address; both_held_alive: and both nodes' processes ran; both_forwarded: both nodes sent probe
-    datagrams on; both_advertised: both sent adverts. dead_forwarded, dead_held: how long a node that was killed or frozen here still sent
-    datagrams on and still had an address; None where none was.
-    holders, states: before and after, by node: addresses in the kernel, and the state of each VIP as the node tells it.
+    moved: the other node took all virtual addresses; must_move: that is what the phase is about; takeover: how long
+    until it had them. both_held: both kernels had the same address; both_held_alive: and both nodes' processes ran;
+    both_forwarded: both nodes sent probe datagrams on; both_advertised: both sent adverts. dead_forwarded, dead_held:
+    how long a node that was killed or frozen here still sent datagrams on and still had an address; None where none
+    was. holders, states: before and after, by node: addresses in the kernel, and the state of each VIP as the node
+    tells it.
     """
 
     name: str
@@ -96,6 +99,7 @@ class Stage:
         return self.lab.preferred if self.lab.record.preempt else self.lab.other(master)
 
     def ports(self, node: Node) -> tuple[str, ...]:
+        """The bridge ports of `node`."""
         return topology.ports_of(node.name)
 
     def wait(self, seconds: float) -> None:
@@ -106,14 +110,22 @@ class Stage:
             self.recording.poll()
 
     def settle(self, expected: Node | None = None, patience: float | None = None) -> None:
-        """Wait until one node (`expected`) holds all addresses alone, replies flow and nothing has changed for a while. Unsettled after `patience`."""
+        """Wait until one node (`expected`) holds all addresses alone, replies flow and nothing has changed for a
+        while.
+
+        Unsettled after `patience`.
+        """
         deadline = time.monotonic() + (patience or _PATIENCE + 4 * self.lab.profile.dead_time)
         calm_since: float | None = None
         while True:
             self.wait(_TICK)
             now = time.monotonic()
             holder = self.holder()
-            calm = holder is not None and (expected is None or holder == expected.name) and now - self.recording.last_reply < _ALIVE
+            calm = (
+                holder is not None
+                and (expected is None or holder == expected.name)
+                and now - self.recording.last_reply < _ALIVE
+            )
             calm_since = (calm_since or now) if calm else None
             if calm_since is not None and now - calm_since >= self._quiet:
                 return
@@ -183,10 +195,19 @@ class Stage:
 
     def _figures(self, phase: _Phase, seen: Observations) -> PhaseFigures:
         start, end = phase.began, phase.ended
-        dead = {name: [(part[0], part[1] if len(part) > 1 else seen.end) for part in parts] for name, parts in self._dead.items()}
+        dead = {
+            name: [(part[0], part[1] if len(part) > 1 else seen.end) for part in parts]
+            for name, parts in self._dead.items()
+        }
         one, two = topology.NODES
-        held = {name: {address: figures.held_spans(seen.changes, name, address, seen.end) for address in self._all} for name in (one, two)}
-        alive = {name: {address: figures.without(spans, dead[name]) for address, spans in held[name].items()} for name in held}
+        held = {
+            name: {address: figures.held_spans(seen.changes, name, address, seen.end) for address in self._all}
+            for name in (one, two)
+        }
+        alive = {
+            name: {address: figures.without(spans, dead[name]) for address, spans in held[name].items()}
+            for name in held
+        }
         forwarded = {name: figures.sent_by(seen, name, capture.PROBE) for name in (one, two)}
         advertised = {name: figures.sent_by(seen, name, capture.ADVERT) for name in (one, two)}
         join = 3 * self.lab.profile.interval
@@ -200,11 +221,15 @@ class Stage:
             moved=takeover is not None,
             takeover=takeover,
             both_held=max(figures.overlap(held[one][address], held[two][address], start, end) for address in self._all),
-            both_held_alive=max(figures.overlap(alive[one][address], alive[two][address], start, end) for address in self._all),
+            both_held_alive=max(
+                figures.overlap(alive[one][address], alive[two][address], start, end) for address in self._all
+            ),
             both_forwarded=figures.overlap(
                 figures.spans(forwarded[one], figures.JOIN), figures.spans(forwarded[two], figures.JOIN), start, end
             ),
-            both_advertised=figures.overlap(figures.spans(advertised[one], join), figures.spans(advertised[two], join), start, end),
+            both_advertised=figures.overlap(
+                figures.spans(advertised[one], join), figures.spans(advertised[two], join), start, end
+            ),
             dead_forwarded=figures.last_after(forwarded[gone[0]], gone[1], end) if gone else None,
             dead_held=self._held_until(held[gone[0]], gone[1], end) if gone else None,
             holders_before=phase.holders_before,
@@ -229,5 +254,10 @@ class Stage:
 
     @staticmethod
     def _held_until(spans: dict[str, figures.Times], since: float, end: float) -> float:
-        finishes = [min(float(finish), end) for parts in spans.values() for begin, finish in parts if begin < end and finish > since]
+        finishes = [
+            min(float(finish), end)
+            for parts in spans.values()
+            for begin, finish in parts
+            if begin < end and finish > since
+        ]
         return max((finish - since for finish in finishes), default=0.0)

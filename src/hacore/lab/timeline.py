@@ -1,4 +1,6 @@
-"""The course of a phase as a few lines: who took and gave up addresses, whose adverts and whose datagrams came first and last."""
+"""The course of a phase as a few lines: who took and gave up addresses, whose adverts and whose datagrams came first
+and last.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,11 @@ def _addresses(changes: list[AddressChange], start: float, end: float) -> list[t
 
 def _words(group: list[AddressChange]) -> str:
     count = len({change.address for change in group})
-    what = "all addresses" if count == len(topology.vip_addresses()) else ", ".join(sorted({change.address for change in group}))
+    what = (
+        "all addresses"
+        if count == len(topology.vip_addresses())
+        else ", ".join(sorted({change.address for change in group}))
+    )
     return f"{group[0].node} {'holds' if group[0].held else 'no longer holds'} {what}"
 
 
@@ -52,7 +58,11 @@ def _adverts(seen: Observations, start: float, end: float) -> list[tuple[float, 
         for row in adverts:
             carried = (int(row["advbase"]), int(row["advskew"]))
             if carried != before and row["time"] >= start:
-                said = "bows out" if carried == (_BOW_OUT, _BOW_OUT) else f"advertises advbase {carried[0]} advskew {carried[1]}"
+                said = (
+                    "bows out"
+                    if carried == (_BOW_OUT, _BOW_OUT)
+                    else f"advertises advbase {carried[0]} advskew {carried[1]}"
+                )
                 lines.append((float(row["time"]), f"{node} {said} on {side}"))
             before = carried
     return lines

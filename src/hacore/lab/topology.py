@@ -1,7 +1,7 @@
 """The network of the lab: who is where, under which address, behind which bridge port, and how it is made.
 
-Five namespaces. `switch` holds the bridges and one port for each cable, so that faults are made there and each node's forwarding is watched
-there, outside the node:
+Five namespaces. `switch` holds the bridges and one port for each cable, so that faults are made there and each node's
+forwarding is watched there, outside the node:
 
     client ── lan-client │ br-lan │ lan-fw1 ── fw1 ── wan-fw1 │ br-wan │ wan-server ── server
                          │        │ lan-fw2 ── fw2 ── wan-fw2 │        │
@@ -57,8 +57,12 @@ def _cables() -> tuple[Cable, ...]:
         Cable(SERVER, "wan", "br-wan", "wan-server", ("10.2.0.100/16", "2001:db8:2::100/64")),
     ]
     for number, node in enumerate(NODES, start=1):
-        cables.append(Cable(node, "lan", "br-lan", f"lan-{node}", (f"10.1.0.1{number}/16", f"2001:db8:1::1{number}/64")))
-        cables.append(Cable(node, "wan", "br-wan", f"wan-{node}", (f"10.2.0.1{number}/16", f"2001:db8:2::1{number}/64")))
+        cables.append(
+            Cable(node, "lan", "br-lan", f"lan-{node}", (f"10.1.0.1{number}/16", f"2001:db8:1::1{number}/64"))
+        )
+        cables.append(
+            Cable(node, "wan", "br-wan", f"wan-{node}", (f"10.2.0.1{number}/16", f"2001:db8:2::1{number}/64"))
+        )
         cables.append(Cable(node, "sync", "br-sync", f"sync-{node}", (f"10.9.0.{number}/24",)))
     return tuple(cables)
 

@@ -22,7 +22,11 @@ STOPS = (
     ("fast", "stop", "A planned stop. The MASTER bows out and forwards on until its successor is there."),
     ("fast", "maintenance", "Maintenance and back, as before an upgrade."),
     ("fast", "crash", "Every process of the MASTER is killed at once. Nobody says goodbye; its interfaces stay up."),
-    ("fast", "hang", "Every process of the MASTER is frozen for 3.5 s. The kernel has to take its traffic and its addresses away."),
+    (
+        "fast",
+        "hang",
+        "Every process of the MASTER is frozen for 3.5 s. The kernel has to take its traffic and its addresses away.",
+    ),
     ("fast", "power", "The MASTER loses all its cables at once and is dead."),
     ("classic", "crash", "The same crash with the intervals of classic CARP: an advert a second."),
 )
@@ -53,7 +57,9 @@ def picture(profile: nodes.Profile, holder: str | None) -> Text:
 def _meter(recording: Recording) -> Text:
     held = ", ".join(f"{name} holds {len(addresses)}" for name, addresses in recording.held.items())
     counts = recording.counts
-    return Text(f"  {counts['sent']:6} datagrams sent, {counts['received']:6} came back; addresses: {held}", style="cyan")
+    return Text(
+        f"  {counts['sent']:6} datagrams sent, {counts['received']:6} came back; addresses: {held}", style="cyan"
+    )
 
 
 def _show(console: Console, run: play.ScenarioRun) -> None:
@@ -63,8 +69,14 @@ def _show(console: Console, run: play.ScenarioRun) -> None:
         lines.add_column()
         for moment, words in phase.timeline:
             lines.add_row(report.time_text(moment), words)
-        cost = f"the client waited {report.time_text(phase.probe.gap)} at most, {phase.probe.lost} of {phase.probe.sent} datagrams lost"
-        body: list[Table | Text] = [lines, Text(cost, style="bold")]
+        gap = report.time_text(phase.probe.gap)
+        cost = f"the client waited {gap} at most, {phase.probe.lost} of {phase.probe.sent} datagrams lost"
+        holders = [name for name, held in phase.holders_after.items() if held]
+        body: list[Table | Text] = [
+            lines,
+            Text(cost, style="bold"),
+            Text(f"holding addresses now: {', '.join(holders)}"),
+        ]
         if phase.dead_held is not None and phase.dead_forwarded is not None:
             forwarded, held = report.time_text(phase.dead_forwarded), report.time_text(phase.dead_held)
             body.append(Text(f"the dead node forwarded for {forwarded} more; its last address was gone after {held}"))
@@ -88,7 +100,7 @@ def _play(console: Console, lab: Lab, scenario: str) -> play.ScenarioRun:
 def run(directory: Path, console: Console, *, say: Callable[[str], None] | None = None) -> None:
     """Give the tour in a lab of its own at `directory`. HacoreError where a scenario did not fail over."""
     tell = say or console.print
-    tell("[bold]hacore lab[/bold]: two real nodes between a client and a server, each in a network namespace of this machine.")
+    tell("[bold]hacore lab[/bold]: two real nodes between a client and a server, each in a network namespace.")
     tell("The client sends a datagram every millisecond to the server, through whichever node holds the addresses.\n")
     runs: dict[str, list[play.ScenarioRun]] = {}
     reports: list[report.Report] = []
@@ -96,7 +108,7 @@ def run(directory: Path, console: Console, *, say: Callable[[str], None] | None 
     with laboratory.temporary(directory, profile=profile, preempt=True) as lab:
         realtime = play.realtime(lab)
         if not realtime:
-            tell("[bold]Without real time[/bold]: this system grants no SCHED_RR here, so pauses are longer than they would be.\n")
+            tell("[bold]Without real time[/bold]: SCHED_RR is refused here, so pauses are longer than need be.\n")
         play.heal(lab)
         console.print(picture(lab.profile, lab.preferred.name))
         for number, (profile, scenario, words) in enumerate(STOPS, start=1):
@@ -116,4 +128,4 @@ def run(directory: Path, console: Console, *, say: Callable[[str], None] | None 
     failed = [played.scenario for made in reports for played in made.runs if not played.failed_over]
     if failed:
         raise HacoreError(f"did not fail over: {', '.join(failed)}")
-    tell("\nThe lab is gone again. Try `hacore lab up`, `hacore lab exec fw1 hacore status`, `hacore lab run crash --repeat 20`.")
+    tell("\nThe lab is gone again. Your own: `hacore lab up`, `hacore lab exec fw1 hacore status`, `hacore lab down`.")
