@@ -115,6 +115,8 @@ def create(
             rights.enter_user_namespace()
             known.keeper = rights.start_keeper(directory)
             record.save(directory, known)
+        # Namespaces first: unlocking may take this process into a mount namespace that nobody else sees.
+        topology.make_namespaces(paths)
         rights.unlock_sysctls()
         topology.build(paths)
         lab = Lab(directory, known, node_command)
@@ -138,6 +140,7 @@ def attach(directory: Path) -> Lab:
         raise NotRunning(f"there is no lab {directory.name!r}: `hacore lab up` makes one")
     if known.keeper is not None:
         rights.join(known.keeper)
+    rights.unlock_sysctls()
     return Lab(directory, known)
 
 

@@ -39,9 +39,7 @@ def available() -> str:
     refused = refusal(lambda: namespaces.unshare(namespaces.CLONE_NEWNET | namespaces.CLONE_NEWNS))
     if refused == 0:
         return ROOT
-    nested = refusal(
-        lambda: namespaces.unshare(namespaces.CLONE_NEWUSER | namespaces.CLONE_NEWNET | namespaces.CLONE_NEWNS)
-    )
+    nested = refusal(enter_user_namespace)
     if nested == 0:
         return USER
     raise PrivilegeError(

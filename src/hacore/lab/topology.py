@@ -90,16 +90,20 @@ def namespace_paths(name: str, held_in: Path) -> dict[str, Path]:
     return {role: held_in / f"hacore-{name}-{role}" for role in ROLES}
 
 
-def build(paths: dict[str, Path]) -> None:
-    """Make the namespaces, bridges, cables, addresses and routes. PlatformError where the kernel refuses a part."""
-    from pyroute2 import IPRoute
-    from pyroute2.netlink.exceptions import NetlinkError
-
+def make_namespaces(paths: dict[str, Path]) -> None:
+    """Make the namespaces. PlatformError where the kernel refuses one."""
     for path in paths.values():
         try:
             namespaces.create(path)
         except OSError as error:
             raise PlatformError(f"cannot make the network namespace {path}: {error}") from error
+
+
+def build(paths: dict[str, Path]) -> None:
+    """Make bridges, cables, addresses and routes in the namespaces. PlatformError where the kernel refuses a part."""
+    from pyroute2 import IPRoute
+    from pyroute2.netlink.exceptions import NetlinkError
+
     for role, path in paths.items():
         _set_sysctls(role, path)
     try:
