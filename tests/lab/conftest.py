@@ -38,7 +38,7 @@ def network(directory: Path, tool: Callable[[str], str]) -> Iterator[Lab]:
 
 def set_addresses(lab: Lab, node: str, side: str, what: str) -> None:
     """Add ("add") or remove ("del") the virtual addresses of one side, as single addresses on the interface itself."""
-    from pyroute2 import IPRoute
+    from pyroute2 import IPRoute  # type: ignore[import-untyped]
 
     with namespaces.inside(lab.paths[node]), IPRoute() as host:
         index = host.link_lookup(ifname=side)[0]

@@ -20,6 +20,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from hacore.lab import namespaces, probe
+from hacore.linux import libc
 
 _GROUPS = 0x10 | 0x100
 _DONE = 3
@@ -107,7 +108,7 @@ def watch(namespaces_by_label: dict[str, Path]) -> None:
 
 def main(arguments: Sequence[str]) -> None:
     """Arguments: LABEL=PATH of each namespace."""
-    namespaces.die_with_parent(signal.SIGKILL)
+    libc.signal_at_parent_death(signal.SIGKILL)
     probe.become_prompt()
     pairs = (argument.split("=", 1) for argument in arguments)
     watch({label: Path(path) for label, path in pairs})

@@ -80,7 +80,7 @@ class Faults:
 
         The node at the other end loses or gets its carrier. Returns the moment it began.
         """
-        from pyroute2 import IPRoute
+        from pyroute2 import IPRoute  # type: ignore[import-untyped]
 
         with namespaces.inside(self.switch), IPRoute() as switch:
             indexes = [switch.link_lookup(ifname=port)[0] for port in ports]

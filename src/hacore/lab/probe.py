@@ -21,7 +21,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from hacore.lab import namespaces
+from hacore.linux import libc
 
 PORT = 7007
 MAGIC = 0x48414C42
@@ -97,7 +97,7 @@ def main(arguments: Sequence[str]) -> None:
     sender.add_argument("--interval", type=float, default=INTERVAL)
     commands.add_parser("echo").add_argument("source")
     options = parser.parse_args(arguments)
-    namespaces.die_with_parent(signal.SIGKILL)
+    libc.signal_at_parent_death(signal.SIGKILL)
     become_prompt()
     if options.end == "echo":
         echo(options.source)

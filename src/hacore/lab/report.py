@@ -159,8 +159,8 @@ def table(report: Report) -> Table:
         "doubled",
         "both held",
         "both forwarded",
-        "dead node forwarded",
-        "dead node held",
+        "dead forwarded",
+        "dead held",
     ):
         shown.add_column(heading, justify="right")
     for row in report.rows:

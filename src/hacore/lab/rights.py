@@ -14,6 +14,7 @@ from pathlib import Path
 from hacore.errors import PlatformError, PrivilegeError
 from hacore.lab import namespaces
 from hacore.lab.record import MARK, Process
+from hacore.linux import libc
 
 ROOT = "root"
 USER = "user"
@@ -36,7 +37,7 @@ def refusal(action: Callable[[], None]) -> int:
 
 def available() -> str:
     """`root` or `user`. PrivilegeError where neither is possible, with what would give it."""
-    refused = refusal(lambda: namespaces.unshare(namespaces.CLONE_NEWNET | namespaces.CLONE_NEWNS))
+    refused = refusal(lambda: libc.unshare(libc.CLONE_NEWNET | libc.CLONE_NEWNS))
     if refused == 0:
         return ROOT
     nested = refusal(enter_user_namespace)
@@ -53,7 +54,7 @@ def available() -> str:
 def enter_user_namespace() -> None:
     """Move this process into a new user, mount and network namespace in which it is root."""
     user, group = os.geteuid(), os.getegid()
-    namespaces.unshare(namespaces.CLONE_NEWUSER | namespaces.CLONE_NEWNET | namespaces.CLONE_NEWNS)
+    libc.unshare(libc.CLONE_NEWUSER | libc.CLONE_NEWNET | libc.CLONE_NEWNS)
     Path("/proc/self/setgroups").write_text("deny", encoding="ascii")
     Path("/proc/self/uid_map").write_text(f"0 {user} 1", encoding="ascii")
     Path("/proc/self/gid_map").write_text(f"0 {group} 1", encoding="ascii")
@@ -73,12 +74,12 @@ def join(keeper: Process) -> None:
         raise PlatformError(
             "the process that keeps this lab is gone, and the lab with it; remove what is left with `hacore lab down`"
         )
-    kinds = {"user": namespaces.CLONE_NEWUSER, "mnt": namespaces.CLONE_NEWNS, "net": namespaces.CLONE_NEWNET}
+    kinds = {"user": libc.CLONE_NEWUSER, "mnt": libc.CLONE_NEWNS, "net": libc.CLONE_NEWNET}
     opened = {
         kind: os.open(f"/proc/{keeper.pid}/ns/{name}", os.O_RDONLY | os.O_CLOEXEC) for name, kind in kinds.items()
     }
     for kind, descriptor in opened.items():
-        namespaces.setns(descriptor, kind)
+        libc.setns(descriptor, kind)
         os.close(descriptor)
 
 
@@ -95,7 +96,7 @@ def unlock_sysctls() -> None:
         if error.errno != errno.EROFS:
             raise PlatformError(f"/proc/sys/net cannot be written: {error}") from error
     try:
-        namespaces.unshare(namespaces.CLONE_NEWNS)
+        libc.unshare(libc.CLONE_NEWNS)
         namespaces.make_writable("/proc/sys")
     except OSError as error:
         raise PlatformError(

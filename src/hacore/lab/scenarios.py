@@ -54,7 +54,7 @@ def worker_crash(stage: Stage) -> None:
     """SIGKILL to the election worker of the MASTER alone; its supervisor starts another."""
     master = stage.master()
     with stage.phase("worker-crash", must_move=True):
-        faults.crash([master.election_worker()])
+        stage.struck(faults.crash([master.election_worker()]))
         stage.observe(_AFTER_LEASE)
         stage.settle(stage.expected_after_return(master))
 
@@ -64,7 +64,7 @@ def worker_hang(stage: Stage) -> None:
     master = stage.master()
     worker = master.election_worker()
     with stage.phase("worker-hang", must_move=True):
-        faults.freeze([worker])
+        stage.struck(faults.freeze([worker]))
         stage.observe(_AFTER_LEASE)
         if worker in master.processes():
             faults.thaw([worker])
@@ -80,7 +80,9 @@ def hang(stage: Stage) -> None:
         stage.mark_dead(master, began)
         stage.observe(_HANG)
     with stage.phase("continue"):
-        stage.mark_alive(master, faults.thaw(frozen))
+        thawed = faults.thaw(frozen)
+        stage.struck(thawed)
+        stage.mark_alive(master, thawed)
         stage.settle(stage.expected_after_return(master))
 
 
@@ -89,10 +91,10 @@ def link_down(stage: Stage) -> None:
     master = stage.master()
     port = f"lan-{master.name}"
     with stage.phase("down", must_move=True):
-        stage.lab.faults.set_ports([port], "down")
+        stage.struck(stage.lab.faults.set_ports([port], "down"))
         stage.observe(1.5)
     with stage.phase("up"):
-        stage.lab.faults.set_ports([port], "up")
+        stage.struck(stage.lab.faults.set_ports([port], "up"))
         stage.settle(stage.expected_after_return(master))
 
 
@@ -110,10 +112,10 @@ def power(stage: Stage) -> None:
 def partition(stage: Stage) -> None:
     """Nothing passes between the nodes on any network, client and server reach both; later it heals."""
     with stage.phase("cut", must_move=True):
-        stage.lab.faults.partition()
+        stage.struck(stage.lab.faults.partition())
         stage.observe(1.5)
     with stage.phase("heal"):
-        stage.lab.faults.drop_nothing()
+        stage.struck(stage.lab.faults.drop_nothing())
         stage.settle(stage.lab.preferred)
 
 

@@ -145,9 +145,14 @@ class Stage:
             self.wait(_TICK)
         self.wait(self._quiet)
 
+    def struck(self, moment: float) -> None:
+        """The deed of this phase began at `moment`, from which its times are counted."""
+        self._phases[-1].began = moment
+
     def terminate(self, node: Node) -> None:
         """SIGTERM to the supervisor of `node` alone."""
         if node.supervisor is not None:
+            self.struck(time.monotonic())
             faults.signal_all([node.supervisor.pid], signal.SIGTERM)
 
     def boot(self, node: Node) -> None:
@@ -163,11 +168,12 @@ class Stage:
         self.settle(self.expected_after_return(node))
 
     def mark_dead(self, node: Node, moment: float) -> None:
-        """The processes of `node` do not run from `moment` on."""
+        """The processes of `node` do not run from `moment` on, which is when this phase began."""
+        self.struck(moment)
         self._dead[node.name].append([moment])
 
     def mark_alive(self, node: Node, moment: float) -> None:
-        """They run again."""
+        """They run again since `moment`."""
         self._dead[node.name][-1].append(moment)
 
     @contextlib.contextmanager

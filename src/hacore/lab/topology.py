@@ -18,7 +18,7 @@ from hacore.errors import PlatformError
 from hacore.lab import namespaces
 
 if TYPE_CHECKING:
-    from pyroute2 import IPRoute
+    from pyroute2 import IPRoute  # type: ignore[import-untyped]
 
 SWITCH = "switch"
 CLIENT = "client"
@@ -102,7 +102,7 @@ def make_namespaces(paths: dict[str, Path]) -> None:
 def build(paths: dict[str, Path]) -> None:
     """Make bridges, cables, addresses and routes in the namespaces. PlatformError where the kernel refuses a part."""
     from pyroute2 import IPRoute
-    from pyroute2.netlink.exceptions import NetlinkError
+    from pyroute2.netlink.exceptions import NetlinkError  # type: ignore[import-untyped]
 
     for role, path in paths.items():
         _set_sysctls(role, path)
