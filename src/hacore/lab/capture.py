@@ -143,13 +143,18 @@ class Ring:
 
         The ring is free for new ones afterwards.
         """
-        order = (np.arange(self._count) + self._head) % self._count
-        ready = (self._status[order] & _STATUS_USER) != 0
-        filled = self._count if ready.all() else int(np.argmin(ready))
-        order = order[:filled]
-        taken = self._frames[order]
-        self._status[order] = 0
-        self._head = (self._head + filled) % self._count
+        parts = [self._frames[:0]]
+        while True:
+            status = self._status[self._head :]
+            ready = (status & _STATUS_USER) != 0
+            filled = len(ready) if ready.all() else int(np.argmin(ready))
+            parts.append(self._frames[self._head : self._head + filled].copy())
+            status[:filled] = 0
+            self._head += filled
+            if self._head < self._count:
+                break
+            self._head = 0
+        taken = np.concatenate(parts)
         return self._read(taken)
 
     def _read(self, frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.void]:
