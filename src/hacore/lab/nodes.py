@@ -118,9 +118,11 @@ class Node:
         self.settings.write_text(settings_text(self.name, self.directory, profile, preempt), encoding="utf-8")
 
     def environment(self) -> dict[str, str]:
-        """What a process on this node finds in its environment."""
+        """What a process on this node finds in its environment: `hacore` without options means this node."""
+        path = f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}"
         return os.environ | {
             MARK: str(self.directory.parent),
+            "PATH": path,
             "PYTHONUNBUFFERED": "1",
             "HACORE_SETTINGS": str(self.settings),
         }
