@@ -14,6 +14,8 @@ from _thread import allocate_lock, stack_size, start_new_thread
 from collections import deque
 from collections.abc import Callable
 
+from msgspec.structs import replace
+
 from hacore.node.event import Event, Value, decode, encode
 from hacore.node.history_file import FILE, EventFile, read_events
 
@@ -73,7 +75,11 @@ class History:
             vip=vip,
             fields=fields,
         )
-        line = encode(event)
+        try:
+            line = encode(event)
+        except UnicodeEncodeError:  # half a surrogate pair, as in a file's name that is no UTF-8
+            event = _printable(event)
+            line = encode(event)
         self._latest.append((event.seq, line))
         self._writer.put(line)
         for follower in tuple(self._followers):
@@ -189,6 +195,15 @@ class Writer:
             except Empty:
                 return lines, True
         return lines, False
+
+
+def _printable(event: Event) -> Event:
+    def clean(value: Value) -> Value:
+        return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
+
+    fields = {str(clean(name)): clean(value) for name, value in event.fields.items()}
+    texts = {name: str(clean(getattr(event, name))) for name in ("kind", "text", "vip", "node")}
+    return replace(event, fields=fields, **texts)
 
 
 def _take_policy_of_process() -> None:
