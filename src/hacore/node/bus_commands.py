@@ -89,6 +89,7 @@ class BusCommands:
                 pid=os.getpid(),
                 started=node.started,
                 generated=time.time(),
+                reported=last.generated if last else 0.0,
                 demotion=Demotion(total=last.demotion_total, reasons=last.demotion_reasons)
                 if last and not absent
                 else Demotion(total=total, reasons=held),
@@ -111,7 +112,7 @@ class BusCommands:
             ),
             vips=vips,
         )
-        return {"status": msgspec.to_builtins(snapshot)}
+        return dict(msgspec.to_builtins(snapshot))
 
     def _absent_vips(self, why: str) -> list[VipStatus]:
         known = {vip.name: vip for vip in self._last.vips} if self._last else {}

@@ -298,6 +298,8 @@ class ElectionWorker:
         for index, settings in enumerate(message.routers):
             if device := devices.get(settings.name):
                 vips[settings.interface, settings.vhid] = Vip(index, settings, device)
+        for name in {settings.interface for settings in message.routers}:
+            self.election.set_port(name, self.ports.port(name), now)
         for demotion in message.demotions:
             self.election.demote(demotion.name, demotion.value, now, administrative=demotion.administrative)
         self.election.enabled = message.enabled
