@@ -1,0 +1,309 @@
+"""Real nodes for tests: `hacore run` in a network namespace, with directories of its own, asked through its local bus."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from hacore.errors import NotRunning
+from hacore.lab.nodes import marked, tree
+from hacore.lab.record import MARK
+from hacore.node.bus import Client
+from tests.namespaces import Host, Network, run, wait_until
+
+PATIENCE = 30.0  # seconds: for what a busy machine may delay, never a figure of its own
+
+_BESIDE = Path(sys.executable).parent / "hacore"
+HACORE = [str(_BESIDE)] if _BESIDE.exists() else [sys.executable, "-c", "from hacore.cli import main; main()"]
+
+
+def vip(name: str = "lan", **settings: Any) -> str:
+    """One `[[vip]]` table; without `settings` vhid 1 of the profile that is quick enough for tests, in both families."""
+    values: dict[str, Any] = {
+        "name": name,
+        "interface": "lan",
+        "vhid": 1,
+        "advbase": 0,
+        "advskew": 20,
+        "password": "secret",
+        "addresses": ["10.1.0.1/16", "2001:db8:1::1/64"],
+    }
+    return table("vip", **values | settings)
+
+
+def table(kind: str, **values: Any) -> str:
+    """One `[[kind]]` table. JSON's strings, numbers, booleans and lists are TOML's."""
+    return f"[[{kind}]]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items())
+
+
+class RunningNode:
+    """A node of a test. Made idle: `configure`, then `start`; leaving the context ends every process of it."""
+
+    def __init__(self, host: Host, directory: Path) -> None:
+        self.host = host
+        self.name = directory.name
+        self.directory = directory
+        self.runtime_dir = directory / "run"
+        self.state_dir = directory / "state"
+        self.settings = directory / "hacore.toml"
+        self.log = directory / "node.log"
+        self.process: subprocess.Popen[Any] | None = None
+        directory.mkdir()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    # Its life
+
+    def configure(self, *tables: str, preempt: bool = True, **carp: Any) -> None:
+        """Write the settings file."""
+        head = [
+            "[node]",
+            f'name = "{self.name}"',
+            f'runtime_dir = "{self.runtime_dir}"',
+            f'state_dir = "{self.state_dir}"',
+            "[carp]",
+            *(f"{key} = {json.dumps(value)}" for key, value in ({"preempt": preempt} | carp).items()),
+        ]
+        self.settings.write_text("\n".join([*head, *tables]) + "\n")
+
+    def environment(self) -> dict[str, str]:
+        return os.environ | {MARK: str(self.directory)}
+
+    def launch(self) -> None:
+        """`hacore run`, without waiting for anything."""
+        with open(self.log, "ab") as log:
+            self.process = self.host.start(
+                *HACORE, "run", "-c", str(self.settings),
+                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=self.environment(),
+            )  # fmt: skip
+
+    def start(self) -> None:
+        """`hacore run`, until the election worker takes part."""
+        self.launch()
+        self.until(self.takes_part)
+
+    def takes_part(self) -> bool:
+        """Whether the election worker runs and has looked at its interfaces."""
+        status = self.status()
+        worker = status["node"]["workers"]["election"]["state"]
+        return worker == "running" and all(one["reason"] != "starting" for one in status["vips"])
+
+    def stop(self) -> int:
+        """SIGTERM; returns the exit code."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(PATIENCE)
+
+    def kill(self) -> None:
+        """SIGKILL to every process of the node at once, as a crash of the machine would."""
+        pids = marked(self.directory)
+        if self.process is not None and self.process.poll() is None:
+            pids = [*tree(self.process.pid), *pids]
+        for pid in pids:
+            _send(pid, signal.SIGKILL)
+        if self.process is not None:
+            self.process.wait(PATIENCE)
+        wait_until(lambda: not marked(self.directory), PATIENCE)
+
+    def signal(self, number: signal.Signals) -> None:
+        """To the supervisor alone."""
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def worker_pid(self) -> int:
+        """The election worker's process."""
+        return int(self.status()["node"]["workers"]["election"]["pid"])
+
+    # What it says
+
+    def ask(self, command: str, **arguments: Any) -> dict[str, Any]:
+        """One request on the local bus."""
+        return Client(self.runtime_dir).request(command, **arguments)
+
+    def status(self) -> dict[str, Any]:
+        return self.ask("status")
+
+    def vip(self, name: str = "lan") -> dict[str, Any]:
+        return next(dict(one) for one in self.status()["vips"] if one["name"] == name)
+
+    def state(self, name: str = "lan") -> str:
+        return str(self.vip(name)["state"])
+
+    def counters(self, name: str = "lan") -> dict[str, int]:
+        return dict(self.vip(name)["counters"])
+
+    def events(self, kind: str = "", after: int = 0) -> list[dict[str, Any]]:
+        found = self.ask("events", limit=1000, after=after)["events"]
+        return [dict(event) for event in found if kind in ("", event["kind"])]
+
+    def last_event(self) -> int:
+        """The number of the newest one: what comes is above it."""
+        return max((int(event["seq"]) for event in self.events()), default=0)
+
+    def transitions(self, name: str = "lan", after: int = 0) -> list[tuple[str, str]]:
+        """(new state, reason) of each."""
+        found = (event for event in self.events("transition", after) if event["vip"] == name)
+        return [(event["fields"]["new"], event["fields"]["reason"]) for event in found]
+
+    def hacore(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """A command of the command line, on this node."""
+        command = ["ip", "netns", "exec", self.host.name, *HACORE, "-c", str(self.settings), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert not check or done.returncode == 0, f"{command}: {done.stderr}"
+        return done
+
+    # Waiting
+
+    def until(self, condition: Callable[[], Any]) -> Any:
+        """The first true result, asked while the node runs; a refusal to answer counts as not yet."""
+
+        def asked() -> Any:
+            assert self.process is not None
+            assert self.process.poll() is None, f"{self.name} ended with {self.process.returncode}: {self.written()}"
+            try:
+                return condition()
+            except NotRunning:
+                return False
+
+        try:
+            return wait_until(asked, PATIENCE, 0.02)
+        except AssertionError as error:
+            raise AssertionError(f"{self.name}: {error}\n{self.written()}") from None
+
+    def until_state(self, state: str, name: str = "lan") -> None:
+        self.until(lambda: self.state(name) == state)
+
+    def until_event(self, kind: str, text: str = "", after: int = 0) -> dict[str, Any]:
+        def found() -> dict[str, Any] | None:
+            return next((one for one in self.events(kind, after) if text in one["text"]), None)
+
+        return dict(self.until(found))
+
+    def written(self) -> str:
+        """The end of what its processes wrote."""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-40:]) if self.log.exists() else ""
+
+    # The kernel's side
+
+    def held(self, addresses: Sequence[str] = ("10.1.0.1", "2001:db8:1::1")) -> set[str]:
+        """Those of `addresses` that are on this host."""
+        found = json.loads(self.host.run("ip", "-j", "address"))
+        return {one["local"] for link in found for one in link["addr_info"]} & set(addresses)
+
+
+def _send(pid: int, number: signal.Signals) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass
+
+
+class Segment:
+    """A LAN: one switch, hosts on it, and nodes on some of them. Leaving the context ends and removes everything."""
+
+    def __init__(self, directory: Path, bridge_options: str = "mcast_snooping 0") -> None:
+        self.directory = directory
+        self.network = Network()
+        self.nodes: list[RunningNode] = []
+        try:
+            self.switch = self.network.switch("sw", bridge_options)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        try:
+            for node in self.nodes:
+                node.kill()
+        finally:
+            self.network.__exit__()
+
+    def host(self, label: str, number: int) -> Host:
+        """A host with 10.1.0.`number` and 2001:db8:1::`number` on `lan`, all its addresses usable."""
+        host = self.network.host(label)
+        for setting in ("accept_dad", "dad_transmits"):
+            host.sysctl(f"ipv6/conf/default/{setting}", "0")
+        self.connect(host, number)
+        return host
+
+    def connect(self, host: Host, number: int) -> None:
+        self.network.cable(host, "lan", self.switch)
+        host.ip(f"addr add 10.1.0.{number}/16 dev lan")
+        host.ip(f"-6 addr add 2001:db8:1::{number}/64 dev lan nodad")
+        wait_until(lambda: "fe80" in (shown := host.ip("-6 addr show dev lan")) and "tentative" not in shown, PATIENCE)
+
+    def node(self, label: str, number: int) -> RunningNode:
+        node = RunningNode(self.host(label, number), self.directory / label)
+        self.nodes.append(node)
+        return node
+
+    def pair(self, *, preempt: bool = True, **settings: Any) -> tuple[RunningNode, RunningNode]:
+        """fw1 (.11, advskew 20) and fw2 (.12, advskew 40), both started, fw1 MASTER of the VIP `lan`."""
+        first, second = self.node("fw1", 11), self.node("fw2", 12)
+        first.configure(vip(**{"advskew": 20} | settings), preempt=preempt)
+        second.configure(vip(**{"advskew": 40} | settings), preempt=preempt)
+        first.launch()
+        first.until_state("MASTER")
+        second.start()
+        assert await_one_master(first, second) is first
+        return first, second
+
+
+def await_one_master(*nodes: RunningNode, name: str = "lan") -> RunningNode:
+    """Until exactly one is MASTER and the others BACKUP; returns it."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        states = {node: _state(node, name) for node in nodes}
+        masters = [node for node, state in states.items() if state == "MASTER"]
+        if len(masters) == 1 and set(states.values()) == {"MASTER", "BACKUP"}:
+            return masters[0]
+        assert time.monotonic() < deadline, f"{[states[node] for node in nodes]}\n" + "\n--\n".join(
+            node.written() for node in nodes
+        )
+        time.sleep(0.02)
+
+
+def _state(node: RunningNode, name: str) -> str:
+    try:
+        return node.state(name)
+    except NotRunning:
+        return "none"
+
+
+def kernel_view(host: Host) -> dict[str, Any]:
+    """Everything of a host's network that a node could change: links, addresses, routes, rules, settings."""
+    links = json.loads(run("ip", "-n", host.name, "-j", "-d", "link"))
+    addresses = json.loads(run("ip", "-n", host.name, "-j", "address"))
+    with host.entered():
+        settings = {
+            str(path): path.read_text()
+            for family in ("ipv4", "ipv6")
+            for path in sorted(Path(f"/proc/sys/net/{family}").glob("conf/*/*"))
+            if os.access(path, os.R_OK) and path.name != "stable_secret"
+        }
+    return {
+        "links": {link["ifname"]: (link["address"], link["flags"], link.get("group"), link.get("ifalias")) for link in links},
+        "addresses": {
+            (link["ifname"], one["local"], one["prefixlen"]) for link in addresses for one in link["addr_info"]
+        },
+        "routes": [run("ip", "-n", host.name, family, "route", "show", "table", "all") for family in ("-4", "-6")],
+        "rules": host.run("nft", "list", "ruleset"),
+        "settings": settings,
+    }
