@@ -63,14 +63,22 @@ def test_frames_end_as_in_the_definition(seed: int) -> None:
         if source.random() < 0.3:
             good = good[:12] + b"\x81\x00" + source.randbytes(2) + good[12:]
         frame = spoiled(source, good)
-        expected = oracle.parse_frame(frame)
         try:
             found = parse_frame(frame)
         except WireError as error:
-            assert error.rung == expected, frame.hex()
+            outcome: object = error.rung
         else:
-            assert not isinstance(expected, str), frame.hex()
-            assert (found.payload, found.ttl, found.source) == (expected.payload, expected.ttl, expected.source)
+            outcome = oracle.Parts(
+                found.family,
+                found.vlan,
+                found.destination_mac,
+                found.source_mac,
+                found.source,
+                found.destination,
+                found.ttl,
+                found.payload,
+            )
+        assert outcome == oracle.parse_frame(frame), frame.hex()
 
 
 def test_the_sanitizers_find_nothing() -> None:
