@@ -7,7 +7,6 @@ another process: what it has to say goes into a bounded queue, and what others w
 from __future__ import annotations
 
 import errno
-import gc
 import os
 import select
 import signal
@@ -17,7 +16,7 @@ import time
 
 from hacore.carp.election import Election, Outgoing
 from hacore.carp.events import Event
-from hacore.carp.terms import State, master_down_interval
+from hacore.carp.terms import State
 from hacore.linux import libc
 from hacore.linux.packet import AdvertSocket, UnicastSocket
 from hacore.linux.rtnl import AddressChange, LinkChange
@@ -38,6 +37,7 @@ from hacore.node.messages import (
 )
 from hacore.node.ports import Ports
 from hacore.node.pulse import Pulse
+from hacore.node.realtime import become_realtime
 from hacore.node.vips import Vip, Vips
 
 PRIORITY = 50  # of SCHED_RR; above ordinary work, below the kernel's own threads
@@ -147,8 +147,9 @@ class ElectionWorker:
             while True:
                 try:
                     frames = opened.receive(FRAMES_AT_ONCE)
-                except OSError:
-                    self._close_socket(name)
+                except OSError as error:
+                    if error.errno != errno.ENETDOWN:  # the socket works again when the interface is up
+                        self._close_socket(name)
                     break
                 for frame in frames:
                     self.election.receive(name, frame, now)
@@ -172,13 +173,19 @@ class ElectionWorker:
         for name in {router.settings.interface for router in self.election.routers}:
             self._open_socket(name)
             port = self.ports.port(name)
-            devices_there = all(
-                self.ports.is_present(vip.device.ifindex) for vip in self.vips if vip.settings.interface == name
-            )
-            if port is not None and not devices_there:
+            if port is not None and not self._devices_stand(name):
                 self._want_devices(now)
                 port = None
             self.election.set_port(name, port, now)
+
+    def _devices_stand(self, interface: str) -> bool:
+        """Whether every VIP on the interface has its device; a deleted interface takes them with it."""
+        for router in self.election.routers:
+            if router.settings.interface == interface:
+                vip = self.vips.get(interface, router.settings.vhid)
+                if vip is None or not self.ports.is_present(vip.device.ifindex):
+                    return False
+        return True
 
     def _want_devices(self, now: float) -> None:
         if now - self.wanted_devices_at > 1.0:
@@ -227,7 +234,7 @@ class ElectionWorker:
         settings = outgoing.router.settings
         try:
             if outgoing.peer:
-                self._unicast_socket(outgoing).send(outgoing.data, outgoing.peer)
+                self._unicast_socket(outgoing).send(outgoing.data)
             else:
                 self.sockets[settings.interface][1].send(outgoing.data)
         except KeyError:
@@ -240,8 +247,11 @@ class ElectionWorker:
         settings = outgoing.router.settings
         place = (settings.interface, settings.vhid, outgoing.family)
         opened = self.unicast.get(place)
+        if opened is not None and opened.peer != outgoing.peer:
+            opened.close()
+            opened = None
         if opened is None:
-            opened = self.unicast[place] = UnicastSocket(settings.interface, settings.vhid, outgoing.family)
+            opened = self.unicast[place] = UnicastSocket(settings.interface, settings.vhid, outgoing.peer)
         return opened
 
     # The supervisor
@@ -286,8 +296,10 @@ class ElectionWorker:
         self.ports.exclude({address.split("/")[0] for router in message.routers for address in router.addresses})
         vips: dict[tuple[str, int], Vip] = {}
         for index, settings in enumerate(message.routers):
-            dead_time = master_down_interval(settings.advbase, settings.advskew, None)
-            vips[settings.interface, settings.vhid] = Vip(index, settings, devices[settings.name], dead_time)
+            if device := devices.get(settings.name):
+                vips[settings.interface, settings.vhid] = Vip(index, settings, device)
+        for name in {settings.interface for settings in message.routers}:
+            self.election.set_port(name, self.ports.port(name), now)
         for demotion in message.demotions:
             self.election.demote(demotion.name, demotion.value, now, administrative=demotion.administrative)
         self.election.enabled = message.enabled
@@ -309,22 +321,6 @@ class ElectionWorker:
             self.warnings[problem] = now
 
 
-def become_realtime() -> list[str]:
-    """SCHED_RR, locked memory, frozen collector; returns what was refused, and why."""
-    refused = []
-    try:
-        libc.schedule_realtime(PRIORITY)
-    except OSError as error:
-        refused.append(f"SCHED_RR: {error.strerror} (needs CAP_SYS_NICE)")
-    try:
-        libc.lock_memory()
-    except OSError as error:
-        refused.append(f"locked memory: {error.strerror} (needs CAP_IPC_LOCK)")
-    gc.collect()
-    gc.freeze()
-    return refused
-
-
 def main() -> None:
     """Entry of the process."""
     channel_fd, pulse_fd = int(sys.argv[1]), int(sys.argv[2])
@@ -335,7 +331,7 @@ def main() -> None:
     worker = ElectionWorker(channel, Pulse(pulse_fd))
     os.close(pulse_fd)
     signal.signal(signal.SIGTERM, lambda _number, _frame: worker.ask_to_leave())
-    worker.refused = become_realtime()
+    worker.refused = become_realtime(PRIORITY)
     channel.send(Ready(refused=worker.refused))
     worker.run()
     channel.flush()

@@ -40,7 +40,6 @@ class Configure(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     rekey_time: float
     enabled: bool
     demotions: list[Demote]
-    realtime: bool
 
 
 class ResetDemotion(msgspec.Struct, frozen=True, tag=True):
@@ -86,7 +85,7 @@ class VipLastWords(msgspec.Struct, frozen=True, kw_only=True):
     dead_time: float
     bow_out: list[bytes]  # frames
     addresses: list[bytes]  # rtnetlink
-    gate: bytes  # nftables, may be empty
+    device: Device
 
 
 class Happened(msgspec.Struct, frozen=True, tag=True):

@@ -48,7 +48,7 @@ def last_words(election: Election, vips: list[Vip]) -> LastWords:
                 dead_time=master_down_interval(settings.advbase, settings.advskew, None),
                 bow_out=election.bow_out_frames(router) if router else [],
                 addresses=vip.give_up,
-                gate=vip.close_gate,
+                device=vip.device,
             )
         )
     return LastWords(vips=words)

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import errno
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from hacore.carp.router import RouterSettings
-from hacore.carp.terms import gate_timeout
-from hacore.linux import gate
+from hacore.linux.gate import LeaseSocket, NftSocket, lease_message, release_message
 from hacore.linux.rtnl import RouteSocket, delete_address_message, new_address_message
 from hacore.node.messages import Device
 from hacore.node.pulse import Pulse
@@ -26,7 +25,7 @@ RENEWALS_AT_ONCE = 16  # a batch holds the routing lock about 60 us an address: 
 class Vip:
     """The messages that take, renew and give up one VIP, built beforehand."""
 
-    def __init__(self, index: int, settings: RouterSettings, device: Device, dead_time: float) -> None:
+    def __init__(self, index: int, settings: RouterSettings, device: Device) -> None:
         self.index = index
         self.settings = settings
         self.device = device
@@ -43,12 +42,23 @@ class Vip:
                 new_address_message(device.ifindex, address, prefix, lifetime=LIFETIME, noprefixroute=noprefixroute)
             )
             self.give_up.append(delete_address_message(device.ifindex, address, prefix))
-        self.open_gate = self.close_gate = b""
-        if device.gate != "none":
-            mac = bytes.fromhex(device.mac.replace(":", ""))
-            timeout = gate_timeout(dead_time) if device.gate == "adverts" else None
-            self.open_gate = gate.lease_message(device.device, mac, timeout)
-            self.close_gate = gate.release_message(device.device, mac)
+
+
+class Gates:
+    """Opens and closes the forwarding gates of devices, in whichever way the kernel at hand allows."""
+
+    def __init__(self) -> None:
+        self._leases = LeaseSocket()
+        self._nft = NftSocket()
+
+    def move(self, opened: Iterable[Device], closed: Iterable[Device]) -> list[int]:
+        """Returns an errno for each device whose gate could not be moved."""
+        opened, closed = list(opened), list(closed)
+        results = [self._leases.lease(device.device) for device in opened if device.gate == "adverts"]
+        results += [self._leases.release(device.device) for device in closed if device.gate == "adverts"]
+        messages = [lease_message(device.ifindex, None) for device in opened if device.gate == "static"]
+        messages += [release_message(device.ifindex) for device in closed if device.gate == "static"]
+        return [number for number in results + self._nft.request(messages) if number]
 
 
 class Vips:
@@ -57,7 +67,7 @@ class Vips:
     def __init__(self, pulse: Pulse) -> None:
         self._pulse = pulse
         self._route = RouteSocket()
-        self._gate = gate.NftSocket()
+        self._gates = Gates()
         self._vips: dict[tuple[str, int], Vip] = {}
         self._next_renewal = math.inf
 
@@ -96,7 +106,7 @@ class Vips:
     def bring_in_line(self, is_master: Callable[[tuple[str, int]], bool], now: float) -> list[str]:
         """Hold the VIPs this node is MASTER of and give up the others: one batch of addresses and one of gate elements."""
         addresses: list[bytes] = []
-        elements: list[bytes] = []
+        taken: list[Vip] = []
         given_up: list[Vip] = []
         for place, vip in list(self._vips.items()):
             hold = is_master(place)
@@ -107,15 +117,14 @@ class Vips:
                 self._mark(vip, True)
                 vip.renew_at = now + RENEW_AFTER
                 addresses += vip.take
-                elements.append(vip.open_gate)
+                taken.append(vip)
             else:
                 given_up.append(vip)
                 addresses += vip.give_up
-                elements.append(vip.close_gate)
                 if vip.index == NO_INDEX:
                     del self._vips[place]
-        problems = self._elements([element for element in elements if element])
-        problems += self._addresses(addresses, "moving addresses")
+        problems = self._addresses(addresses, "moving addresses")
+        problems += self._move_gates(taken, given_up)
         for vip in given_up:
             self._mark(vip, False)
         self._next_renewal = min(self._next_renewal, now + RENEW_AFTER)
@@ -156,14 +165,12 @@ class Vips:
             return [f"{doing}: {error.strerror}"]
         return _problems(results, doing, harmless={errno.EADDRNOTAVAIL, errno.ENODEV})
 
-    def _elements(self, messages: list[bytes]) -> list[str]:
-        if not messages:
-            return []
+    def _move_gates(self, opened: list[Vip], closed: list[Vip]) -> list[str]:
         try:
-            results = self._gate.request(messages)
+            results = self._gates.move([vip.device for vip in opened], [vip.device for vip in closed])
         except OSError as error:
             return [f"moving the gate: {error.strerror}"]
-        return _problems(results, "moving the gate", harmless={errno.ENOENT})
+        return _problems(results, "moving the gate", harmless=set())
 
 
 def _problems(results: list[int], doing: str, harmless: set[int]) -> list[str]:
