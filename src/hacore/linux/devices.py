@@ -27,6 +27,7 @@ from hacore.linux import gate, libc, rtnl, ruleset, sysctl
 
 ALIAS: Final = "hacore"
 _NAME_LIMIT: Final = 15
+_ARPHRD_ETHER: Final = 1
 _FIRST_GROUP: Final = 0x70000000
 _CHANGES_FILE: Final = "sysctl.json"
 
@@ -81,6 +82,7 @@ class _Link(NamedTuple):
     mode: str
     mtu: int
     group: int
+    is_ethernet: bool
 
     def is_ours(self) -> bool:
         return self.alias == ALIAS and self.kind == "macvlan" and self.name.startswith("carp")
@@ -177,6 +179,7 @@ def _links(route: IPRoute) -> dict[str, _Link]:
             mode=str(mode or ""),
             mtu=message.get_attr("IFLA_MTU") or 0,
             group=message.get_attr("IFLA_GROUP") or 0,
+            is_ethernet=message["ifi_type"] == _ARPHRD_ETHER,
         )
         found[link.name] = link
     return found
@@ -248,7 +251,7 @@ def _prepare_one(
         raise PlatformError(
             f"{vip.name}: there is no interface {vip.interface}; was it renamed, or is it not there yet?"
         )
-    if len(parent.mac) != 17:
+    if not parent.is_ethernet:
         raise PlatformError(f"{vip.name}: {vip.interface} is no Ethernet interface, it cannot carry CARP")
     wanted = {f"ipv4/conf/{parent.name}/arp_ignore": 1, f"ipv4/conf/{parent.name}/arp_announce": 2}
     if not vip.virtual_mac:
@@ -296,7 +299,9 @@ def _make_device(route: IPRoute, links: dict[str, _Link], vip: DesiredVip, paren
     (index,) = route.link_lookup(ifname=name)
     # The alias is set apart: older kernels take it on an existing link only.
     route.link("set", index=index, ifalias=ALIAS)
-    links[name] = _Link(index, name, virtual_mac(vip.vhid), parent.ifindex, "macvlan", ALIAS, "private", parent.mtu, 0)
+    links[name] = _Link(
+        index, name, virtual_mac(vip.vhid), parent.ifindex, "macvlan", ALIAS, "private", parent.mtu, 0, True
+    )
     return links[name]
 
 
