@@ -181,7 +181,8 @@ def test_again_and_again_changes_nothing(lan: Lan, keep: Keep, tmp_path: Path) -
     holder.hold()
     monitor = keep(_monitor(lan.fw))
     assert prepare(lan.fw, tmp_path, vip(held=True)) == first
-    assert not [change for change in monitor.read() if isinstance(change, rtnl.AddressChange)]
+    removed = [change for change in monitor.read() if isinstance(change, rtnl.AddressChange) and not change.added]
+    assert removed == []
     assert Asker(lan, keep).answers()[0] == {mac_bytes(VIRTUAL)}
 
 
@@ -264,6 +265,13 @@ def test_one_vip_that_cannot_be_made_does_not_stop_the_others(lan: Lan, tmp_path
     assert "is not hacore's" in refusal(outcome, "a")
     assert "dmz" in refusal(outcome, "b")
     assert "carry CARP" in refusal(outcome, "c")
+
+
+def test_a_vip_that_is_configured_for_good_is_told(lan: Lan, tmp_path: Path) -> None:
+    lan.fw.ip("addr add 10.1.0.1/16 dev lan")
+    outcome = prepare(lan.fw, tmp_path)
+    assert ["10.1.0.1" in warning for warning in outcome.warnings] == [True]
+    assert "10.1.0.1/16" in lan.fw.ip("addr show dev lan")
 
 
 def test_sysctls_of_a_vip_device(lan: Lan, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import time
 from collections.abc import Iterator
@@ -186,11 +187,17 @@ def test_a_missing_gate_is_told(lan: Lan, keep: Keep, tmp_path: Path) -> None:
     with lan.fw.entered():
         messages, frames = keep(gate.NftSocket()), keep(gate.LeaseSocket())
     lan.fw.run("nft", "flush", "ruleset")
-    assert frames.lease(vip.device) != 0
-    assert frames.lease("nowhere") != 0
+    assert frames.lease(vip.device) == errno.ENOENT
+    assert frames.check(vip.device) == errno.ENOENT
+    assert frames.lease("nowhere") == errno.ENODEV
     assert messages.request([gate.lease_message(vip.ifindex, 5.0)]) != [0]
-    (vip,) = prepare(lan.fw, tmp_path)
-    assert frames.lease(vip.device) == 0
+    # Made anew while this node is MASTER, the gate is open from the first moment.
+    (vip,) = prepare(lan.fw, tmp_path, desired(dead_time=5.0, held=True))
+    assert frames.check(vip.device) == 0
+    assert leased(lan.fw, vip)
+    assert frames.release(vip.device) == 0
+    assert frames.check(vip.device) == 0
+    assert not leased(lan.fw, vip)
 
 
 def test_static_mode_knows_leases_without_end(lan: Lan, keep: Keep, router: Router, tmp_path: Path) -> None:

@@ -50,12 +50,8 @@ def _in_child(act: str) -> int:
 def test_memory_name_dumps_and_slack() -> None:
     assert _in_child("libc.lock_memory(); libc.unlock_memory()") == 0
     assert _in_child("libc.forbid_core_dumps(); libc.set_timer_slack(1); libc.signal_at_parent_death(9)") == 0
-    assert (
-        _in_child(
-            "libc.set_process_name('hacore-election-long'); assert open('/proc/self/comm').read() == 'hacore-election\\n'"
-        )
-        == 0
-    )
+    named = "libc.set_process_name('hacore-election-long'); name = open('/proc/self/comm').read()\n"
+    assert _in_child(named + "assert name == 'hacore-election\\n'") == 0
 
 
 def test_children_of_a_realtime_process_are_ordinary() -> None:
