@@ -1,4 +1,4 @@
-"""The maintenance flag: a file in `state_dir` that survives a reboot, written before the demotion that follows from it."""
+"""The maintenance flag: a file in `state_dir` that survives a reboot, written before the demotion that follows."""
 
 from __future__ import annotations
 
@@ -55,6 +55,7 @@ def _sync_directory(directory: Path) -> None:
 
 
 def _refusal(state_dir: Path, error: OSError) -> PrivilegeError | PlatformError:
+    message = f"the maintenance flag in {state_dir} cannot be changed: {error.strerror}"
     if isinstance(error, PermissionError):
-        return PrivilegeError(f"the maintenance flag in {state_dir} cannot be changed: {error.strerror}; run this as root")
-    return PlatformError(f"the maintenance flag in {state_dir} cannot be changed: {error.strerror}")
+        return PrivilegeError(f"{message}; run this as root")
+    return PlatformError(message)
