@@ -92,6 +92,7 @@ class ElectionWorker:
             self.election.handle_deadline(now)
             self._settle(now, renew_all=stalled)
             if self.ends_at is not None and (self.election.has_left or now >= self.ends_at):
+                self.vips.finish(LEAVE_LIMIT)
                 self.channel.send(Left())
                 return
             planned = self._next_time()
@@ -106,7 +107,8 @@ class ElectionWorker:
         if events or self.reconfigured:
             self.reconfigured = False
             self._warn(self.vips.bring_in_line(self._is_master, now), now)
-        self._warn(self.vips.renew(now, everything=renew_all), now)
+        self.vips.renew(now, everything=renew_all)
+        self._warn(self.vips.problems(), now)
         if time.monotonic() - now <= self.election.stall_tolerance:
             self._send(self.election.frames_to_send(now), now)
         self._publish(events + self.election.events())
@@ -196,7 +198,7 @@ class ElectionWorker:
         for vip in self.vips:
             if vip.held and vip.device.ifindex == change.ifindex and change.address in vip.addresses:
                 if not self.ports.has_address(change.ifindex, change.address):
-                    self._warn(self.vips.put_back(vip), now)
+                    self.vips.put_back(vip)
                     self.election.notice(vip.settings.name, "address removed", f"{change.address} was removed and is put back", now)
 
     def _open_socket(self, name: str) -> None:
@@ -304,7 +306,7 @@ class ElectionWorker:
             self.election.demote(demotion.name, demotion.value, now, administrative=demotion.administrative)
         self.election.enabled = message.enabled
         self.election.configure(message.routers, now, preempt=message.preempt, rekey_time=message.rekey_time)
-        self._warn(self.vips.configure(vips), now)
+        self.vips.configure(vips)
         for place in [place for place in self.unicast if place[:2] not in vips]:
             self.unicast.pop(place).close()
         used = {settings.interface for settings in message.routers}
