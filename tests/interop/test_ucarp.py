@@ -142,11 +142,18 @@ def test_another_password_leaves_both_alone(node: RunningNode, ucarp: Start) -> 
     assert node.status()["node"]["peers"] == []
 
 
-def test_equals_that_both_hold_the_address_agree_on_one(node: RunningNode, other: Host, ucarp: Start) -> None:
+@pytest.mark.parametrize("number", [11, 13])
+def test_equals_after_a_partition_agree_on_one(segment: Segment, ucarp: Start, number: int) -> None:
+    """The node's address is below ucarp's, or above: each of them is the one that keeps once."""
+    peer = ucarp(advskew=0)
+    segment.switch.ip(f"link set port{segment.switch.ports} nomaster")
+    node = segment.node(f"fw{number}", number)
     configure(node, advskew=0)
-    other.ip("link set lan down")
     node.start()
     node.until_state("MASTER")
-    other.ip("link set lan up")
-    peer = ucarp(advskew=0)
-    peer.until_state("BACKUP")
+    peer.until_state("MASTER")
+    segment.switch.ip(f"link set port{segment.switch.ports - 1} master br0")
+    keeps, yields = ("MASTER", "BACKUP") if number < 12 else ("BACKUP", "MASTER")
+    node.until_state(keeps)
+    peer.until_state(yields)
+    assert node.held() == ({"10.1.0.1"} if keeps == "MASTER" else set())
