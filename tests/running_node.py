@@ -216,8 +216,12 @@ class Segment:
         self.directory = directory
         self.network = Network()
         self.nodes: list[RunningNode] = []
+        self._ports: dict[str, str] = {}
         try:
             self.switch = self.network.switch("sw", bridge_options)
+            with self.switch.entered():
+                for setting in Path("/proc/sys/net/bridge").glob("bridge-nf-call-*"):
+                    setting.write_text("0")  # a switch looks at no IP headers; br_netfilter would drop bad ones
         except BaseException:
             self.close()
             raise
@@ -244,10 +248,25 @@ class Segment:
         return host
 
     def connect(self, host: Host, number: int) -> None:
-        self.network.cable(host, "lan", self.switch)
+        """Gives a host its `lan`, also again after it was deleted."""
+        self._ports[host.name] = self.network.cable(host, "lan", self.switch)
         host.ip(f"addr add 10.1.0.{number}/16 dev lan")
         host.ip(f"-6 addr add 2001:db8:1::{number}/64 dev lan nodad")
         wait_until(lambda: "fe80" in (shown := host.ip("-6 addr show dev lan")) and "tentative" not in shown, PATIENCE)
+
+    def cut(self, host: Host) -> None:
+        """Nothing passes between the host and the switch any more; its link stays up."""
+        self.switch.ip(f"link set {self._ports[host.name]} nomaster")
+
+    def mend(self, host: Host) -> None:
+        self.switch.ip(f"link set {self._ports[host.name]} master br0")
+
+    def unplug(self, host: Host) -> None:
+        """The host's link goes down."""
+        self.switch.ip(f"link set {self._ports[host.name]} down")
+
+    def plug(self, host: Host) -> None:
+        self.switch.ip(f"link set {self._ports[host.name]} up")
 
     def node(self, label: str, number: int) -> RunningNode:
         node = RunningNode(self.host(label, number), self.directory / label)
