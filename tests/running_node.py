@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from hacore.errors import NotRunning
+from hacore.lab import faults
 from hacore.lab.nodes import marked, tree
 from hacore.lab.record import MARK
 from hacore.node.bus import Client
@@ -107,14 +108,16 @@ class RunningNode:
 
     def kill(self) -> None:
         """SIGKILL to every process of the node at once, as a crash of the machine would."""
-        pids = marked(self.directory)
-        if self.process is not None and self.process.poll() is None:
-            pids = [*tree(self.process.pid), *pids]
-        for pid in pids:
-            _send(pid, signal.SIGKILL)
+        faults.crash(self.processes())
         if self.process is not None:
             self.process.wait(PATIENCE)
         wait_until(lambda: not marked(self.directory), PATIENCE)
+
+    def processes(self) -> list[int]:
+        """All of them, also those whose supervisor is gone."""
+        running = self.process is not None and self.process.poll() is None
+        found = tree(self.process.pid) if running and self.process is not None else []
+        return list(dict.fromkeys([*found, *marked(self.directory)]))
 
     def signal(self, number: signal.Signals) -> None:
         """To the supervisor alone."""
@@ -202,13 +205,6 @@ class RunningNode:
         return {one["local"] for link in found for one in link["addr_info"]} & set(addresses)
 
 
-def _send(pid: int, number: signal.Signals) -> None:
-    try:
-        os.kill(pid, number)
-    except ProcessLookupError:
-        pass
-
-
 class Segment:
     """A LAN: one switch, hosts on it, and nodes on some of them. Leaving the context ends and removes everything."""
 
@@ -281,21 +277,17 @@ class Segment:
         first.launch()
         first.until_state("MASTER")
         second.start()
-        assert await_one_master(first, second) is first
+        await_master(first, second)
         return first, second
 
 
-def await_one_master(*nodes: RunningNode, name: str = "lan") -> RunningNode:
-    """Until exactly one is MASTER and the others BACKUP; returns it."""
+def await_master(wanted: RunningNode, *others: RunningNode, name: str = "lan") -> None:
+    """Until `wanted` is MASTER and every other one BACKUP."""
+    right = {wanted: "MASTER"} | dict.fromkeys(others, "BACKUP")
     deadline = time.monotonic() + PATIENCE
-    while True:
-        states = {node: _state(node, name) for node in nodes}
-        masters = [node for node, state in states.items() if state == "MASTER"]
-        if len(masters) == 1 and set(states.values()) == {"MASTER", "BACKUP"}:
-            return masters[0]
-        assert time.monotonic() < deadline, f"{[states[node] for node in nodes]}\n" + "\n--\n".join(
-            node.written() for node in nodes
-        )
+    while (states := {node: _state(node, name) for node in right}) != right:
+        written = "\n--\n".join(node.written() for node in right)
+        assert time.monotonic() < deadline, f"{[*states.values()]}, not {[*right.values()]}\n{written}"
         time.sleep(0.02)
 
 
