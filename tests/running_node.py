@@ -17,7 +17,7 @@ from hacore.lab import faults
 from hacore.lab.nodes import marked, tree
 from hacore.lab.record import MARK
 from hacore.node.bus import Client
-from tests.namespaces import Host, Network, run, wait_until
+from tests.namespaces import Host, Network, Switch, run, wait_until
 
 PATIENCE = 30.0  # seconds: for what a busy machine may delay, never a figure of its own
 
@@ -37,6 +37,11 @@ def vip(name: str = "lan", **settings: Any) -> str:
         "addresses": ["10.1.0.1/16", "2001:db8:1::1/64"],
     }
     return table("vip", **values | settings)
+
+
+def wan(**settings: Any) -> str:
+    """vhid 2 on `wan`."""
+    return vip("wan", **{"interface": "wan", "vhid": 2, "addresses": ["10.2.0.1/16", "2001:db8:2::1/64"]} | settings)
 
 
 def table(kind: str, **values: Any) -> str:
@@ -206,34 +211,36 @@ class RunningNode:
 
 
 class Segment:
-    """A LAN: one switch, hosts on it, and nodes on some of them. Leaving the context ends and removes everything."""
+    """A LAN: one switch, hosts on it, and nodes on some of them. Leaving the context ends and removes everything.
+
+    A second switch, for interfaces named `wan` (10.2.0.0/16 and 2001:db8:2::/64), is made when it is first needed.
+    """
 
     def __init__(self, directory: Path, bridge_options: str = "mcast_snooping 0") -> None:
         self.directory = directory
         self.network = Network()
         self.nodes: list[RunningNode] = []
-        self._ports: dict[str, str] = {}
-        try:
-            self.switch = self.network.switch("sw", bridge_options)
-            with self.switch.entered():
-                for setting in Path("/proc/sys/net/bridge").glob("bridge-nf-call-*"):
-                    setting.write_text("0")  # a switch looks at no IP headers; br_netfilter would drop bad ones
-        except BaseException:
-            self.close()
-            raise
+        self._options = bridge_options
+        self._switches: dict[str, Switch] = {}
+        self._ports: dict[tuple[str, str], str] = {}
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
         try:
             for node in self.nodes:
                 node.kill()
         finally:
             self.network.__exit__()
+
+    def switch(self, side: str = "lan") -> Switch:
+        if side not in self._switches:
+            switch = self._switches[side] = self.network.switch(f"sw-{side}", self._options)
+            with switch.entered():
+                for setting in Path("/proc/sys/net/bridge").glob("bridge-nf-call-*"):
+                    setting.write_text("0")  # a switch looks at no IP headers; br_netfilter would drop bad ones
+        return self._switches[side]
 
     def host(self, label: str, number: int) -> Host:
         """A host with 10.1.0.`number` and 2001:db8:1::`number` on `lan`, all its addresses usable."""
@@ -243,26 +250,27 @@ class Segment:
         self.connect(host, number)
         return host
 
-    def connect(self, host: Host, number: int) -> None:
-        """Gives a host its `lan`, also again after it was deleted."""
-        self._ports[host.name] = self.network.cable(host, "lan", self.switch)
-        host.ip(f"addr add 10.1.0.{number}/16 dev lan")
-        host.ip(f"-6 addr add 2001:db8:1::{number}/64 dev lan nodad")
-        wait_until(lambda: "fe80" in (shown := host.ip("-6 addr show dev lan")) and "tentative" not in shown, PATIENCE)
+    def connect(self, host: Host, number: int, side: str = "lan") -> None:
+        """Gives a host its `lan` or `wan`, also again after it was deleted."""
+        net = 1 if side == "lan" else 2
+        self._ports[host.name, side] = self.network.cable(host, side, self.switch(side))
+        host.ip(f"addr add 10.{net}.0.{number}/16 dev {side}")
+        host.ip(f"-6 addr add 2001:db8:{net}::{number}/64 dev {side} nodad")
+        wait_until(lambda: "fe80" in (shown := host.ip(f"-6 addr show dev {side}")) and "tentative" not in shown, PATIENCE)
 
-    def cut(self, host: Host) -> None:
+    def cut(self, host: Host, side: str = "lan") -> None:
         """Nothing passes between the host and the switch any more; its link stays up."""
-        self.switch.ip(f"link set {self._ports[host.name]} nomaster")
+        self.switch(side).ip(f"link set {self._ports[host.name, side]} nomaster")
 
-    def mend(self, host: Host) -> None:
-        self.switch.ip(f"link set {self._ports[host.name]} master br0")
+    def mend(self, host: Host, side: str = "lan") -> None:
+        self.switch(side).ip(f"link set {self._ports[host.name, side]} master br0")
 
-    def unplug(self, host: Host) -> None:
+    def unplug(self, host: Host, side: str = "lan") -> None:
         """The host's link goes down."""
-        self.switch.ip(f"link set {self._ports[host.name]} down")
+        self.switch(side).ip(f"link set {self._ports[host.name, side]} down")
 
-    def plug(self, host: Host) -> None:
-        self.switch.ip(f"link set {self._ports[host.name]} up")
+    def plug(self, host: Host, side: str = "lan") -> None:
+        self.switch(side).ip(f"link set {self._ports[host.name, side]} up")
 
     def node(self, label: str, number: int) -> RunningNode:
         node = RunningNode(self.host(label, number), self.directory / label)
@@ -274,11 +282,15 @@ class Segment:
         first, second = self.node("fw1", 11), self.node("fw2", 12)
         first.configure(vip(**{"advskew": 20} | settings), preempt=preempt)
         second.configure(vip(**{"advskew": 40} | settings), preempt=preempt)
+        self.start_in_turn(first, second)
+        return first, second
+
+    def start_in_turn(self, first: RunningNode, second: RunningNode) -> None:
+        """So that the first is MASTER, with and without preempt."""
         first.launch()
         first.until_state("MASTER")
         second.start()
         await_master(first, second)
-        return first, second
 
 
 def await_master(wanted: RunningNode, *others: RunningNode, name: str = "lan") -> None:

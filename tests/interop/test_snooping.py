@@ -23,7 +23,7 @@ SNOOPING = (
 def snooping(tmp_path: Path, tool: Callable[[str], str]) -> Iterator[Segment]:
     tool("nft")
     with Segment(tmp_path, SNOOPING) as segment:
-        segment.switch.ip("addr add 10.1.0.254/16 dev br0")
+        segment.switch().ip("addr add 10.1.0.254/16 dev br0")
         yield segment
 
 
