@@ -87,8 +87,7 @@ def _element_message(kind: int, flags: int, ifindex: int, timeout: float | None)
 
 
 def lease_message(ifindex: int, timeout: float | None) -> bytes:
-    """Takes the lease of the VIP device `ifindex` for `timeout` seconds; None is until it is released (mode `static`).
-    """
+    """Takes the lease of a VIP device for `timeout` seconds; None is until it is released (mode `static`)."""
     return _element_message(_NFT_MSG_NEWSETELEM, netlink.NLM_F_CREATE, ifindex, timeout)
 
 
@@ -113,8 +112,7 @@ class NftSocket(netlink.RequestSocket):
         self._end = netlink.message(_NFNL_MSG_BATCH_END, netlink.NLM_F_REQUEST, header)
 
     def request(self, messages: Sequence[bytes]) -> list[int]:
-        """The errno of each of `messages`, 0 where it worked. One failure undoes all: then none of them had an effect.
-        """
+        """The errno of each of `messages`, 0 where it worked. One failure undoes all: none had an effect then."""
         results = [0] * len(messages)
         if not messages:
             return results

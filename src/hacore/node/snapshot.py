@@ -89,9 +89,10 @@ class Worker(Struct, kw_only=True):
 
 
 class CheckStatus(Struct, kw_only=True):
-    """One health check, "unknown" until it ran often enough to tell.
+    """One health check: "unknown" until it ran often enough to tell; `finding` says how the last run ended, at `ran`.
 
-    `finding` is the last run's exit code or signal and first line.
+    `demotion` is what it adds now; `failures` and `successes` are in a row up to now; `late` counts runs that ended
+    after their time was up, `duration` is what the last one took.
     """
 
     name: str
@@ -100,6 +101,11 @@ class CheckStatus(Struct, kw_only=True):
     ran: float = 0.0
     finding: str = ""
     demotion: int = 0
+    failures: int = 0
+    successes: int = 0
+    runs: int = 0
+    late: int = 0
+    duration: float = 0.0
 
 
 class NodeStatus(Struct, kw_only=True):
