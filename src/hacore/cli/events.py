@@ -9,6 +9,9 @@ import click
 
 from hacore.cli.options import json_option, settings_option
 
+#: Kinds of event that somebody should look at.
+ALARMING = {"check-failing", "hook-failed", "hook-skipped", "reload-refused", "worker", "fault", "warning", "device"}
+
 
 @click.command
 @settings_option
@@ -77,5 +80,5 @@ def _style(event: dict[str, Any]) -> str:
     from hacore.cli.terminal import STYLES
 
     if event["kind"] == "transition":
-        return STYLES.get(str(event.get("fields", {}).get("new")), "")
-    return "yellow" if event["kind"].endswith(("-failed", "-failing", "-died")) else ""
+        return STYLES.get(str(event.get("fields", {}).get("after")), "")
+    return "yellow" if event["kind"] in ALARMING else ""

@@ -46,7 +46,7 @@ def status(settings_path: str, as_json: bool, watch: bool) -> None:
     if as_json:
         import json
 
-        click.echo(json.dumps(answer, indent=2, ensure_ascii=False))
+        click.echo(json.dumps(answer["status"], indent=2, ensure_ascii=False))
         return
     import time
 
@@ -67,7 +67,7 @@ def _snapshot(answer: dict[str, Any]) -> Any:
     from hacore.node.snapshot import Snapshot
 
     try:
-        return msgspec.convert(answer, Snapshot)
+        return msgspec.convert(answer.get("status"), Snapshot)
     except msgspec.ValidationError as error:
         raise PlatformError(f"the node's answer is of another version of hacore: {error}") from None
 

@@ -104,7 +104,7 @@ def _notes(node: NodeStatus, width: int) -> Iterator[Text]:
 
 def _state(vip: VipStatus, *, known: bool) -> Text:
     if not known:
-        return Text(f"? (was {vip.state})", style="red")
+        return Text(f"? (last {vip.state})", style="red")
     text = state_text(vip.state)
     if vip.leaving:
         text.append(", leaving", style="yellow")
