@@ -89,6 +89,7 @@ class BusCommands:
                 pid=os.getpid(),
                 started=node.started,
                 generated=time.time(),
+                reported=last.generated if last else 0.0,
                 demotion=Demotion(total=last.demotion_total, reasons=last.demotion_reasons)
                 if last and not absent
                 else Demotion(total=total, reasons=held),
