@@ -10,12 +10,12 @@ import msgspec
 
 from hacore import __version__
 from hacore.carp import demotion as reasons
-from hacore.errors import HacoreError
+from hacore.carp.counters import Counters
 from hacore.node import maintenance
 from hacore.node.bus import BadRequest
 from hacore.node.bus_server import Deferred, Handler, Request
 from hacore.node.messages import AskReport, Report, ResetDemotion, SetEnabled
-from hacore.node.snapshot import CheckStatus, Demotion, NodeStatus, Realtime, Snapshot, VipStatus
+from hacore.node.snapshot import Demotion, NodeStatus, Realtime, Snapshot, VipStatus
 
 if TYPE_CHECKING:
     from hacore.node.supervisor import Supervisor
@@ -106,13 +106,13 @@ class BusCommands:
                 ),
                 warnings=list(dict.fromkeys(warnings)),
                 workers={"election": node.election.status()},
-                checks=[CheckStatus(**_check_fields(status)) for status in node.checks.status()],
+                checks=node.checks.status(),
                 runtime_dir=str(settings.node.runtime_dir),
                 settings_path=str(settings.path),
             ),
             vips=vips,
         )
-        return {"status": msgspec.to_builtins(snapshot)}
+        return dict(msgspec.to_builtins(snapshot))
 
     def _absent_vips(self, why: str) -> list[VipStatus]:
         known = {vip.name: vip for vip in self._last.vips} if self._last else {}
@@ -131,7 +131,7 @@ class BusCommands:
                     advskew=vip.advskew,
                     effective_advskew=vip.advskew,
                     addresses=[str(address) for address in vip.addresses],
-                    counters=last.counters if last else msgspec.convert({}, type(VipStatus).__annotations__.get("c", dict)),
+                    counters=last.counters if last else Counters(),
                 )
             )
         return vips
@@ -184,9 +184,3 @@ class BusCommands:
     def _reload(self, _request: Request) -> dict[str, Any]:
         return {"later": self._node.reload()}
 
-
-def _check_fields(status: Any) -> dict[str, Any]:
-    return msgspec.structs.asdict(status)
-
-
-__all__ = ["BusCommands", "HacoreError"]

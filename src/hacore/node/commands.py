@@ -79,8 +79,10 @@ class Command:
         stdin: bytes,
         timeout: float,
         on_timeout: Callable[[float], None] | None,
+        keep: int,
     ) -> None:
         self._runner = runner
+        self._keep = keep
         self._loop = runner.loop
         self._argv = [*argv]
         self._done: Done | None = done
@@ -146,8 +148,8 @@ class Command:
             self._loop.unregister(self._pipe)
             if self._pause is not None:
                 self._pause.cancel()
-        self._output += data[-OUTPUT_KEPT:]
-        del self._output[:-OUTPUT_KEPT]
+        self._output += data[-self._keep :]
+        del self._output[: -self._keep]
         return bool(data)
 
     def _time_is_up(self, now: float) -> None:
@@ -228,14 +230,15 @@ class Runner:
         variables: Mapping[str, str] | None = None,
         stdin: bytes = b"",
         on_timeout: Callable[[float], None] | None = None,
+        keep: int = OUTPUT_KEPT,
     ) -> Command:
         """Runs `argv` and calls `done(result, now)` from the loop when it ended.
 
         A program without a slash is looked up in PATH; `variables` are added to the small environment; `stdin` is what
-        it reads. `on_timeout` is called at the moment the time is up, because a
-        process that cannot be killed (it waits for a dead disk) ends much later or never.
+        it reads; `keep` bytes of what it writes are kept, the last ones. `on_timeout` is called at the moment the time
+        is up, because a process that cannot be killed (it waits for a dead disk) ends much later or never.
         """
-        command = Command(self, argv, done, {**ENVIRONMENT, **(variables or {})}, stdin, timeout, on_timeout)
+        command = Command(self, argv, done, {**ENVIRONMENT, **(variables or {})}, stdin, timeout, on_timeout, keep)
         self._waiting.append(command)
         self._next_turn()
         return command

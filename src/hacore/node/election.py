@@ -7,7 +7,6 @@ another process: what it has to say goes into a bounded queue, and what others w
 from __future__ import annotations
 
 import errno
-import gc
 import os
 import select
 import signal
@@ -38,6 +37,7 @@ from hacore.node.messages import (
 )
 from hacore.node.ports import Ports
 from hacore.node.pulse import Pulse
+from hacore.node.realtime import become_realtime
 from hacore.node.vips import Vip, Vips
 
 PRIORITY = 50  # of SCHED_RR; above ordinary work, below the kernel's own threads
@@ -92,6 +92,7 @@ class ElectionWorker:
             self.election.handle_deadline(now)
             self._settle(now, renew_all=stalled)
             if self.ends_at is not None and (self.election.has_left or now >= self.ends_at):
+                self.vips.finish(LEAVE_LIMIT)
                 self.channel.send(Left())
                 return
             planned = self._next_time()
@@ -106,7 +107,8 @@ class ElectionWorker:
         if events or self.reconfigured:
             self.reconfigured = False
             self._warn(self.vips.bring_in_line(self._is_master, now), now)
-        self._warn(self.vips.renew(now, everything=renew_all), now)
+        self.vips.renew(now, everything=renew_all)
+        self._warn(self.vips.problems(), now)
         if time.monotonic() - now <= self.election.stall_tolerance:
             self._send(self.election.frames_to_send(now), now)
         self._publish(events + self.election.events())
@@ -173,13 +175,19 @@ class ElectionWorker:
         for name in {router.settings.interface for router in self.election.routers}:
             self._open_socket(name)
             port = self.ports.port(name)
-            devices_there = all(
-                self.ports.is_present(vip.device.ifindex) for vip in self.vips if vip.settings.interface == name
-            )
-            if port is not None and not devices_there:
+            if port is not None and not self._devices_stand(name):
                 self._want_devices(now)
                 port = None
             self.election.set_port(name, port, now)
+
+    def _devices_stand(self, interface: str) -> bool:
+        """Whether every VIP on the interface has its device; a deleted interface takes them with it."""
+        for router in self.election.routers:
+            if router.settings.interface == interface:
+                vip = self.vips.get(interface, router.settings.vhid)
+                if vip is None or not self.ports.is_present(vip.device.ifindex):
+                    return False
+        return True
 
     def _want_devices(self, now: float) -> None:
         if now - self.wanted_devices_at > 1.0:
@@ -190,7 +198,7 @@ class ElectionWorker:
         for vip in self.vips:
             if vip.held and vip.device.ifindex == change.ifindex and change.address in vip.addresses:
                 if not self.ports.has_address(change.ifindex, change.address):
-                    self._warn(self.vips.put_back(vip), now)
+                    self.vips.put_back(vip)
                     self.election.notice(vip.settings.name, "address removed", f"{change.address} was removed and is put back", now)
 
     def _open_socket(self, name: str) -> None:
@@ -290,12 +298,15 @@ class ElectionWorker:
         self.ports.exclude({address.split("/")[0] for router in message.routers for address in router.addresses})
         vips: dict[tuple[str, int], Vip] = {}
         for index, settings in enumerate(message.routers):
-            vips[settings.interface, settings.vhid] = Vip(index, settings, devices[settings.name])
+            if device := devices.get(settings.name):
+                vips[settings.interface, settings.vhid] = Vip(index, settings, device)
+        for name in {settings.interface for settings in message.routers}:
+            self.election.set_port(name, self.ports.port(name), now)
         for demotion in message.demotions:
             self.election.demote(demotion.name, demotion.value, now, administrative=demotion.administrative)
         self.election.enabled = message.enabled
         self.election.configure(message.routers, now, preempt=message.preempt, rekey_time=message.rekey_time)
-        self._warn(self.vips.configure(vips), now)
+        self.vips.configure(vips)
         for place in [place for place in self.unicast if place[:2] not in vips]:
             self.unicast.pop(place).close()
         used = {settings.interface for settings in message.routers}
@@ -312,22 +323,6 @@ class ElectionWorker:
             self.warnings[problem] = now
 
 
-def become_realtime() -> list[str]:
-    """SCHED_RR, locked memory, frozen collector; returns what was refused, and why."""
-    refused = []
-    try:
-        libc.schedule_realtime(PRIORITY)
-    except OSError as error:
-        refused.append(f"SCHED_RR: {error.strerror} (needs CAP_SYS_NICE)")
-    try:
-        libc.lock_memory()
-    except OSError as error:
-        refused.append(f"locked memory: {error.strerror} (needs CAP_IPC_LOCK)")
-    gc.collect()
-    gc.freeze()
-    return refused
-
-
 def main() -> None:
     """Entry of the process."""
     channel_fd, pulse_fd = int(sys.argv[1]), int(sys.argv[2])
@@ -338,7 +333,7 @@ def main() -> None:
     worker = ElectionWorker(channel, Pulse(pulse_fd))
     os.close(pulse_fd)
     signal.signal(signal.SIGTERM, lambda _number, _frame: worker.ask_to_leave())
-    worker.refused = become_realtime()
+    worker.refused = become_realtime(PRIORITY)
     channel.send(Ready(refused=worker.refused))
     worker.run()
     channel.flush()

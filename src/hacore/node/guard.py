@@ -10,7 +10,7 @@ from hacore.node.messages import LastWords, VipLastWords
 from hacore.node.pulse import Pulse
 from hacore.node.vips import Gates
 
-SHORTEST_SILENCE = 0.025  # a worker that is only busy is not killed: with shorter dead times the gate closes by itself
+SHORTEST_SILENCE = 0.1  # a worker that is only busy is not killed; with shorter dead times its gate closes by itself
 IDLE_CHECK = 0.25  # seconds between looks at the pulse while nothing is held
 
 

@@ -40,7 +40,6 @@ class Configure(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     rekey_time: float
     enabled: bool
     demotions: list[Demote]
-    realtime: bool
 
 
 class ResetDemotion(msgspec.Struct, frozen=True, tag=True):

@@ -331,7 +331,7 @@ class Supervisor:
         text = f"{vip} ({vhid}@{interface}): {old} -> {new} ({reason})"
         self.history.record(
             "transition", text, vip=vip, at=at, interface=interface, vhid=vhid,
-            before=old, after=new, reason=reason, master=master, epoch=told.epoch,
+            old=old, new=new, reason=reason, master=master, epoch=told.epoch,
         )  # fmt: skip
 
     def _look_at_pulse(self, now: float) -> None:
@@ -388,5 +388,6 @@ def run(path: Path) -> None:
     settings = load(path)
     check_interfaces(settings)
     require_privileges()
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     supervisor = Supervisor(settings)
     supervisor.run()

@@ -6,18 +6,20 @@ kernel's hand; the gate closes by itself one dead time after the last advertisem
 
 from __future__ import annotations
 
-import errno
 import math
+from _thread import LockType
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from hacore.carp.router import RouterSettings
 from hacore.linux.gate import LeaseSocket, NftSocket, lease_message, release_message
-from hacore.linux.rtnl import RouteSocket, delete_address_message, new_address_message
+from hacore.linux.rtnl import delete_address_message, new_address_message
+from hacore.node.address_writer import AddressWriter, describe
 from hacore.node.messages import Device
 from hacore.node.pulse import Pulse
 
 LIFETIME = 3  # seconds, whole ones: what the kernel takes
 RENEW_AFTER = 1.0
+TAKE_TIMEOUT = 0.02  # seconds a takeover waits for the routing lock; then it speaks first: its gate is open already
 NO_INDEX = -1  # of a VIP that is no longer in the settings and has yet to be given up
 RENEWALS_AT_ONCE = 16  # a batch holds the routing lock about 60 us an address: the next advertisement must not wait for more
 
@@ -66,7 +68,7 @@ class Vips:
 
     def __init__(self, pulse: Pulse) -> None:
         self._pulse = pulse
-        self._route = RouteSocket()
+        self._writer = AddressWriter()
         self._gates = Gates()
         self._vips: dict[tuple[str, int], Vip] = {}
         self._next_renewal = math.inf
@@ -77,7 +79,7 @@ class Vips:
     def get(self, interface: str, vhid: int) -> Vip | None:
         return self._vips.get((interface, vhid))
 
-    def configure(self, vips: Mapping[tuple[str, int], Vip]) -> list[str]:
+    def configure(self, vips: Mapping[tuple[str, int], Vip]) -> None:
         """Replace what is known; what was held stays held, less the addresses that are no longer wanted.
 
         A held VIP that is no longer known leaves first: it stays here until `bring_in_line` gives it up.
@@ -101,7 +103,7 @@ class Vips:
         for vip in self._vips.values():
             self._mark(vip, vip.held)
         self._next_renewal = 0.0
-        return self._addresses(unwanted, "giving up addresses")
+        self._write(unwanted, "giving up addresses")
 
     def bring_in_line(self, is_master: Callable[[tuple[str, int]], bool], now: float) -> list[str]:
         """Hold the VIPs this node is MASTER of and give up the others: one batch of addresses and one of gate elements."""
@@ -123,8 +125,10 @@ class Vips:
                 addresses += vip.give_up
                 if vip.index == NO_INDEX:
                     del self._vips[place]
-        problems = self._addresses(addresses, "moving addresses")
-        problems += self._move_gates(taken, given_up)
+        problems = self._move_gates(taken, given_up)
+        written = self._write(addresses, "moving addresses")
+        if taken and written is not None:
+            written.acquire(timeout=TAKE_TIMEOUT)
         for vip in given_up:
             self._mark(vip, False)
         self._next_renewal = min(self._next_renewal, now + RENEW_AFTER)
@@ -139,10 +143,10 @@ class Vips:
         """When `renew` has something to do; infinite while nothing is held."""
         return self._next_renewal
 
-    def renew(self, now: float, *, everything: bool = False) -> list[str]:
+    def renew(self, now: float, *, everything: bool = False) -> None:
         """Renew the lifetimes that are due, a few at a time; or all of them, where they may have ended."""
         if now < self._next_renewal and not everything:
-            return []
+            return
         held = [vip for vip in self._vips.values() if vip.held]
         due = held if everything else [vip for vip in held if vip.renew_at <= now][:RENEWALS_AT_ONCE]
         messages: list[bytes] = []
@@ -150,33 +154,28 @@ class Vips:
             vip.renew_at = now + RENEW_AFTER
             messages += vip.take
         self._next_renewal = min((vip.renew_at for vip in held), default=math.inf)
-        return self._addresses(messages, "renewing addresses")
+        written = self._write(messages, "renewing addresses")
+        if everything and written is not None:
+            written.acquire(timeout=TAKE_TIMEOUT)
 
-    def put_back(self, vip: Vip) -> list[str]:
+    def put_back(self, vip: Vip) -> None:
         """Somebody else removed an address that this node holds."""
-        return self._addresses(vip.take, "putting addresses back")
+        self._write(vip.take, "putting addresses back")
 
-    def _addresses(self, messages: list[bytes], doing: str) -> list[str]:
-        if not messages:
-            return []
-        try:
-            results = self._route.request(messages)
-        except OSError as error:
-            return [f"{doing}: {error.strerror}"]
-        return _problems(results, doing, harmless={errno.EADDRNOTAVAIL, errno.ENODEV})
+    def problems(self) -> list[str]:
+        """What the kernel refused of earlier batches."""
+        return self._writer.problems()
+
+    def finish(self, timeout: float) -> None:
+        """Wait until everything is written."""
+        self._writer.submit([], "").acquire(timeout=timeout)
+
+    def _write(self, messages: list[bytes], doing: str) -> LockType | None:
+        return self._writer.submit(messages, doing) if messages else None
 
     def _move_gates(self, opened: list[Vip], closed: list[Vip]) -> list[str]:
         try:
             results = self._gates.move([vip.device for vip in opened], [vip.device for vip in closed])
         except OSError as error:
             return [f"moving the gate: {error.strerror}"]
-        return _problems(results, "moving the gate", harmless=set())
-
-
-def _problems(results: list[int], doing: str, harmless: set[int]) -> list[str]:
-    """Each error once, with how often it came; what means "already so" is left out."""
-    counts: dict[int, int] = {}
-    for number in results:
-        if number and number not in harmless:
-            counts[number] = counts.get(number, 0) + 1
-    return [f"{doing}: {errno.errorcode.get(number, number)} ({count} times)" for number, count in counts.items()]
+        return describe(results, "moving the gate", harmless=set())
