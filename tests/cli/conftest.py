@@ -97,7 +97,9 @@ class FakeNode:
         return [{"ok": True, **answer}]
 
     def close(self) -> None:
-        """Stops serving; the socket stays behind, as after a crash."""
+        """Stops serving, once; the socket stays behind, as after a crash."""
+        if self._socket.fileno() < 0:
+            return
         self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
         self._thread.join()

@@ -105,8 +105,8 @@ def test_two_masters_at_once() -> None:
 
 
 def test_a_demotion_is_a_change_not_an_end() -> None:
-    adverts = [advert(0, ONE, 0, 1), advert(0.004, ONE, 0, 1)]
-    adverts += [advert(0.008 + t / 256, ONE, 0, 240) for t in range(300)]
+    adverts = [advert(t / 256, ONE, 0, 1) for t in range(6)]
+    adverts += [advert(t / 256, ONE, 0, 240) for t in range(6, 300)]
     lines, timeline = told(adverts)
     assert [text for _, _, text in lines] == ["is MASTER with 0/1", "carries 0/240 instead of 0/1"]
     assert masters(timeline) == [ONE]
@@ -132,3 +132,9 @@ def test_a_master_that_comes_back(advbase: int) -> None:
     adverts = [advert(t, ONE, advbase, 128) for t in (0, 1.5, 3)] + [advert(20, ONE, advbase, 128)]
     lines, _ = told(adverts)
     assert lines[-1][2] == f"is MASTER with {advbase}/128, 17 s after its own last advert"
+
+
+def test_the_first_adverts_may_come_in_a_bunch() -> None:
+    adverts = [advert(t / 1000, ONE, 0, 20) for t in (0, 1, 2, 80, 158, 236, 314, 392)]
+    lines, _ = told(adverts)
+    assert [text for _, _, text in lines] == ["is MASTER with 0/20"]

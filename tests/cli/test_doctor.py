@@ -54,7 +54,7 @@ def test_this_machine(run: Run) -> None:
 
 
 def test_all_is_well(run: Run, machine: dict[str, Feature], node: FakeNode) -> None:
-    node.answers["status"] = {"status": msgspec.to_builtins(snapshot(time.time()))}
+    node.answers["status"] = msgspec.to_builtins(snapshot(time.time()))
     result = run("doctor")
     assert result.exit_code == 0
     assert "  ok  CAP_NET_ADMIN: present" in result.output
@@ -121,7 +121,7 @@ def test_a_probe_that_fails_is_a_finding(
 def test_the_running_node(
     run: Run, machine: dict[str, Feature], node: FakeNode, changes: dict[str, Any], line: str
 ) -> None:
-    node.answers["status"] = {"status": msgspec.to_builtins(snapshot(time.time(), **changes))}
+    node.answers["status"] = msgspec.to_builtins(snapshot(time.time(), **changes))
     result = run("doctor")
     assert line in result.output
     assert result.exit_code == (1 if "NO" in line else 0)

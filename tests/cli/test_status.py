@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 import time
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -105,10 +110,16 @@ def test_a_node_out_of_reach_is_never_shown_as_well() -> None:
     assert "NOT KNOWN: no node runs on /run/hacore" in text
     assert "30 s ago" in text
     assert "? (last MASTER)" in text
+    assert "worker election: ? (last running)" in text
 
 
 def test_maintenance_disabled_and_warnings_stand_out() -> None:
-    changes = {"maintenance": True, "carp_enabled": False, "warnings": ["eth1: no IPv6"], "realtime": Realtime()}
+    changes: dict[str, Any] = {
+        "maintenance": True,
+        "carp_enabled": False,
+        "warnings": ["eth1: no IPv6"],
+        "realtime": Realtime(),
+    }
     text = shown(Seen(snapshot(**changes), NOW), 80)
     assert "in maintenance: takes no address (hacore maintenance leave)" in text
     assert "carp is disabled: holds no address (hacore carp enable)" in text
@@ -117,7 +128,7 @@ def test_maintenance_disabled_and_warnings_stand_out() -> None:
 
 
 def answer(**changes: Any) -> dict[str, Any]:
-    return {"status": msgspec.to_builtins(snapshot(time.time(), **changes))}
+    return dict(msgspec.to_builtins(snapshot(time.time(), **changes)))
 
 
 def test_the_command(run: Run, node: FakeNode) -> None:
@@ -131,7 +142,7 @@ def test_the_command(run: Run, node: FakeNode) -> None:
 def test_json_is_the_snapshot_itself(run: Run, node: FakeNode) -> None:
     node.answers["status"] = answer()
     whole = json.loads(run("status", "--json").output)
-    assert whole == node.answers["status"]["status"]
+    assert whole == node.answers["status"]
     assert set(whole) == {"node", "vips"}
 
 
@@ -143,13 +154,39 @@ def test_the_exit_code_tells_of_a_dead_election(run: Run, node: FakeNode) -> Non
 
 
 def test_an_answer_of_another_version(run: Run, node: FakeNode) -> None:
-    node.answers["status"] = {"status": {"node": 1}}
+    node.answers["status"] = {"node": 1}
     result = run("status")
     assert result.exit_code == 71
     assert "another version of hacore" in result.stderr
 
 
-def test_it_works_while_the_settings_are_wrong(run: Run, node: FakeNode, settings_path: Any) -> None:
+def test_it_works_while_the_settings_are_wrong(run: Run, node: FakeNode, settings_path: Path) -> None:
     node.answers["status"] = answer()
     settings_path.write_text(settings_path.read_text() + "vhdi = 3\n")
     assert run("status").exit_code == 0
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_watching_until_the_node_is_gone(node: FakeNode, settings_path: Path, terminal: bool) -> None:
+    node.answers["status"] = answer()
+    ours, theirs = os.openpty() if terminal else os.pipe()
+    program = "from hacore.cli import main; main()"
+    command = [sys.executable, "-c", program, "-c", str(settings_path), "status", "--watch"]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=theirs, stderr=subprocess.PIPE) as process:
+        os.close(theirs)
+        seen = b""
+        try:
+            while b"BACKUP" not in seen:
+                seen += os.read(ours, 65536)
+            assert b"NOT KNOWN" not in seen
+            node.close()
+            while b"NOT KNOWN" not in seen:
+                seen += os.read(ours, 65536)
+            process.send_signal(signal.SIGINT)
+            assert process.stderr is not None
+            assert process.stderr.read() == b""
+            assert process.wait() == 0
+        finally:
+            process.kill()
+            os.close(ours)
+    assert (b"\x1b[" in seen) == terminal

@@ -20,7 +20,7 @@ def test_carp(run: Run, node: FakeNode) -> None:
 
 @pytest.fixture
 def demoted(node: FakeNode) -> FakeNode:
-    shown = {"status": {"node": {"demotion": DEMOTION}}}
+    shown = {"node": {"demotion": DEMOTION}}
     node.answers["demotion"] = lambda request: shown if request["action"] == "show" else {}
     return node
 
@@ -43,7 +43,7 @@ def test_demotion_for_programs(run: Run, demoted: FakeNode) -> None:
 
 
 def test_no_demotion(run: Run, node: FakeNode) -> None:
-    node.answers["demotion"] = {"status": {"node": {"demotion": {"total": 0, "reasons": {}}}}}
+    node.answers["demotion"] = {"node": {"demotion": {"total": 0, "reasons": {}}}}
     assert run("demotion", "show").output == "not demoted\n"
 
 

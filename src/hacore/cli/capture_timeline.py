@@ -10,9 +10,12 @@ from dataclasses import dataclass, field
 
 from msgspec import Struct
 
-from hacore.carp.terms import DEAD_RATIO, advert_interval, frequency, master_down_interval
+from hacore.carp.terms import DEAD_RATIO, SKEW_UNIT, advert_interval, frequency, master_down_interval
 from hacore.cli.capture_adverts import Advert
 from hacore.cli.terminal import duration
+
+#: Intervals after which their mean is better than what the advert says.
+TRUSTED_GAPS = 4
 
 
 class Happening(Struct, frozen=True, kw_only=True):
@@ -45,14 +48,18 @@ class Hold:
     last: float
     advbase: int
     advskew: int
-    interval: float | None = None
+    interval: float = 0.0
+    gaps: int = 0
     overlaps: dict[str, Overlap] = field(default_factory=dict)
 
     @property
     def usual_interval(self) -> float:
         """Seconds between its adverts: at advbase 0 as measured, for a demoted node sends more often than it says."""
         claimed = advert_interval(self.advbase, self.advskew)
-        return claimed if self.advbase or self.interval is None else self.interval
+        if self.advbase:
+            return claimed
+        # The first gaps may be anything: adverts that waited together, a repeated announcement.
+        return max(SKEW_UNIT, self.interval) if self.gaps >= TRUSTED_GAPS else max(claimed, self.interval)
 
     @property
     def dead_time(self) -> float:
@@ -64,7 +71,8 @@ class Hold:
     def hear(self, advert: Advert) -> None:
         """Takes its next advert."""
         gap = advert.time - self.last
-        self.interval = gap if self.interval is None else 0.75 * self.interval + 0.25 * gap
+        self.interval += (gap - self.interval) / min(self.gaps + 1, TRUSTED_GAPS)
+        self.gaps += 1
         self.last, self.advbase, self.advskew = advert.time, advert.advbase, advert.advskew
 
 

@@ -71,7 +71,7 @@ def _ask(settings_path: str, action: str, **arguments: Any) -> dict[str, Any]:
 
 def _demotion(settings_path: str) -> dict[str, Any]:
     """`total`, and `reasons` with what each adds."""
-    demotion: dict[str, Any] = _ask(settings_path, "show")["status"]["node"]["demotion"]
+    demotion: dict[str, Any] = _ask(settings_path, "show")["node"]["demotion"]
     return demotion
 
 

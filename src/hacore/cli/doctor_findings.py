@@ -75,7 +75,9 @@ def _settings(settings_path: str) -> tuple[Settings | None, list[Finding]]:
 
     findings = [finding(problem, True) for problem in problems] + [finding(warning, False) for warning in warnings]
     if settings is not None:
-        findings.insert(0, Finding(os.path.basename(main), True, True, f"{main} is good, {len(settings.vips)} VIPs"))
+        findings.insert(
+            0, Finding(os.path.basename(main), True, True, f"{main} is good, number of VIPs: {len(settings.vips)}")
+        )
     return settings, findings
 
 
@@ -106,7 +108,7 @@ def _node(settings_path: str) -> Iterator[Finding]:
         yield Finding("running", False, False, f"no node runs on {places.runtime_dir}", remedy)
         return
     try:
-        snapshot = msgspec.convert(Client(places.runtime_dir).request("status").get("status"), Snapshot)
+        snapshot = msgspec.convert(Client(places.runtime_dir).request("status"), Snapshot)
     except (HacoreError, msgspec.ValidationError) as error:
         yield Finding("running", False, True, str(error), "look at its log (journalctl -u hacore) and restart it")
         return

@@ -58,7 +58,7 @@ def _parts(seen: Seen, now: float, width: int) -> Iterator[RenderableType]:
         yield Text(f"What follows is from {moment(said)}, {duration(now - said)} ago.", style="red")
     else:
         yield Text(f"as of {moment(said)}, {duration(now - said)} ago", style="dim")
-    yield from _notes(node, width)
+    yield from _notes(node, width, reached=not seen.unreachable)
     yield Text()
     if not snapshot.vips:
         yield Text("no VIPs" if not fault else "nothing known of any VIP", style="yellow")
@@ -79,7 +79,7 @@ def _title(node: NodeStatus, now: float) -> Text:
     return title
 
 
-def _notes(node: NodeStatus, width: int) -> Iterator[Text]:
+def _notes(node: NodeStatus, width: int, *, reached: bool) -> Iterator[Text]:
     if node.maintenance:
         yield Text("in maintenance: takes no address (hacore maintenance leave)", style="bold yellow")
     if not node.carp_enabled:
@@ -91,6 +91,9 @@ def _notes(node: NodeStatus, width: int) -> Iterator[Text]:
         yield Text("not demoted")
     for name, worker in sorted(node.workers.items()):
         if worker.state == "off":
+            continue
+        if not reached:
+            yield Text(f"worker {name}: ? (last {worker.state})", style="red")
             continue
         text = f"worker {name}: {worker.state}"
         text += f", pid {worker.pid}" if worker.pid else ""
@@ -118,7 +121,7 @@ def _adverts(vip: VipStatus) -> str:
 
 def _master(vip: VipStatus, now: float) -> str:
     master = vip.master
-    if master is None:
+    if master is None or vip.state == "MASTER":  # one that was heard before this node took over
         return ""
     return f"{master.source} ({master.advbase}/{master.advskew}), heard {duration(now - master.heard)} ago"
 
@@ -129,8 +132,8 @@ def _vip_table(vips: list[VipStatus], now: float, *, known: bool) -> Table:
         table.add_column(heading, no_wrap=heading not in ("ADDRESSES", "WHY"), overflow="fold")
     for vip in vips:
         why = Text(vip.reason)
-        if vip.master is not None:
-            why.append(f"\nMASTER is {_master(vip, now)}", style="dim")
+        if master := _master(vip, now):
+            why.append(f"\nMASTER is {master}", style="dim")
         table.add_row(
             Text(vip.name, style="bold"),
             _state(vip, known=known),
@@ -155,8 +158,8 @@ def _vip_lines(vip: VipStatus, now: float, width: int, *, known: bool) -> Iterat
         f"vhid {vip.vhid} on {vip.interface}, advbase/advskew {_adverts(vip)}",
         ", ".join(vip.addresses),
     ]
-    if vip.master is not None:
-        details.append(f"MASTER is {_master(vip, now)}")
+    if master := _master(vip, now):
+        details.append(f"MASTER is {master}")
     yield folded(Text("\n".join(details)), width)
 
 
