@@ -1,11 +1,14 @@
-"""What a MASTER holds in the kernel: addresses with a lifetime, and the forwarding gate. Taken and given up in one batch.
+"""What a MASTER holds in the kernel: addresses with a lifetime, and the forwarding gate. Taken and given up in one
+batch.
 
-Each address lives for `LIFETIME` and is renewed while the VIP is held, so that a node which stops running loses it by the
+Each address lives for `LIFETIME` and is renewed while the VIP is held, so that a node which stops running loses it
+by the
 kernel's hand; the gate closes by itself one dead time after the last advertisement (see `hacore.linux.gate`).
 """
 
 from __future__ import annotations
 
+import errno
 import math
 from _thread import LockType
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -17,11 +20,12 @@ from hacore.node.address_writer import AddressWriter, describe
 from hacore.node.messages import Device
 from hacore.node.pulse import Pulse
 
-LIFETIME = 3  # seconds, whole ones: what the kernel takes
-RENEW_AFTER = 1.0
+LIFETIME = 2  # seconds, whole ones: the kernel takes an address away up to a second later
+RENEW_AFTER = 0.6
+GATE_CHECK = 1.0  # seconds between looks at the gate
 TAKE_TIMEOUT = 0.02  # seconds a takeover waits for the routing lock; then it speaks first: its gate is open already
 NO_INDEX = -1  # of a VIP that is no longer in the settings and has yet to be given up
-RENEWALS_AT_ONCE = 16  # a batch holds the routing lock about 60 us an address: the next advertisement must not wait for more
+RENEWALS_AT_ONCE = 16  # VIPs in one batch: it holds the routing lock that others wait for
 
 
 class Vip:
@@ -53,6 +57,10 @@ class Gates:
         self._leases = LeaseSocket()
         self._nft = NftSocket()
 
+    def check(self, device: Device) -> int:
+        """0 while the gate of the device stands; ENOENT if somebody deleted it (`nft flush ruleset` does)."""
+        return self._leases.check(device.device) if device.gate == "adverts" else 0
+
     def move(self, opened: Iterable[Device], closed: Iterable[Device]) -> list[int]:
         """Returns an errno for each device whose gate could not be moved."""
         opened, closed = list(opened), list(closed)
@@ -72,11 +80,13 @@ class Vips:
         self._gates = Gates()
         self._vips: dict[tuple[str, int], Vip] = {}
         self._next_renewal = math.inf
+        self._next_gate_check = 0.0
 
     def __iter__(self) -> Iterator[Vip]:
         return iter(self._vips.values())
 
     def get(self, interface: str, vhid: int) -> Vip | None:
+        """The VIP of this VHID on this interface, or None."""
         return self._vips.get((interface, vhid))
 
     def configure(self, vips: Mapping[tuple[str, int], Vip]) -> None:
@@ -106,7 +116,9 @@ class Vips:
         self._write(unwanted, "giving up addresses")
 
     def bring_in_line(self, is_master: Callable[[tuple[str, int]], bool], now: float) -> list[str]:
-        """Hold the VIPs this node is MASTER of and give up the others: one batch of addresses and one of gate elements."""
+        """Hold the VIPs this node is MASTER of and give up the others: one batch of addresses and one of gate
+        elements.
+        """
         addresses: list[bytes] = []
         taken: list[Vip] = []
         given_up: list[Vip] = []
@@ -161,6 +173,13 @@ class Vips:
     def put_back(self, vip: Vip) -> None:
         """Somebody else removed an address that this node holds."""
         self._write(vip.take, "putting addresses back")
+
+    def gate_is_missing(self, now: float) -> bool:
+        """Look at the gate of one VIP, now and then."""
+        if now < self._next_gate_check:
+            return False
+        self._next_gate_check = now + GATE_CHECK
+        return any(self._gates.check(vip.device) == errno.ENOENT for vip in list(self._vips.values())[:1])
 
     def problems(self) -> list[str]:
         """What the kernel refused of earlier batches."""
