@@ -17,9 +17,17 @@ SOURCE6 = b"\xfe\x80" + bytes(13) + b"\x63"
 
 
 def frame(
-    *, password: bytes = b"secret", vhid: int = 1, advbase: int = 1, advskew: int = 0, ttl: int = 255,
-    payload: bytes | None = None, family: int = 4, source: bytes | None = None, addresses: tuple[str, ...] = ("10.1.0.1",),
-) -> bytes:  # fmt: skip
+    *,
+    password: bytes = b"secret",
+    vhid: int = 1,
+    advbase: int = 1,
+    advskew: int = 0,
+    ttl: int = 255,
+    payload: bytes | None = None,
+    family: int = 4,
+    source: bytes | None = None,
+    addresses: tuple[str, ...] = ("10.1.0.1",),
+) -> bytes:
     if payload is None:
         payload = AdvertKey(password, vhid, addresses).build(advbase, advskew, 7)
     default = SOURCE if family == 4 else SOURCE6
