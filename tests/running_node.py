@@ -146,7 +146,8 @@ class RunningNode:
         return next(dict(one) for one in self.status()["vips"] if one["name"] == name)
 
     def state(self, name: str = "lan") -> str:
-        return str(self.vip(name)["state"])
+        """ "none" where the node has no such VIP."""
+        return next((str(one["state"]) for one in self.status()["vips"] if one["name"] == name), "none")
 
     def counters(self, name: str = "lan") -> dict[str, int]:
         return dict(self.vip(name)["counters"])
@@ -279,11 +280,11 @@ class Segment:
         self.nodes.append(node)
         return node
 
-    def pair(self, *, preempt: bool = True, **settings: Any) -> tuple[RunningNode, RunningNode]:
+    def pair(self, *, preempt: bool = True, rekey: float = 600.0, **settings: Any) -> tuple[RunningNode, RunningNode]:
         """fw1 (.11, advskew 20) and fw2 (.12, advskew 40), both started, fw1 MASTER of the VIP `lan`."""
         first, second = self.node("fw1", 11), self.node("fw2", 12)
-        first.configure(vip(**{"advskew": 20} | settings), preempt=preempt)
-        second.configure(vip(**{"advskew": 40} | settings), preempt=preempt)
+        first.configure(vip(**{"advskew": 20} | settings), preempt=preempt, rekey_time=rekey)
+        second.configure(vip(**{"advskew": 40} | settings), preempt=preempt, rekey_time=rekey)
         self.start_in_turn(first, second)
         return first, second
 

@@ -244,7 +244,8 @@ def test_partition_heals_to_one_master(profile: tuple[tuple[int, int], ...]) -> 
     settle(network)
     assert network.masters() == [first]
     assert second.transitions(healed)[0].reason == "more frequent advertisement received"
-    assert any(isinstance(event, Noticed) and event.kind == "other master" for event in first.history)
+    noticed = any(isinstance(event, Noticed) and event.kind == "other master" for event in first.history)
+    assert noticed or profile is FAST, "at the short intervals the second may yield before it has said a word"
 
 
 @PROFILES

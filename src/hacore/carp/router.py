@@ -320,7 +320,9 @@ class VirtualRouter:
         """A MASTER that must yield: tell it at once, and take the segment's tables back once it has."""
         if bow_out:
             return
-        if self.announcements.split_heard(now):
+        # What it sent before it can have heard this node, such as the other family's half of the advert that was preempted.
+        unaware = now - self.since < self.interval
+        if not unaware and self.announcements.split_heard(now):
             self._journal.append(
                 Noticed(
                     at=now, vip=self.settings.name, kind="other master", text=f"{address} also advertises as MASTER"
