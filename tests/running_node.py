@@ -257,7 +257,9 @@ class Segment:
         self._ports[host.name, side] = self.network.cable(host, side, self.switch(side))
         host.ip(f"addr add 10.{net}.0.{number}/16 dev {side}")
         host.ip(f"-6 addr add 2001:db8:{net}::{number}/64 dev {side} nodad")
-        wait_until(lambda: "fe80" in (shown := host.ip(f"-6 addr show dev {side}")) and "tentative" not in shown, PATIENCE)
+        wait_until(
+            lambda: "fe80" in (shown := host.ip(f"-6 addr show dev {side}")) and "tentative" not in shown, PATIENCE
+        )
 
     def cut(self, host: Host, side: str = "lan") -> None:
         """Nothing passes between the host and the switch any more; its link stays up."""
@@ -323,7 +325,9 @@ def kernel_view(host: Host) -> dict[str, Any]:
             if os.access(path, os.R_OK) and path.name != "stable_secret"
         }
     return {
-        "links": {link["ifname"]: (link["address"], link["flags"], link.get("group"), link.get("ifalias")) for link in links},
+        "links": {
+            link["ifname"]: (link["address"], link["flags"], link.get("group"), link.get("ifalias")) for link in links
+        },
         "addresses": {
             (link["ifname"], one["local"], one["prefixlen"]) for link in addresses for one in link["addr_info"]
         },
