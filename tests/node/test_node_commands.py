@@ -102,7 +102,9 @@ def test_demotion_by_the_administrator(segment: Segment) -> None:
 def test_a_failing_check_moves_every_vip(segment: Segment, tmp_path: Path, preempt: bool) -> None:
     good = tmp_path / "good"
     good.touch()
-    check = table("check", name="upstream", command=["test", "-e", str(good)], interval=0.1, fall=2, rise=2, demotion=200)
+    check = table(
+        "check", name="upstream", command=["test", "-e", str(good)], interval=0.1, fall=2, rise=2, demotion=200
+    )
     first, second = segment.node("fw1", 11), segment.node("fw2", 12)
     for node, number, advskew, more in ((first, 11, 20, [check]), (second, 12, 40, [])):
         segment.connect(node.host, number, "wan")
@@ -139,11 +141,14 @@ def test_hooks_run_in_order_with_the_transition(segment: Segment, tmp_path: Path
     script.chmod(0o755)
     names = ("one", "two")
     hooks = [
-        table("hook", name=name, on=["MASTER", "BACKUP", "INIT"], command=[str(script), str(tmp_path / name)]) for name in names
+        table("hook", name=name, on=["MASTER", "BACKUP", "INIT"], command=[str(script), str(tmp_path / name)])
+        for name in names
     ]
     node = segment.node("fw1", 11)
     # A second of silence between the transitions, so that no hook is overtaken by the next one.
-    node.configure(vip(advbase=1, advskew=0), *hooks, table("hook", name="broken", on=["MASTER"], command=["/nonexistent"]))
+    node.configure(
+        vip(advbase=1, advskew=0), *hooks, table("hook", name="broken", on=["MASTER"], command=["/nonexistent"])
+    )
     node.start()
     node.until_state("MASTER")
     assert ran(tmp_path, node, 4) == ["one 1 BACKUP", "two 1 BACKUP", "one 2 MASTER", "two 2 MASTER"]
