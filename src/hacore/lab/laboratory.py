@@ -72,7 +72,6 @@ class Lab:
             time.sleep(0.02)
         for node in self.nodes.values():
             faults.signal_all(node.processes(), signal.SIGKILL)
-            node.running()
 
     def holders(self) -> dict[str, set[str]]:
         """The virtual addresses that each node's kernel has now, by node name."""
@@ -211,7 +210,7 @@ def temporary(
                     signal.signal(number, signal.SIG_IGN)
                 destroy(directory, lab.record)
                 for node in lab.nodes.values():
-                    node.running()
+                    node.reap()
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)

@@ -129,6 +129,7 @@ class Node:
 
     def start(self) -> Process:
         """Start `hacore run` in the namespace; returns at once."""
+        self.reap()
         with open(self.log, "ab") as log, namespaces.inside(self.namespace):
             self._child = subprocess.Popen(
                 [*self.command, "run", "--settings", str(self.settings)],
@@ -144,9 +145,13 @@ class Node:
 
     def running(self) -> bool:
         """Whether the supervisor is alive (a frozen one is)."""
-        if self._child is not None:
-            self._child.poll()
         return self.supervisor is not None and self.supervisor.alive()
+
+    def reap(self) -> None:
+        """Wait for the end of a supervisor that does not run any more; one that runs is left alone."""
+        if self._child is not None and not self.running():
+            self._child.wait()
+            self._child = None
 
     def processes(self) -> list[int]:
         """The ids of all processes of this node, the supervisor first."""

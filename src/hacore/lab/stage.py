@@ -162,7 +162,7 @@ class Stage:
             if time.monotonic() > deadline:
                 raise Unsettled(f"{node.name} did not end")
             self.wait(_TICK)
-        if self._dead[node.name] and len(self._dead[node.name][-1]) == 1:
+        if self._is_dead(node):
             self.mark_alive(node, time.monotonic())
         self.lab.start(node)
         self.settle(self.expected_after_return(node))
@@ -176,6 +176,10 @@ class Stage:
         """They run again since `moment`."""
         self._dead[node.name][-1].append(moment)
 
+    def _is_dead(self, node: Node) -> bool:
+        """Whether its processes were killed or frozen here: it would not answer, and asking it takes seconds."""
+        return bool(self._dead[node.name]) and len(self._dead[node.name][-1]) == 1
+
     @contextlib.contextmanager
     def phase(self, name: str, *, must_move: bool = False) -> Iterator[None]:
         """Everything inside is one phase; it begins at no particular point between two adverts."""
@@ -188,7 +192,9 @@ class Stage:
             self.recording.poll()
             phase.ended = time.monotonic()
             phase.holders_after = self._held()
-            phase.states_after = {node.name: node.states() for node in self.lab.nodes.values()}
+            phase.states_after = {
+                node.name: {} if self._is_dead(node) else node.states() for node in self.lab.nodes.values()
+            }
 
     def _held(self) -> dict[str, list[str]]:
         return {name: sorted(held) for name, held in self.recording.held.items()}
