@@ -36,7 +36,8 @@ class PhaseFigures(msgspec.Struct, kw_only=True):
     both_forwarded: both nodes sent probe datagrams on; both_advertised: both sent adverts. dead_forwarded, dead_held:
     how long a node that was killed or frozen here still sent datagrams on and still had an address; None where none
     was. holders, states: before and after, by node: addresses in the kernel, and the state of each VIP as the node
-    tells it.
+    tells it. timeline: what was seen from outside, events: what the nodes wrote into their histories; both in seconds
+    since the phase began.
     """
 
     name: str
@@ -55,6 +56,7 @@ class PhaseFigures(msgspec.Struct, kw_only=True):
     holders_after: dict[str, list[str]]
     states_after: dict[str, dict[str, str]]
     timeline: list[tuple[float, str]]
+    events: list[tuple[float, str]]
 
 
 class _Phase(msgspec.Struct):
@@ -248,6 +250,7 @@ class Stage:
             holders_after=phase.holders_after,
             states_after=phase.states_after,
             timeline=timeline.of(seen, start, end),
+            events=timeline.told(self.lab.nodes.values(), start, end),
         )
 
     def _takeover(self, phase: _Phase, seen: Observations) -> float | None:
