@@ -46,7 +46,7 @@ from hacore.node.messages import (
     WantsDevices,
 )
 from hacore.node.notify import Notifier
-from hacore.node.realtime import become_realtime
+from hacore.node.realtime import become_realtime, freeze_collector
 from hacore.node.router_settings import prepare_request, router_settings
 from hacore.node.runtime_lock import RuntimeLock
 from hacore.node.settings import Settings, Vip, load
@@ -66,10 +66,10 @@ LEFTOVERS_AFTER = 2.5  # seconds after a reload, when removed VIPs have left, un
 class Supervisor:
     """One node. `run` returns when it was told to stop, or raises what kept it from running."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, refused: list[str]) -> None:
         self.settings = settings
         self.started = time.time()
-        self.refused: list[str] = []
+        self.refused = refused
         self.warnings: dict[str, str] = {}
         self.demotions: dict[str, Demote] = {}
         self.carp_enabled = True
@@ -110,7 +110,7 @@ class Supervisor:
         """Until SIGTERM or SIGINT."""
         libc.set_process_name("hacore")
         libc.forbid_core_dumps()
-        self.refused = become_realtime(PRIORITY)
+        freeze_collector()
         self.loop.on_signals(
             {
                 signal.SIGTERM: self.stop,
@@ -422,5 +422,7 @@ def run(path: str | Path) -> None:
     settings = load(path, present_interfaces())
     require_privileges()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    supervisor = Supervisor(settings)
-    supervisor.run()
+    refused = become_realtime(PRIORITY)
+    if refused and settings.node.realtime == "require":
+        raise PrivilegeError(f'{"; ".join(refused)} (the settings say realtime = "require")')
+    Supervisor(settings, refused).run()
