@@ -213,7 +213,7 @@ class Election:
 
     @property
     def has_left(self) -> bool:
-        """x"""
+        """Whether nothing is held any more, after `leave`."""
         return all(router.state is State.INIT for router in self._routers.values())
 
     # Stalls
