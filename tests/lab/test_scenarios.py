@@ -10,6 +10,7 @@ import pytest
 from hacore.lab import laboratory, play, report, topology
 from hacore.lab.laboratory import Lab
 from hacore.lab.scenarios import SCENARIOS
+from hacore.lab.stage import Stage
 
 EVERY = sorted(topology.vip_addresses())
 
@@ -84,7 +85,7 @@ def test_a_pair_that_does_not_fail_over_is_told(pair: Lab) -> None:
     assert made[0].failed_over == 0
 
 
-def end_both(stage: play.Stage, lab: Lab) -> None:
+def end_both(stage: Stage, lab: Lab) -> None:
     with stage.phase("stop", must_move=True):
         for node in lab.nodes.values():
             stage.terminate(node)

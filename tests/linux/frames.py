@@ -1,4 +1,4 @@
-"""Frames that the tests of the adapters send: adverts whose digest nobody looks at, pings, ARP, neighbour solicitations."""
+"""Frames that the tests of the adapters send: adverts whose digest nobody looks at, datagrams, ARP and NS."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def mac_bytes(mac: str) -> bytes:
 
 
 def internet_checksum(data: bytes) -> int:
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF
@@ -52,7 +52,12 @@ def udp_frame(destination_mac: str, source_mac: str, source: str, destination: s
 
 def arp_request(source_mac: str, source: str, target: str) -> bytes:
     addresses = mac_bytes(source_mac) + socket.inet_aton(source) + bytes(6) + socket.inet_aton(target)
-    return mac_bytes("ff:ff:ff:ff:ff:ff") + mac_bytes(source_mac) + struct.pack("!HHHBBH", 0x0806, 1, 0x0800, 6, 4, 1) + addresses
+    return (
+        mac_bytes("ff:ff:ff:ff:ff:ff")
+        + mac_bytes(source_mac)
+        + struct.pack("!HHHBBH", 0x0806, 1, 0x0800, 6, 4, 1)
+        + addresses
+    )
 
 
 def neighbour_solicitation(source_mac: str, source: str, target: str) -> bytes:

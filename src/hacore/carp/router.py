@@ -1,6 +1,7 @@
 """One virtual router: a VHID on an interface, IPv4 and IPv6 together. A machine without clock and socket.
 
-The state follows `table.py`; this file holds the timers, the keys and the leave. Times are seconds of the caller's clock.
+The state follows `table.py`; this file holds the timers, the keys and the leave. Times are seconds of the caller's
+clock.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import msgspec
 from hacore._fast.advert import Advertisement, AdvertKey
 from hacore.carp.announce import AFTER_BOW_OUT, Announcements, after_silence
 from hacore.carp.counters import Counters
-from hacore.carp.events import Event, Noticed, Transition
+from hacore.carp.events import AnyEvent, Noticed, Transition
 from hacore.carp.table import Situation, judge, next_outcome
 from hacore.carp.terms import (
     DEAD_RATIO,
@@ -51,10 +52,12 @@ class RouterSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def families(self) -> tuple[int, ...]:
+        """4, 6 or both, from the addresses."""
         return tuple(sorted({ipaddress.ip_interface(address).version for address in self.addresses}))
 
     @property
     def unicast_peers(self) -> dict[int, str]:
+        """The unicast peer of each family that has one."""
         return {family: peer for family, peer in ((4, self.peer), (6, self.peer6)) if peer}
 
     def same_key(self, other: RouterSettings) -> bool:
@@ -62,6 +65,7 @@ class RouterSettings(msgspec.Struct, frozen=True, kw_only=True):
         return self.password == other.password and set(self.addresses) == set(other.addresses)
 
     def make_key(self) -> AdvertKey:
+        """The key that its advertisements are made and verified with."""
         return AdvertKey(self.password, self.vhid, [address.split("/")[0] for address in self.addresses])
 
 
@@ -74,6 +78,7 @@ class Port(msgspec.Struct, frozen=True, kw_only=True):
     source6: bytes = bytes(16)
 
     def source(self, family: int) -> bytes:
+        """The address that advertisements of this family come from; zeros where there is none."""
         return self.source4 if family == 4 else self.source6
 
 
@@ -90,6 +95,7 @@ class Heard(msgspec.Struct):
 
     @property
     def address(self) -> str:
+        """The source address as text."""
         return str(ipaddress.ip_address(self.source))
 
     @property
@@ -103,7 +109,7 @@ class Heard(msgspec.Struct):
 class VirtualRouter:
     """A VHID on an interface. The owner tells it what happens and takes what is due."""
 
-    def __init__(self, settings: RouterSettings, counter: int, journal: list[Event]) -> None:
+    def __init__(self, settings: RouterSettings, counter: int, journal: list[AnyEvent]) -> None:
         self.settings = settings
         self.families = settings.families
         self.key = settings.make_key()
@@ -143,17 +149,21 @@ class VirtualRouter:
 
     @property
     def leaving(self) -> bool:
+        """Whether it has bowed out and still forwards."""
         return self._leave_for is not None
 
     @property
     def leave_expired_at(self) -> float:
+        """When a leave ends though no successor was heard."""
         return self._leave_until
 
     @property
     def keys(self) -> list[AdvertKey]:
+        """The current key first, then those that a change of settings keeps for a while."""
         return [self.key, *(key for key, _until in self.old_keys)]
 
     def effective_advskew(self, demotion: int) -> int:
+        """The advskew that is carried while the node is demoted by this much."""
         return effective_advskew(self.settings.advskew, demotion)
 
     def next_deadline(self) -> float | None:
@@ -224,7 +234,9 @@ class VirtualRouter:
     def _measured(self) -> float | None:
         return self.heard.interval if self.heard else None
 
-    def receive(self, advert: Advertisement, family: int, source: bytes, now: float, *, preempt: bool, demotion: int) -> None:
+    def receive(
+        self, advert: Advertisement, family: int, source: bytes, now: float, *, preempt: bool, demotion: int
+    ) -> None:
         """An authentic advertisement of another node."""
         bow_out = self._note_master(advert, family, source, now)
         situation = judge(
@@ -278,7 +290,9 @@ class VirtualRouter:
             return
         if self.announcements.split_heard(now):
             self._journal.append(
-                Noticed(at=now, vip=self.settings.name, kind="other master", text=f"{address} also advertises as MASTER")
+                Noticed(
+                    at=now, vip=self.settings.name, kind="other master", text=f"{address} also advertises as MASTER"
+                )
             )
         self.announcements.add_after_split(now, self.dead_time)
         if self._next_advert is not None and self._next_advert - now > self.interval / 2:
@@ -343,7 +357,9 @@ class VirtualRouter:
             return
         self.reassert(now)
         self._journal.append(
-            Noticed(at=now, vip=self.settings.name, kind="no successor", text="nobody answered the bow-out: stays MASTER")
+            Noticed(
+                at=now, vip=self.settings.name, kind="no successor", text="nobody answered the bow-out: stays MASTER"
+            )
         )
 
     # Configuration, links, errors
@@ -354,6 +370,7 @@ class VirtualRouter:
             self.apply(situation, now)
 
     def set_port(self, port: Port | None, now: float) -> None:
+        """The link, the MAC or the addresses of the interface changed; None: it is gone."""
         was_up = self.port is not None and self.port.up
         known = self.port is not None
         self.port = port
@@ -381,7 +398,8 @@ class VirtualRouter:
         self.old_keys.clear()
 
     def sent(self, family: int, error: int) -> bool | None:
-        """What became of an advertisement: 0 or an errno. Returns True or False where sending began to fail or works again.
+        """What became of an advertisement: 0 or an errno. Returns True or False where sending began to fail or
+        works again.
 
         Three failures in a row demote the node, three successes end that (CARP_SENDAD_MAX_ERRORS, _MIN_SUCCESS).
         """
@@ -404,5 +422,3 @@ class VirtualRouter:
         self._send_errors = self._send_successes = 0
         failing, self.send_failing = self.send_failing, False
         return False if failing else None
-
-

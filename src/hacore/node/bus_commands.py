@@ -71,7 +71,9 @@ class BusCommands:
             self._give_up_waiting(number)
 
     def _snapshot(self, absent: str) -> dict[str, Any]:
-        """`absent` says why the election's own word is not to be had; what it said last is not shown as if it were true."""
+        """`absent` says why the election's own word is not to be had; what it said last is not shown as if it were
+        true.
+        """
         node, last = self._node, self._last
         settings = node.settings
         vips = self._absent_vips(absent) if absent else last.vips if last else []
@@ -183,4 +185,3 @@ class BusCommands:
 
     def _reload(self, _request: Request) -> dict[str, Any]:
         return {"later": self._node.reload()}
-

@@ -1,4 +1,6 @@
-"""The interfaces that VIPs stand on, as the kernel reports them: present or not, link, MAC, the addresses to send from."""
+"""The interfaces that VIPs stand on, as the kernel reports them: present or not, link, MAC, the addresses to send
+from.
+"""
 
 from __future__ import annotations
 
@@ -55,12 +57,15 @@ class Ports:
         return changes
 
     def link(self, name: str) -> LinkChange | None:
+        """The interface of this name, or None."""
         return next((link for link in self._links.values() if link.name == name), None)
 
     def is_present(self, ifindex: int) -> bool:
+        """Whether there is an interface with this index."""
         return ifindex in self._links
 
     def has_address(self, ifindex: int, address: str) -> bool:
+        """Whether the interface has this address now."""
         return address in self._addresses.get(ifindex, {})
 
     def port(self, name: str) -> Port | None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from hacore.carp.election import Election, virtual_mac
-from hacore.carp.events import Event
+from hacore.carp.events import AnyEvent
 from hacore.carp.router import VirtualRouter
 from hacore.carp.terms import master_down_interval
 from hacore.node.messages import LastWords, Report, VipLastWords
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from hacore.node.election import ElectionWorker
 
 WARNING_KEPT = 600.0  # seconds that a kernel error stays among the warnings
-
-AnyEvent = TypeVar("AnyEvent", bound=Event)
 
 
 def unix_offset() -> float:

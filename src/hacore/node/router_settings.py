@@ -8,6 +8,7 @@ from hacore.node.settings import Vip
 
 
 def router_settings(vip: Vip) -> RouterSettings:
+    """The settings that the election takes."""
     return RouterSettings(
         name=vip.name,
         interface=vip.interface,
@@ -23,6 +24,7 @@ def router_settings(vip: Vip) -> RouterSettings:
 
 
 def prepare_request(vip: Vip, *, held: bool) -> dict[str, object]:
+    """What the preparing process is told; `held`: this node is MASTER of it now."""
     return {
         "name": vip.name,
         "interface": vip.interface,
