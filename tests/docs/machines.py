@@ -17,7 +17,7 @@ import sys
 import time
 from pathlib import Path
 
-from tests.namespaces import Host, require
+from tests.namespaces import Host, Network, require
 
 SYSTEMCTL = """\
 #!/bin/bash
@@ -139,3 +139,12 @@ class Machine(Host):
         if self._keeper.stdout is not None:
             self._keeper.stdout.close()
         super().close()
+
+
+class Machines(Network):
+    """A network with machines in it."""
+
+    def machine(self, label: str, directory: Path) -> Machine:
+        machine = Machine(f"{self.prefix}-{label}", directory)
+        self._hosts.append(machine)
+        return machine

@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 
 from tests.docs import markdown, outputs
-from tests.docs.machines import Machine
+from tests.docs.machines import Machine, Machines
 from tests.docs.markdown import Block, Order
-from tests.namespaces import Network, Switch, require, wait_until
+from tests.namespaces import Switch, require, wait_until
 
 GUIDE = markdown.ROOT / "docs/setup.md"
 VIRTUAL = {"192.168.10.1", "2001:db8:10::1", "198.51.100.1", "2001:db8:51::1"}
@@ -33,7 +33,7 @@ PING_INTERVAL = 0.1
 class Guide:
     """The network of the guide, and where its reader stands."""
 
-    def __init__(self, network: Network, directory: Path) -> None:
+    def __init__(self, network: Machines, directory: Path) -> None:
         self.network = network
         self.directory = directory
         self.switches = {name: network.switch(name, "mcast_snooping 0") for name in ("lan", "wan")}
@@ -51,8 +51,7 @@ class Guide:
         self.missed = 0
 
     def _machine(self, name: str) -> Machine:
-        machine = Machine(f"{self.network.prefix}-{name}", self.directory / name)
-        self.network.add(machine)
+        machine = self.network.machine(name, self.directory / name)
         # Addresses are used at once: nobody else in this network has them.
         for place in ("all", "default"):
             machine.sysctl(f"ipv6/conf/{place}/accept_dad", "0")
@@ -164,8 +163,7 @@ class Guide:
 
 def _bring_password(guide: Guide) -> None:
     """Instead of scp: no secure shell runs in the namespaces."""
-    key = Path("etc/hacore/carp.key").name
-    one, other = (guide.machines[name].directory / "etc/hacore" / key for name in ("fw1", "fw2"))
+    one, other = (guide.machines[name].directory / "etc/hacore/carp.key" for name in ("fw1", "fw2"))
     other.write_bytes(one.read_bytes())
     other.chmod(0o600)
 
@@ -189,7 +187,7 @@ REPLACED: dict[str, Callable[[Guide], None]] = {
 @pytest.fixture
 def guide(tmp_path: Path) -> Iterator[Guide]:
     require("ip", "nft", "ping", "sysctl", "setsid")
-    with Network() as network:
+    with Machines() as network:
         yield Guide(network, tmp_path)
 
 
@@ -236,11 +234,10 @@ def test_commands_of_the_stand_in_are_those_of_the_guide() -> None:
     assert used >= {"enable --now hacore", "stop hacore", "start hacore", "enable --now nftables", "daemon-reload"}
 
 
-def test_subprocess_of_a_machine_is_its_own(tmp_path: Path) -> None:
+def test_files_of_a_machine_are_its_own(tmp_path: Path) -> None:
     """What a machine writes under /etc stays its own."""
-    with Network() as network:
-        machine = Machine(f"{network.prefix}-fw", tmp_path / "fw")
-        network.add(machine)
+    with Machines() as network:
+        machine = network.machine("fw", tmp_path / "fw")
         assert machine.shell("mkdir /etc/hacore && touch /etc/hacore/mine").returncode == 0
         assert (tmp_path / "fw/etc/hacore/mine").exists()
         assert subprocess.run(["test", "-e", "/etc/hacore/mine"], check=False).returncode != 0
