@@ -117,13 +117,9 @@ class Machine(Host):
         return found
 
     def kill_everything(self) -> None:
-        """As a loss of power does; what is under /run is gone too."""
-        while pids := self.processes():
-            for pid in pids:
-                try:
-                    os.kill(pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    continue
+        """As a loss of power does: all at once, with nobody left to notice; what is under /run is gone too."""
+        self._signal(signal.SIGSTOP)
+        while self._signal(signal.SIGKILL):
             time.sleep(0.01)
         # Emptied and not replaced: the machine has this very directory mounted.
         for entry in (self.directory / "run").iterdir():
@@ -131,6 +127,15 @@ class Machine(Host):
                 shutil.rmtree(entry)
             else:
                 entry.unlink()
+
+    def _signal(self, number: signal.Signals) -> int:
+        pids = self.processes()
+        for pid in pids:
+            try:
+                os.kill(pid, number)
+            except ProcessLookupError:
+                continue
+        return len(pids)
 
     def close(self) -> None:
         self.kill_everything()

@@ -105,8 +105,15 @@ class Guide:
             if time.monotonic() > deadline:
                 break
             time.sleep(0.3)
-        says = f"\nthe guide says:\n{expected.text}" if expected else ""
-        pytest.fail(f"line {block.line}, on {name}: exit code {done.returncode}\n{block.text}wrote:\n{done.stdout}{says}")
+        says = f"the guide says:\n{expected.text}" if expected else ""
+        pytest.fail(
+            f"line {block.line}, on {name}: exit code {done.returncode}\n{block.text}wrote:\n{done.stdout}{says}{self.story()}"
+        )
+
+    def story(self) -> str:
+        """What happened on both nodes, for the message of a failure."""
+        told = (f"{name}:\n{self.machines[name].shell('hacore events --limit 30').stdout}" for name in ("fw1", "fw2"))
+        return "\n".join(told)
 
     # What the reader does with their hands
 
@@ -123,9 +130,9 @@ class Guide:
         switch.ip(f"link set {port} up")
 
     def do_power_off(self, name: str) -> None:
+        self.machines[name].kill_everything()
         for side in ("lan", "wan"):
             self.do_unplug(name, side)
-        self.machines[name].kill_everything()
 
     def do_power_on(self, name: str) -> None:
         """The machine comes up: no device, rule or setting is left of before, and its services start."""
