@@ -129,12 +129,12 @@ def test_three_nodes_settle_on_one(profile: tuple[tuple[int, int], ...]) -> None
     assert network.masters() == [network.nodes[1]]
 
 
-def test_equal_nodes_settle_on_the_higher_address() -> None:
+def test_equal_nodes_settle_on_the_lower_address() -> None:
     network = Network()
     for _ in range(2):
         network.add(settings(advbase=0, advskew=2, family=46))
     settle(network, 5.0)
-    assert network.masters() == [network.nodes[1]]
+    assert network.masters() == [network.nodes[0]]
     assert sum(end - start for start, end in network.double_masters) < 0.02
 
 

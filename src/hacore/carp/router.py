@@ -278,11 +278,15 @@ class VirtualRouter:
         return bow_out
 
     def _yields_to_equal(self, family: int, source: bytes) -> bool:
-        """Between equals the numerically higher source address keeps; only the first family of both decides."""
+        """Between equals one source address keeps: the lower one, as a number of which the last byte counts most.
+
+        ucarp compares so on little-endian machines, and would hold the address for ever beside a node that does not.
+        Only the first family of both decides.
+        """
         own = self.port.source(family) if self.port else b""
         if not any(own) or not any(source):
             return True
-        return family == self.families[0] and own < source
+        return family == self.families[0] and source[::-1] < own[::-1]
 
     def _answer_other_master(self, address: str, bow_out: bool, now: float) -> None:
         """A MASTER that must yield: tell it at once, and take the segment's tables back once it has."""

@@ -11,8 +11,11 @@ FLAG = "maintenance"
 
 
 def is_entered(state_dir: Path) -> bool:
-    """Whether the node was put into maintenance and not taken out of it."""
-    return (state_dir / FLAG).exists()
+    """Whether the node was put into maintenance and not taken out of it. Raises PrivilegeError for who may not look."""
+    try:
+        return (state_dir / FLAG).exists()
+    except PermissionError as error:
+        raise PrivilegeError(f"whether {state_dir / FLAG} is there: {error.strerror}; run this as root") from error
 
 
 def enter(state_dir: Path) -> bool:

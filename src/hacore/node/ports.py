@@ -81,13 +81,20 @@ class Ports:
         )
 
     def _source(self, ifindex: int, family: int) -> bytes | None:
-        """The first primary IPv4 address, or the first usable link-local IPv6 address, that is not a virtual one."""
+        """The first primary IPv4 address, or the first link-local IPv6 address, that is not a virtual one.
+
+        A link-local address whose uniqueness is still being checked serves until another is there: an advertisement
+        from `::` would not tell the nodes apart, and none at all would make the peer take over.
+        """
+        tentative: bytes | None = None
         for text, flags in self._addresses.get(ifindex, {}).items():
             address = ipaddress.ip_address(text)
             if address.version != family or text in self._virtual:
                 continue
             if family == 4 and not flags & IFA_F_SECONDARY:
                 return address.packed
-            if family == 6 and address.is_link_local and not flags & (IFA_F_TENTATIVE | IFA_F_DADFAILED):
-                return address.packed
-        return None
+            if family == 6 and address.is_link_local and not flags & IFA_F_DADFAILED:
+                if not flags & IFA_F_TENTATIVE:
+                    return address.packed
+                tentative = address.packed
+        return tentative

@@ -19,7 +19,7 @@ import msgspec
 
 from hacore import __version__
 from hacore.carp.events import DemotionChanged, Noticed, Transition
-from hacore.errors import AlreadyRunning, HacoreError, PlatformError, PrivilegeError, SettingsError
+from hacore.errors import AlreadyRunning, HacoreError, PlatformError, PrivilegeError
 from hacore.linux import libc
 from hacore.linux.rtnl import dump_links
 from hacore.node import maintenance
@@ -48,7 +48,7 @@ from hacore.node.notify import Notifier
 from hacore.node.realtime import become_realtime
 from hacore.node.router_settings import prepare_request, router_settings
 from hacore.node.runtime_lock import RuntimeLock
-from hacore.node.settings import Settings, Vip, load, missing_interfaces
+from hacore.node.settings import Settings, Vip, load
 from hacore.node.worker_process import WorkerProcess
 
 log = logging.getLogger("hacore")
@@ -193,8 +193,7 @@ class Supervisor:
 
     def reload(self) -> list[str]:
         """Take the settings anew; returns what waits for the next start. Raises SettingsError and changes nothing."""
-        new = load(self.settings.path)
-        check_interfaces(new)
+        new = load(self.settings.path, present_interfaces())
         later = [
             key
             for key in ("name", "runtime_dir", "state_dir", "realtime")
@@ -392,11 +391,9 @@ def _lock_namespace() -> socket.socket:
     return held
 
 
-def check_interfaces(settings: Settings) -> None:
-    """Every interface of a VIP is there. Raises SettingsError with each that is not."""
-    problems = missing_interfaces(settings, {link.name for link in dump_links()})
-    if problems:
-        raise SettingsError(problems)
+def present_interfaces() -> set[str]:
+    """The names of the interfaces of this network namespace."""
+    return {link.name for link in dump_links()}
 
 
 def require_privileges() -> None:
@@ -413,8 +410,7 @@ def require_privileges() -> None:
 
 def run(path: str | Path) -> None:
     """Run the node of these settings until it is told to stop."""
-    settings = load(path)
-    check_interfaces(settings)
+    settings = load(path, present_interfaces())
     require_privileges()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     supervisor = Supervisor(settings)
