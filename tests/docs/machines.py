@@ -97,7 +97,11 @@ class Machine(Host):
         """Starts the script; it ends with the machine."""
         with open(log, "wb") as opened:
             process = subprocess.Popen(
-                self._command(f"exec {script}"), stdin=subprocess.DEVNULL, stdout=opened, stderr=opened, env=self._environment()
+                self._command(f"exec {script}"),
+                stdin=subprocess.DEVNULL,
+                stdout=opened,
+                stderr=opened,
+                env=self._environment(),
             )
         self._processes.append(process)
         return process

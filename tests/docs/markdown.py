@@ -1,4 +1,4 @@
-"""What the tests read out of the documents: fenced blocks with their info strings, orders to the test, headings, links."""
+"""What the tests read out of the documents: fenced blocks, orders to the test, headings, links, tables."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ def blocks(document: Path) -> list[Block]:
 
 def prose(document: Path) -> str:
     """The document without its fenced blocks."""
-    return re.sub(r"^( *)(`{3,}).*?^\1\2$", "", document.read_text(encoding="utf-8"), flags=re.S | re.M)
+    return re.sub(r"^( *)(`{3,}).*?^\1\2$", "", document.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
 
 
 def anchors(document: Path) -> set[str]:
     """The fragments that GitHub makes of the headings."""
     found: set[str] = set()
-    for heading in re.findall(r"^#+ +(.*)$", prose(document), re.M):
+    for heading in re.findall(r"^#+ +(.*)$", prose(document), re.MULTILINE):
         text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).replace("`", "").strip().lower()
         slug = "".join(character for character in text if character.isalnum() or character in " -_").replace(" ", "-")
         number, anchor = 0, slug

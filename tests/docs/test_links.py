@@ -1,4 +1,4 @@
-"""Links of the documents: files and headings that they name are there, and every document is reached from the README."""
+"""Links of the documents: the files and headings are there, and every document is reached from the README."""
 
 from __future__ import annotations
 

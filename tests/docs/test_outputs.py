@@ -17,7 +17,8 @@ lan  MASTER  2.6 s  master ... out
 def test_times_pids_versions_and_left_out_lines_may_differ() -> None:
     assert fits(
         EXPECTED,
-        "fw1  hacore 10.0.2, pid 1, started 1 h 2 min ago\nnot demoted\n\nVIP  STATE    FOR  WHY\nlan  MASTER  20 ms   master timed out   \n",
+        "fw1  hacore 10.0.2, pid 1, started 1 h 2 min ago\nnot demoted\n\n"
+        "VIP  STATE    FOR  WHY\nlan  MASTER  20 ms   master timed out   \n",
     )
 
 

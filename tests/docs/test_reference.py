@@ -34,7 +34,7 @@ def _names(cell: str) -> list[str]:
 
 def _section(heading: str) -> str:
     text = REFERENCE.read_text(encoding="utf-8")
-    found = re.search(rf"^#+ {re.escape(heading)}$(.*?)(?=^#|\Z)", text, re.S | re.M)
+    found = re.search(rf"^#+ {re.escape(heading)}$(.*?)(?=^#|\Z)", text, re.DOTALL | re.MULTILINE)
     assert found, f"there is no section {heading}"
     return found[1]
 
@@ -57,7 +57,7 @@ COMMANDS = dict(_commands(main, ("hacore",)))
 
 
 def test_every_command_has_a_section_and_every_section_a_command() -> None:
-    headings = re.findall(r"^### (hacore .*)$", REFERENCE.read_text(encoding="utf-8"), re.M)
+    headings = re.findall(r"^### (hacore .*)$", REFERENCE.read_text(encoding="utf-8"), re.MULTILINE)
     assert sorted(headings) == sorted(COMMANDS)
 
 
@@ -79,7 +79,7 @@ def test_exit_codes_are_those_of_the_exceptions() -> None:
     known = {0, 2}  # success, and click's own for a wrong command line
     known |= {one.exit_code for one in vars(errors).values() if inspect.isclass(one) and hasattr(one, "exit_code")}
     for _, text in _sources():
-        known |= {int(code) for code in re.findall(r"^    exit_code = (\d+)", text, re.M)}
+        known |= {int(code) for code in re.findall(r"^    exit_code = (\d+)", text, re.MULTILINE)}
     assert [int(row[0]) for row in TABLES["Exit codes"].rows] == sorted(known)
 
 
@@ -124,7 +124,9 @@ def test_every_key_with_its_default(heading: str, kind: type[msgspec.Struct]) ->
         if default is NODEFAULT:
             assert cell.startswith("required"), f"{heading} {field.name}: has no default, the reference says {cell}"
         elif (written := _written(default)) and (heading, field.name) not in TOLD_IN_WORDS:
-            assert written in _names(cell), f"{heading} {field.name}: the default is {written}, the reference says {cell}"
+            assert written in _names(cell), (
+                f"{heading} {field.name}: the default is {written}, the reference says {cell}"
+            )
 
 
 @pytest.mark.parametrize(("heading", "kind"), SETTINGS, ids=SETTINGS_IDS)

@@ -1,5 +1,5 @@
-"""The guide docs/setup.md, carried out: its blocks run in namespaces that stand for its machines, in its order, and what
-it says they write is what they write.
+"""The guide docs/setup.md, carried out: its blocks run in namespaces that stand for its machines, in its order, and they
+write what it says they write.
 
 A block ```sh NODE``` runs on that machine (`both`: on fw1 and on fw2); a ```text block behind it is its output. What
 cannot be done in a namespace, or would reach beyond it, is marked `replaced` in the guide and done in another way here;
@@ -106,9 +106,8 @@ class Guide:
                 break
             time.sleep(0.3)
         says = f"the guide says:\n{expected.text}" if expected else ""
-        pytest.fail(
-            f"line {block.line}, on {name}: exit code {done.returncode}\n{block.text}wrote:\n{done.stdout}{says}{self.story()}"
-        )
+        where = f"line {block.line}, on {name}: exit code {done.returncode}"
+        pytest.fail(f"{where}\n{block.text}wrote:\n{done.stdout}{says}{self.story()}")
 
     def story(self) -> str:
         """What happened on both nodes, for the message of a failure."""
@@ -176,7 +175,7 @@ def _bring_password(guide: Guide) -> None:
 
 
 def _installed_already(guide: Guide) -> None:
-    """Instead of the installation: the package under test is in PATH; building and installing wheels is `make wheel`."""
+    """Instead of the installation: the package under test is in PATH. (Wheels are tested by `make wheel`.)"""
     assert guide.machines["fw1"].shell("command -v hacore nft").returncode == 0
 
 
@@ -219,9 +218,7 @@ def test_the_guide_does_what_it_says(guide: Guide) -> None:
 
 
 def test_every_replaced_block_is_known() -> None:
-    marked = {
-        step.text.splitlines()[0] for step, _ in _steps() if isinstance(step, Block) and "replaced" in step.words
-    }
+    marked = {step.text.splitlines()[0] for step, _ in _steps() if isinstance(step, Block) and "replaced" in step.words}
     assert marked == set(REPLACED)
 
 
@@ -237,7 +234,7 @@ def test_the_settings_differ_in_name_and_advskew_only() -> None:
 
 def test_commands_of_the_stand_in_are_those_of_the_guide() -> None:
     """The stand-in for systemctl knows no more than the guide uses, so that none is tested that nobody reads."""
-    used = set(re.findall(r"^systemctl (.*)$", GUIDE.read_text(encoding="utf-8"), re.M))
+    used = set(re.findall(r"^systemctl (.*)$", GUIDE.read_text(encoding="utf-8"), re.MULTILINE))
     assert used >= {"enable --now hacore", "stop hacore", "start hacore", "enable --now nftables", "daemon-reload"}
 
 
