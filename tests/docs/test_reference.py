@@ -19,7 +19,7 @@ import hacore
 from hacore import errors
 from hacore.carp.counters import Counters
 from hacore.cli.group import main
-from hacore.node import settings, snapshot
+from hacore.node import settings, settings_values, snapshot
 from hacore.node.event import Event
 from hacore.node.hooks import Hooks
 from tests.docs import markdown
@@ -107,7 +107,7 @@ def _written(default: object) -> str:
         return str(default).lower()
     if isinstance(default, str) and default:
         return f'"{default}"'
-    return str(default) if isinstance(default, int | float | PurePath | settings.Endpoint) else ""
+    return str(default) if isinstance(default, int | float | PurePath | settings_values.Endpoint) else ""
 
 
 def test_every_table_of_the_settings_is_there() -> None:

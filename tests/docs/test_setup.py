@@ -1,5 +1,5 @@
-"""The guide docs/setup.md, carried out: its blocks run in namespaces that stand for its machines, in its order, and they
-write what it says they write.
+"""The guide docs/setup.md, carried out: its blocks run in namespaces that stand for its machines, in its order, and
+they write what it says they write.
 
 A block ```sh NODE``` runs on that machine (`both`: on fw1 and on fw2); a ```text block behind it is its output. What
 cannot be done in a namespace, or would reach beyond it, is marked `replaced` in the guide and done in another way here;
