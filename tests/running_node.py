@@ -146,7 +146,8 @@ class RunningNode:
         return next(dict(one) for one in self.status()["vips"] if one["name"] == name)
 
     def state(self, name: str = "lan") -> str:
-        return str(self.vip(name)["state"])
+        """ "none" where the node has no such VIP."""
+        return next((str(one["state"]) for one in self.status()["vips"] if one["name"] == name), "none")
 
     def counters(self, name: str = "lan") -> dict[str, int]:
         return dict(self.vip(name)["counters"])
@@ -256,7 +257,9 @@ class Segment:
         self._ports[host.name, side] = self.network.cable(host, side, self.switch(side))
         host.ip(f"addr add 10.{net}.0.{number}/16 dev {side}")
         host.ip(f"-6 addr add 2001:db8:{net}::{number}/64 dev {side} nodad")
-        wait_until(lambda: "fe80" in (shown := host.ip(f"-6 addr show dev {side}")) and "tentative" not in shown, PATIENCE)
+        wait_until(
+            lambda: "fe80" in (shown := host.ip(f"-6 addr show dev {side}")) and "tentative" not in shown, PATIENCE
+        )
 
     def cut(self, host: Host, side: str = "lan") -> None:
         """Nothing passes between the host and the switch any more; its link stays up."""
@@ -277,11 +280,11 @@ class Segment:
         self.nodes.append(node)
         return node
 
-    def pair(self, *, preempt: bool = True, **settings: Any) -> tuple[RunningNode, RunningNode]:
+    def pair(self, *, preempt: bool = True, rekey: float = 600.0, **settings: Any) -> tuple[RunningNode, RunningNode]:
         """fw1 (.11, advskew 20) and fw2 (.12, advskew 40), both started, fw1 MASTER of the VIP `lan`."""
         first, second = self.node("fw1", 11), self.node("fw2", 12)
-        first.configure(vip(**{"advskew": 20} | settings), preempt=preempt)
-        second.configure(vip(**{"advskew": 40} | settings), preempt=preempt)
+        first.configure(vip(**{"advskew": 20} | settings), preempt=preempt, rekey_time=rekey)
+        second.configure(vip(**{"advskew": 40} | settings), preempt=preempt, rekey_time=rekey)
         self.start_in_turn(first, second)
         return first, second
 
@@ -322,7 +325,9 @@ def kernel_view(host: Host) -> dict[str, Any]:
             if os.access(path, os.R_OK) and path.name != "stable_secret"
         }
     return {
-        "links": {link["ifname"]: (link["address"], link["flags"], link.get("group"), link.get("ifalias")) for link in links},
+        "links": {
+            link["ifname"]: (link["address"], link["flags"], link.get("group"), link.get("ifalias")) for link in links
+        },
         "addresses": {
             (link["ifname"], one["local"], one["prefixlen"]) for link in addresses for one in link["addr_info"]
         },

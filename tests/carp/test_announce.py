@@ -43,7 +43,7 @@ def test_takeover_announces_both_families_before_it_advertises() -> None:
     network = Network()
     node = network.add(settings(family=46))
     kinds: list[str] = []
-    network.carry = lambda sender, interface, frame: kinds.append(kind_of(frame))  # type: ignore[method-assign]  # noqa: ARG005
+    network.carry = lambda sender, interface, frame: kinds.append(kind_of(frame))  # type: ignore[method-assign]
     network.run(3.1)
     assert kinds[:4] == ["arp", "na", "advert4", "advert6"]
     assert node.election.counters.opackets == 0

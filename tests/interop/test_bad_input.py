@@ -89,7 +89,9 @@ def undisturbed(ground: Ground) -> Iterator[None]:
     assert [state for state, _ in before] == ["MASTER", "BACKUP"]
     yield
     assert ground.states() == before
-    assert [event["kind"] for event in ground.master.events() if event["kind"] in ("worker", "fault", "other master")] == []
+    assert [
+        event["kind"] for event in ground.master.events() if event["kind"] in ("worker", "fault", "other master")
+    ] == []
 
 
 def framed(family: int, payload: bytes, **options: Any) -> bytes:
@@ -191,7 +193,9 @@ def test_random_packets_that_the_socket_takes(ground: Ground) -> None:
         body = bytearray(chance.randbytes(chance.randrange(46, 200)))
         body[9 if family == 4 else 6] = 112
         mac = bytes.fromhex(GROUPS[family][0].replace(":", ""))
-        frames.append(mac + bytes.fromhex(NIC.replace(":", "")) + (b"\x08\0" if family == 4 else b"\x86\xdd") + bytes(body))
+        frames.append(
+            mac + bytes.fromhex(NIC.replace(":", "")) + (b"\x08\0" if family == 4 else b"\x86\xdd") + bytes(body)
+        )
     for grown in ground.inject(frames).values():
         assert sum(grown.values()) == 3000
         assert grown["hdrops"] > 2900

@@ -79,7 +79,9 @@ def test_counters_never_come_twice(capture: Capture) -> None:
 def test_tshark_agrees_on_every_field(capture: Capture, tool: Callable[[str], str]) -> None:
     chosen = [argument for field in FIELDS for argument in ("-e", field)]
     command = [tool("tshark"), "-r", str(capture.file), "-d", "ip.proto==112,carp", "-o", "ip.check_checksum:TRUE"]
-    done = subprocess.run([*command, "-T", "fields", "-e", "ip.checksum.status", *chosen], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [*command, "-T", "fields", "-e", "ip.checksum.status", *chosen], capture_output=True, text=True, check=True
+    )
     lines = done.stdout.splitlines()
     assert len(lines) == len(capture.adverts)
     for line, parts in zip(lines, capture.adverts, strict=True):

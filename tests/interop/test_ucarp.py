@@ -85,7 +85,12 @@ def test_ucarp_is_master_until_it_goes(node: RunningNode, ucarp: Start) -> None:
     assert [one["source"] for one in node.status()["node"]["peers"]] == ["10.1.0.12"]
 
     peer.demote()  # it says no farewell and rests for 3 s, then it is better again
-    node.until(lambda: node.transitions()[1:] == [("MASTER", "master timed out"), ("BACKUP", "more frequent advertisement received")])
+    node.until(
+        lambda: (
+            node.transitions()[1:]
+            == [("MASTER", "master timed out"), ("BACKUP", "more frequent advertisement received")]
+        )
+    )
     assert peer.states()[-3:] == ["MASTER", "BACKUP", "MASTER"]
     assert peer.holds()
     assert node.held() == set()

@@ -44,7 +44,10 @@ def test_unicast_peers_in_both_families(segment: Segment, watching: Watching, vi
     client = segment.host("client", 13)
     bystander = watching(Sniffer(client, "lan"))
     nodes = segment.node("fw1", 11), segment.node("fw2", 12)
-    peers = [{"peer": f"10.1.0.{number}", "peer6": f"2001:db8:1::{number}", "virtual_mac": virtual_mac} for number in (12, 11)]
+    peers = [
+        {"peer": f"10.1.0.{number}", "peer6": f"2001:db8:1::{number}", "virtual_mac": virtual_mac}
+        for number in (12, 11)
+    ]
     start_pair(nodes, *peers)
     assert_fails_over(nodes, client, ["10.1.0.1", "2001:db8:1::1"])
     assert nodes[0].counters()["opackets6"] > 0

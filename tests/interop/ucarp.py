@@ -40,7 +40,7 @@ class Ucarp:
             (directory / script).chmod(0o755)
         self._log = directory / "ucarp.log"
         arguments = [
-            f"--interface=lan", f"--srcip={source}", "--vhid=1", f"--pass={password}", f"--addr={address}",
+            "--interface=lan", f"--srcip={source}", "--vhid=1", f"--pass={password}", f"--addr={address}",
             "--advbase=1", f"--advskew={advskew}", f"--upscript={directory / 'up'}", f"--downscript={directory / 'down'}",
             "--shutdown", *(["--preempt"] if preempt else []),
         ]  # fmt: skip

@@ -11,6 +11,7 @@ import pytest
 from tests.namespaces import Host, wait_until
 from tests.running_node import HACORE, PATIENCE, RunningNode, Segment, kernel_view, vip, wan
 
+
 @pytest.fixture
 def node(segment: Segment) -> RunningNode:
     """Not started; with a second interface, `wan`, besides `lan`."""

@@ -119,6 +119,7 @@ class Election:
                 counter = (self._counters_from + 0x9E3779B97F4A7C15 * len(self._routers)) % 2**64
                 router = self._routers[place] = VirtualRouter(settings, counter, self._journal)
                 router.since, router.enabled = now, self.enabled
+                router.keep_previous_keys(now)
                 router.set_port(self._ports.get(settings.interface), now)
             else:
                 router = known
@@ -278,9 +279,9 @@ class Election:
         except WireError as error:
             if error.rung != "authentication":
                 raise
-            for key, _until in router.old_keys:
+            for old in router.old_keys:
                 try:
-                    return key.verify(payload)
+                    return old.key.verify(payload)
                 except WireError:
                     continue
             raise

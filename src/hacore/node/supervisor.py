@@ -30,6 +30,7 @@ from hacore.node.commands import Result, Runner
 from hacore.node.guard import Guard
 from hacore.node.history import History
 from hacore.node.hooks import Hooks, epochs_of
+from hacore.node.key_ring import KeyRing
 from hacore.node.loop import Loop
 from hacore.node.messages import (
     Configure,
@@ -45,7 +46,7 @@ from hacore.node.messages import (
     WantsDevices,
 )
 from hacore.node.notify import Notifier
-from hacore.node.realtime import become_realtime
+from hacore.node.realtime import become_realtime, freeze_collector
 from hacore.node.router_settings import prepare_request, router_settings
 from hacore.node.runtime_lock import RuntimeLock
 from hacore.node.settings import Settings, Vip, load
@@ -65,10 +66,10 @@ LEFTOVERS_AFTER = 2.5  # seconds after a reload, when removed VIPs have left, un
 class Supervisor:
     """One node. `run` returns when it was told to stop, or raises what kept it from running."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, refused: list[str]) -> None:
         self.settings = settings
         self.started = time.time()
-        self.refused: list[str] = []
+        self.refused = refused
         self.warnings: dict[str, str] = {}
         self.demotions: dict[str, Demote] = {}
         self.carp_enabled = True
@@ -83,6 +84,7 @@ class Supervisor:
         self.checks = Checks(
             self.loop, self.runner, self.history.record, demote=self.demote, undemote=lambda name: self.demote(name, 0)
         )
+        self.keys = KeyRing(settings.node.state_dir)
         self.guard = Guard()
         self.election: WorkerProcess[FromElection] = WorkerProcess(
             self.loop,
@@ -108,7 +110,7 @@ class Supervisor:
         """Until SIGTERM or SIGINT."""
         libc.set_process_name("hacore")
         libc.forbid_core_dumps()
-        self.refused = become_realtime(PRIORITY)
+        freeze_collector()
         self.loop.on_signals(
             {
                 signal.SIGTERM: self.stop,
@@ -123,6 +125,7 @@ class Supervisor:
         if maintenance.is_entered(self.settings.node.state_dir):
             self.demotions["maintenance"] = Demote("maintenance", 240)
         self.hooks.load(self.settings.hooks)
+        self._remember_keys()
         self._prepare(self._start_first)
         self.notifier.start_watchdog(self.loop)
         try:
@@ -203,6 +206,7 @@ class Supervisor:
         old, self.settings = self.settings, new
         places = {(vip.interface, vip.vhid) for vip in new.vips}
         leaving = [vip for vip in old.vips if (vip.interface, vip.vhid) not in places]
+        self._remember_keys()
         self.hooks.load(new.hooks)
         self.checks.load(new.checks)
         self.history.record(
@@ -210,6 +214,11 @@ class Supervisor:
         )
         self._prepare(lambda now: self._reloaded(now, bool(leaving)), [*new.vips, *leaving])
         return later
+
+    def _remember_keys(self) -> None:
+        problem = self.keys.remember(self.settings.vips, self.settings.carp.rekey_time, time.time())
+        if problem:
+            self.history.record("keys", problem)
 
     def _reloaded(self, now: float, leftovers: bool) -> None:
         self._configure_election()
@@ -290,7 +299,7 @@ class Supervisor:
     def _configure_election(self) -> None:
         self.election.send(
             Configure(
-                routers=[router_settings(vip) for vip in self.settings.vips],
+                routers=[router_settings(vip, self.keys.previous(vip, time.time())) for vip in self.settings.vips],
                 devices=self._devices,
                 preempt=self.settings.carp.preempt,
                 rekey_time=self.settings.carp.rekey_time,
@@ -413,5 +422,7 @@ def run(path: str | Path) -> None:
     settings = load(path, present_interfaces())
     require_privileges()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    supervisor = Supervisor(settings)
-    supervisor.run()
+    refused = become_realtime(PRIORITY)
+    if refused and settings.node.realtime == "require":
+        raise PrivilegeError(f'{"; ".join(refused)} (the settings say realtime = "require")')
+    Supervisor(settings, refused).run()
