@@ -122,15 +122,18 @@ class Machine(Host):
 
     def kill_everything(self) -> None:
         """As a loss of power does: all at once, with nobody left to notice; what is under /run is gone too."""
-        self._signal(signal.SIGSTOP)
-        while self._signal(signal.SIGKILL):
-            time.sleep(0.01)
+        self._kill()
         # Emptied and not replaced: the machine has this very directory mounted.
         for entry in (self.directory / "run").iterdir():
             if entry.is_dir():
                 shutil.rmtree(entry)
             else:
                 entry.unlink()
+
+    def _kill(self) -> None:
+        self._signal(signal.SIGSTOP)
+        while self._signal(signal.SIGKILL):
+            time.sleep(0.01)
 
     def _signal(self, number: signal.Signals) -> int:
         pids = self.processes()
@@ -142,7 +145,8 @@ class Machine(Host):
         return len(pids)
 
     def close(self) -> None:
-        self.kill_everything()
+        """Ends everything inside, also where the directory is gone already."""
+        self._kill()
         self._keeper.kill()
         self._keeper.wait()
         if self._keeper.stdout is not None:

@@ -22,6 +22,12 @@ def test_times_pids_versions_and_left_out_lines_may_differ() -> None:
     )
 
 
+def test_events_may_come_in_another_order() -> None:
+    one, two = "2026-03-02 10:23:02.518  lan: up", "2026-03-02 10:23:02.519  wan: up"
+    assert fits(f"{one}\n{two}\n", "2027-01-01 00:00:00.000  wan: up\n2027-01-01 00:00:00.100  lan: up\n")
+    assert not fits(f"{one}\n{two}\n", f"{one}\n{one}\n")
+
+
 @pytest.mark.parametrize(
     ("old", "new"), [("fw1", "fw2"), ("MASTER", "BACKUP"), ("6.1 s", "later"), ("lan", "wan"), ("out\n", "out\nmore\n")]
 )
