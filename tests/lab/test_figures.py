@@ -52,7 +52,7 @@ def test_a_gap_that_is_still_open_at_the_end_counts_until_there() -> None:
 
 
 def test_silence_is_one_gap() -> None:
-    assert figures.probe_figures(client([], []), 1.0, 3.0) == ProbeFigures(0, 0, 0, 0, 2.0, 2.0)
+    assert figures.probe_figures(client([], []), 1.0, 3.0) == ProbeFigures(0, 0, 0, 0, 2.0, 2.0, 0.0)
 
 
 def test_a_reply_after_the_window_is_not_lost() -> None:

@@ -61,6 +61,7 @@ class ElectionWorker:
         self.warnings: dict[str, float] = {}
         self.refused: list[str] = []
         self.reconfigured = False
+        self.interrupted = 0.0  # how long, in the middle of a turn
         self.asked_to_leave = False
         self.timer = libc.Timer()
         self.poll = select.epoll()
@@ -83,7 +84,7 @@ class ElectionWorker:
         while True:
             now = time.monotonic()
             self.pulse.beat(now)
-            late = now - planned
+            late, self.interrupted = max(now - planned, self.interrupted), 0.0
             stalled = late > self.election.stall_tolerance
             if stalled:
                 self.election.stalled(late)
@@ -108,20 +109,29 @@ class ElectionWorker:
     def _settle(self, now: float, *, renew_all: bool) -> None:
         """Events, then the kernel, then the wire. A stall in between undoes the turn: the next one decides again."""
         events = self.election.events()
-        if time.monotonic() - now > self.election.stall_tolerance:
+        if self._was_interrupted(now):
             self._publish(events)
             return
         if events or self.reconfigured:
             self.reconfigured = False
             self._warn(self.vips.bring_in_line(self._is_master, now), now)
-        self.vips.renew(now, everything=renew_all)
+        self._warn(self.vips.renew(now, everything=renew_all), now)
         if self.vips.gate_is_missing(now):
             self.election.notice("", "gate", "the nftables table hacore was deleted: making it again", now)
             self.wants_devices = True
         self._warn(self.vips.problems(), now)
-        if time.monotonic() - now <= self.election.stall_tolerance:
+        if not self._was_interrupted(now):
             self._send(self.election.frames_to_send(now), now)
         self._publish(events + self.election.events())
+
+    def _was_interrupted(self, since: float) -> bool:
+        """Whether this process was stalled since then: what it was about to do is no longer to be done."""
+        duration = time.monotonic() - since
+        if duration <= self.election.stall_tolerance:
+            return False
+        self.interrupted = max(self.interrupted, duration)
+        self.reconfigured = True  # what was decided and not done yet
+        return True
 
     def _publish(self, events: list[AnyEvent]) -> None:
         if events:
@@ -208,6 +218,7 @@ class ElectionWorker:
     def _address_removed(self, change: AddressChange, now: float) -> None:
         for vip in self.vips:
             ours = vip.held and vip.device.ifindex == change.ifindex and change.address in vip.addresses
+            ours = ours and self._is_master((vip.settings.interface, vip.settings.vhid))
             if ours and not self.ports.has_address(change.ifindex, change.address):
                 self.vips.put_back(vip)
                 text = f"{change.address} was removed and is put back"
@@ -240,7 +251,11 @@ class ElectionWorker:
     # Sending
 
     def _send(self, frames: list[Outgoing], now: float) -> None:
+        before = time.monotonic()
         for outgoing in frames:
+            if self._was_interrupted(before):
+                return
+            before = time.monotonic()
             error = self._send_one(outgoing)
             if outgoing.is_advert:
                 self.election.sent(outgoing, error, now)

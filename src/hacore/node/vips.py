@@ -160,10 +160,12 @@ class Vips:
         """When `renew` has something to do; infinite while nothing is held."""
         return self._next_renewal
 
-    def renew(self, now: float, *, everything: bool = False) -> None:
-        """Renew the lifetimes that are due, a few at a time; or all of them, where they may have ended."""
+    def renew(self, now: float, *, everything: bool = False) -> list[str]:
+        """Renew the lifetimes that are due, a few at a time; or all of them and the gates too, where they may have
+        ended: the first frames that say so to the switches must not find a closed gate.
+        """
         if now < self._next_renewal and not everything:
-            return
+            return []
         held = [vip for vip in self._vips.values() if vip.held]
         due = held if everything else [vip for vip in held if vip.renew_at <= now][:RENEWALS_AT_ONCE]
         messages: list[bytes] = []
@@ -171,9 +173,11 @@ class Vips:
             vip.renew_at = now + RENEW_AFTER
             messages += vip.take
         self._next_renewal = min((vip.renew_at for vip in held), default=math.inf)
+        problems = self._move_gates(held, []) if everything else []
         written = self._write(messages, "renewing addresses")
         if everything and written is not None:
             written.acquire(timeout=TAKE_TIMEOUT)
+        return problems
 
     def put_back(self, vip: Vip) -> None:
         """Somebody else removed an address that this node holds."""
