@@ -282,7 +282,7 @@ class Supervisor:
         self._devices = [msgspec.convert(vip, Device) for vip in answer["vips"] if "error" not in vip]
         for vip in answer["vips"]:
             if "error" in vip:
-                self._device_problem(f"device {vip['name']}", f"{vip['name']}: {vip['error']['message']}")
+                self._device_problem(f"device {vip['name']}", vip["error"]["message"])
         for index, text in enumerate(answer.get("warnings", [])):
             self.warnings[f"device warning {index}"] = text
 
