@@ -239,7 +239,7 @@ def _run(used: Lab, plan: Plan, as_json: bool) -> None:
     if as_json:
         click.echo(msgspec.json.encode(made).decode())
     else:
-        Console().print(*tables.tables(made))
+        Console(highlight=False).print(*tables.tables(made))
         for line in tables.holders_text(made.nodes, made.addresses):
             click.echo(line)
     failed = [played for played in runs if not played.failed_over]
@@ -267,4 +267,4 @@ def tour(name: str) -> None:
     from hacore.lab import record
     from hacore.lab import tour as guided
 
-    guided.run(record.directory_of(name, record.base_directory()), Console())
+    guided.run(record.directory_of(name, record.base_directory()), Console(highlight=False))
