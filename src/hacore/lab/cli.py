@@ -35,6 +35,8 @@ _preempt = click.option(
 @click.group()
 def lab() -> None:
     """Two real nodes between a client and a server, in network namespaces: break them and measure what it costs."""
+    # A process with threads may not enter a user namespace, and numpy's library starts some when it is imported.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 @lab.command()
@@ -51,6 +53,7 @@ def up(name: str, profile: str | None, preempt: bool | None) -> None:
         made = laboratory.create(directory, profile=profile or "fast", preempt=preempt is not False, owned=False)
         try:
             play.heal(made)
+            play.wait_for_master(made)
         except BaseException:
             laboratory.destroy(directory, made.record)
             raise
