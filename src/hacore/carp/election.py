@@ -149,6 +149,7 @@ class Election:
             router.set_port(port, now)
             self._touch(router)
         self._move_link_demotion(now)
+        self._move_send_demotion(now)
 
     def _on(self, interface: str) -> list[VirtualRouter]:
         return [router for router in self._routers.values() if router.settings.interface == interface]
@@ -158,6 +159,11 @@ class Election:
         used = {router.settings.interface for router in self._routers.values()}
         dead = sum(1 for name in used if name not in self._ports or not self._ports[name].up)
         self._demoted(reasons.LINK_DOWN, self.demotion.set(reasons.LINK_DOWN, reasons.FULL * dead), now)
+
+    def _move_send_demotion(self, now: float) -> None:
+        """One count of "send errors" while any VHID's adverts fail."""
+        failing = any(router.send_failing for router in self._routers.values())
+        self._demoted(reasons.SEND_ERRORS, self.demotion.set(reasons.SEND_ERRORS, reasons.FULL if failing else 0), now)
 
     # Demotion and the administrator
 
@@ -404,8 +410,7 @@ class Election:
         change = router.sent(outgoing.family, error)
         if change is None:
             return
-        failing = any(each.send_failing for each in self._routers.values())
-        self.demote(reasons.SEND_ERRORS, reasons.FULL if failing else 0, now)
+        self._move_send_demotion(now)
         if change is False and router.state is State.MASTER:
             router.reassert(now)
             self._touch(router)
