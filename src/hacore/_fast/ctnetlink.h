@@ -5,31 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The same 208 bytes as hacore/_fast/row.pxd and hacore/states/layout.py, where the fields are described. */
-struct __attribute__((packed)) ct_row {
-    uint8_t family, protocol;
-    uint16_t zone;
-    uint8_t source[16], destination[16];
-    uint16_t source_port, destination_port;
-    uint8_t reply_source[16], reply_destination[16];
-    uint16_t reply_source_port, reply_destination_port;
-    uint16_t reply_zone;
-    uint8_t protocol_state, master_protocol;
-    uint32_t status, timeout, mark;
-    uint8_t tcp_scale_original, tcp_scale_reply, tcp_flags_original, tcp_flags_reply;
-    uint32_t sctp_tag_original, sctp_tag_reply;
-    uint8_t labels[16];
-    uint32_t adjust_position_original;
-    int32_t adjust_before_original, adjust_after_original;
-    uint32_t adjust_position_reply;
-    int32_t adjust_before_reply, adjust_after_reply;
-    uint32_t synproxy_isn, synproxy_its, synproxy_tsoff;
-    uint16_t master_source_port, master_destination_port;
-    uint8_t master_source[16], master_destination[16];
-    char helper[16];
-};
-_Static_assert(sizeof(struct ct_row) == 208, "the row is 208 bytes");
-_Static_assert(offsetof(struct ct_row, helper) == 192, "the row has no holes");
+#include "row.h"
 
 /* What a message said beside the row. */
 struct __attribute__((packed)) ct_event {
@@ -76,7 +52,7 @@ enum { CT_BAD_FRAME, CT_BAD_ATTRIBUTE, CT_BAD_LENGTH, CT_BAD_FAMILY, CT_BAD_TUPL
 
 /* Where parsed messages go and what was met on the way. Pointers may be NULL where the capacity is 0; `display` may always be NULL. */
 struct ct_sink {
-    struct ct_row *rows;
+    Row *rows;
     struct ct_event *events; /* one for each row */
     struct ct_display *display;
     size_t row_capacity, row_count;
@@ -91,7 +67,7 @@ struct ct_sink {
 };
 
 /* Parses one attribute area (after nfgenmsg) of a conntrack message: 0 or -1 - rung. `display` may be NULL. */
-int ct_parse_row(const uint8_t *attributes, size_t length, uint8_t family, struct ct_row *row, struct ct_event *event,
+int ct_parse_row(const uint8_t *attributes, size_t length, uint8_t family, Row *row, struct ct_event *event,
                  struct ct_display *display);
 int ct_parse_expectation(const uint8_t *attributes, size_t length, uint8_t family, struct ct_expectation *expectation,
                          struct ct_event *event);
@@ -100,7 +76,7 @@ void ct_walk(const uint8_t *buffer, size_t length, size_t *offset, struct ct_sin
 /* Only the framing: how many messages there are. The yardstick of the benchmark. */
 size_t ct_walk_bare(const uint8_t *buffer, size_t length);
 /* What an event did not carry, from the row as it was known before. */
-void ct_complete(struct ct_row *row, const struct ct_row *known, unsigned present);
+void ct_complete(Row *row, const Row *known, unsigned present);
 
 /* Datagrams of one socket, many in a call. */
 struct ct_receiver {
@@ -121,10 +97,10 @@ struct ct_build {
     uint32_t extra_timeout, offload_timeout_tcp, offload_timeout_udp; /* seconds */
 };
 /* Each writes one whole message at `to` and gives its length; `omit` is of CT_OMIT_*. 0: the row cannot be told to the kernel (EINVAL). */
-size_t ct_build_insert(uint8_t *to, const struct ct_row *row, uint32_t sequence, unsigned omit, const struct ct_build *how);
-size_t ct_build_update(uint8_t *to, const struct ct_row *row, uint32_t sequence, unsigned omit, const struct ct_build *how);
-size_t ct_build_delete(uint8_t *to, const struct ct_row *row, uint32_t sequence, int by_reply);
-size_t ct_build_get(uint8_t *to, const struct ct_row *row, uint32_t sequence);
+size_t ct_build_insert(uint8_t *to, const Row *row, uint32_t sequence, unsigned omit, const struct ct_build *how);
+size_t ct_build_update(uint8_t *to, const Row *row, uint32_t sequence, unsigned omit, const struct ct_build *how);
+size_t ct_build_delete(uint8_t *to, const Row *row, uint32_t sequence, int by_reply);
+size_t ct_build_get(uint8_t *to, const Row *row, uint32_t sequence);
 size_t ct_build_expectation(uint8_t *to, const struct ct_expectation *expectation, uint32_t sequence, int only_timeout);
 size_t ct_build_expectation_delete(uint8_t *to, const struct ct_expectation *expectation, uint32_t sequence);
 
@@ -148,7 +124,7 @@ int ct_injector_open(struct ct_injector *injector, int fd, size_t batch_bytes);
 void ct_injector_close(struct ct_injector *injector);
 /* Brings `count` rows into the kernel. operations: one of CT_INSERT... a row, or NULL: CT_INSERT. errors: an errno a row, 0 is done. Gives 0
  * or -errno where the socket itself failed; the errors of rows not tried are then that errno. */
-int ct_inject(struct ct_injector *injector, const struct ct_row *rows, const uint8_t *operations, size_t count, int32_t *errors,
+int ct_inject(struct ct_injector *injector, const Row *rows, const uint8_t *operations, size_t count, int32_t *errors,
               struct ct_counts *counts);
 int ct_inject_expectations(struct ct_injector *injector, const struct ct_expectation *expectations, const uint8_t *operations,
                            size_t count, int32_t *errors, struct ct_counts *counts);

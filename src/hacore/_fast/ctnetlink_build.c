@@ -82,20 +82,20 @@ uint8_t *ct_put_tuple(uint8_t *to, unsigned type, uint8_t family, uint8_t protoc
 struct zones {
     uint16_t both, original, reply;
 };
-static int zones_of(const struct ct_row *row, struct zones *zones) {
+static int zones_of(const Row *row, struct zones *zones) {
     zones->both = row->zone == row->reply_zone ? row->zone : 0;
     zones->original = row->reply_zone ? 0 : row->zone;
     zones->reply = row->zone ? 0 : row->reply_zone;
     return row->zone && row->reply_zone && row->zone != row->reply_zone ? -1 : 0;
 }
 
-static uint8_t *put_original(uint8_t *to, const struct ct_row *row, uint16_t zone) {
+static uint8_t *put_original(uint8_t *to, const Row *row, uint16_t zone) {
     return ct_put_tuple(to, CTA_TUPLE_ORIG, row->family, row->protocol, row->source, row->destination, row->source_port,
                      row->destination_port, zone);
 }
 
 /* A range of one address and one port: CTA_NAT_SRC and CTA_NAT_DST, nfnetlink_parse_nat in nf_nat_core.c. */
-static uint8_t *put_nat(uint8_t *to, unsigned type, const struct ct_row *row, const uint8_t *address, uint16_t port) {
+static uint8_t *put_nat(uint8_t *to, unsigned type, const Row *row, const uint8_t *address, uint16_t port) {
     const int v4 = row->family == FAMILY_V4;
     uint8_t *const inside = to = ct_open(to, type);
     to = put_address(to, v4 ? CTA_NAT_V4_MINIP : CTA_NAT_V6_MINIP, row->family, address);
@@ -121,7 +121,7 @@ static uint8_t *put_three(uint8_t *to, unsigned type, uint32_t first, uint32_t s
 
 /* The window is not known here and the first packets after a takeover would be refused without the liberal flag; without max-ack a reset
  * would pass for the first packet of its direction (tcp_in_window in nf_conntrack_proto_tcp.c). */
-static uint8_t *put_tcp(uint8_t *to, const struct ct_row *row) {
+static uint8_t *put_tcp(uint8_t *to, const Row *row) {
     const uint8_t always = TCP_FLAG_BE_LIBERAL | TCP_FLAG_MAXACK_SET;
     const uint8_t original[4] = {row->tcp_flags_original | always, 0xff, 0, 0}, reply[4] = {row->tcp_flags_reply | always, 0xff, 0, 0};
     uint8_t *const outside = to = ct_open(to, CTA_PROTOINFO);
@@ -139,7 +139,7 @@ static uint8_t *put_tcp(uint8_t *to, const struct ct_row *row) {
     return to;
 }
 
-static uint8_t *put_protoinfo(uint8_t *to, const struct ct_row *row) {
+static uint8_t *put_protoinfo(uint8_t *to, const Row *row) {
     if (row->protocol == P_TCP) return put_tcp(to, row);
     if (row->protocol == P_SCTP && row->protocol_state) {
         uint8_t *const outside = to = ct_open(to, CTA_PROTOINFO);
@@ -160,7 +160,7 @@ static uint8_t *put_protoinfo(uint8_t *to, const struct ct_row *row) {
     return to;
 }
 
-static uint32_t timeout_of(const struct ct_row *row, const struct ct_build *how) {
+static uint32_t timeout_of(const Row *row, const struct ct_build *how) {
     uint32_t timeout = row->timeout;
     if (row->status & (IPS_OFFLOAD | IPS_HW_OFFLOAD))
         timeout = row->protocol == P_TCP ? how->offload_timeout_tcp : how->offload_timeout_udp;
@@ -169,7 +169,7 @@ static uint32_t timeout_of(const struct ct_row *row, const struct ct_build *how)
 }
 
 /* What a new entry and an update have in common. */
-static uint8_t *put_body(uint8_t *to, const struct ct_row *row, uint32_t status, unsigned omit, const struct ct_build *how) {
+static uint8_t *put_body(uint8_t *to, const Row *row, uint32_t status, unsigned omit, const struct ct_build *how) {
     to = ct_put_u32(to, CTA_STATUS, status);
     if (!(omit & CT_OMIT_TIMEOUT)) to = ct_put_u32(to, CTA_TIMEOUT, timeout_of(row, how));
     to = put_protoinfo(to, row);
@@ -191,11 +191,11 @@ static uint8_t *put_body(uint8_t *to, const struct ct_row *row, uint32_t status,
     return to;
 }
 
-static int tellable(const struct ct_row *row, struct zones *zones) {
+static int tellable(const Row *row, struct zones *zones) {
     return (row->family == FAMILY_V4 || row->family == FAMILY_V6) && !zones_of(row, zones);
 }
 
-size_t ct_build_insert(uint8_t *const message, const struct ct_row *row, uint32_t sequence, unsigned omit, const struct ct_build *how) {
+size_t ct_build_insert(uint8_t *const message, const Row *row, uint32_t sequence, unsigned omit, const struct ct_build *how) {
     const uint32_t nat = row->status & (IPS_SRC_NAT | IPS_SRC_NAT_DONE), dnat = row->status & (IPS_DST_NAT | IPS_DST_NAT_DONE);
     const size_t size = row->family == FAMILY_V4 ? 4 : 16;
     const uint8_t *reply_source = row->reply_source, *reply_destination = row->reply_destination;
@@ -250,7 +250,7 @@ size_t ct_build_insert(uint8_t *const message, const struct ct_row *row, uint32_
     return ct_finish(message, to);
 }
 
-size_t ct_build_update(uint8_t *const message, const struct ct_row *row, uint32_t sequence, unsigned omit, const struct ct_build *how) {
+size_t ct_build_update(uint8_t *const message, const Row *row, uint32_t sequence, unsigned omit, const struct ct_build *how) {
     struct zones zones;
     if (!tellable(row, &zones)) return 0;
     uint8_t *to = ct_put_message(message, SUBSYS_CT, MSG_NEW, NL_REQUEST, sequence, row->family);
@@ -263,7 +263,7 @@ size_t ct_build_update(uint8_t *const message, const struct ct_row *row, uint32_
     return ct_finish(message, to);
 }
 
-static size_t build_key(uint8_t *const message, const struct ct_row *row, uint32_t sequence, unsigned what, int by_reply) {
+static size_t build_key(uint8_t *const message, const Row *row, uint32_t sequence, unsigned what, int by_reply) {
     struct zones zones;
     if (!tellable(row, &zones)) return 0;
     uint8_t *to = ct_put_message(message, SUBSYS_CT, what, NL_REQUEST, sequence, row->family);
@@ -276,10 +276,10 @@ static size_t build_key(uint8_t *const message, const struct ct_row *row, uint32
     return ct_finish(message, to);
 }
 
-size_t ct_build_delete(uint8_t *message, const struct ct_row *row, uint32_t sequence, int by_reply) {
+size_t ct_build_delete(uint8_t *message, const Row *row, uint32_t sequence, int by_reply) {
     return build_key(message, row, sequence, MSG_DELETE, by_reply);
 }
 
-size_t ct_build_get(uint8_t *message, const struct ct_row *row, uint32_t sequence) {
+size_t ct_build_get(uint8_t *message, const Row *row, uint32_t sequence) {
     return build_key(message, row, sequence, MSG_GET, 0);
 }

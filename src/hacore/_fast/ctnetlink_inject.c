@@ -58,7 +58,7 @@ static int send_batch(struct ct_injector *injector, const uint8_t *bytes, size_t
 }
 
 /* Brings the row and what the kernel has for its key together: the step that makes them equal. */
-static uint8_t compare(const struct ct_row *want, const struct ct_row *have, uint8_t *omit) {
+static uint8_t compare(const Row *want, const Row *have, uint8_t *omit) {
     const uint32_t lasting = IPS_SEEN_REPLY | IPS_ASSURED, fixed = IPS_EXPECTED | IPS_SRC_NAT | IPS_DST_NAT;
     uint32_t wanted = want->status;
     if (*omit & CT_OMIT_MASTER) wanted &= ~(uint32_t)IPS_EXPECTED;
@@ -70,7 +70,7 @@ static uint8_t compare(const struct ct_row *want, const struct ct_row *have, uin
 }
 
 struct pass {
-    const struct ct_row *rows;
+    const Row *rows;
     struct work *works;      /* of this send */
     uint8_t *outcomes;       /* a step a work: what the answers made of it, starts as S_OK */
     int32_t *errors;         /* a row */
@@ -88,7 +88,7 @@ static uint8_t fail(struct pass *pass, struct work *work, int32_t code) {
 
 /* An error about the message that counts, into the next step. */
 static uint8_t next_step(struct pass *pass, struct work *work, int32_t code) {
-    const struct ct_row *row = &pass->rows[work->row];
+    const Row *row = &pass->rows[work->row];
     if (++work->tries > 8) return fail(pass, work, code);
     switch (work->step) {
     case S_INSERT:
@@ -152,7 +152,7 @@ static void take_error(struct pass *pass, uint32_t sequence, int32_t code) {
     pass->outcomes[index] = next_step(pass, &pass->works[index], code);
 }
 
-static void take_row(struct pass *pass, uint32_t sequence, const struct ct_row *have) {
+static void take_row(struct pass *pass, uint32_t sequence, const Row *have) {
     const uint32_t place = sequence - pass->first_sequence;
     const size_t index = place / NUMBERS;
     if (index >= pass->count) return;
@@ -182,7 +182,7 @@ static int drain(struct ct_injector *injector, struct pass *pass) {
                 memcpy(&code, at + NL_HEADER, 4);
                 take_error(pass, header.sequence, -code);
             } else if (header.type == (SUBSYS_CT << 8 | MSG_NEW) && header.length >= CT_HEADER) {
-                struct ct_row have;
+                Row have;
                 struct ct_event event = {0, 0, 0, CT_DUMP, 0};
                 if (!ct_parse_row(at + CT_HEADER, header.length - CT_HEADER, at[NL_HEADER], &have, &event, NULL))
                     take_row(pass, header.sequence, &have);
@@ -195,7 +195,7 @@ static int drain(struct ct_injector *injector, struct pass *pass) {
     }
 }
 
-static size_t build(const struct ct_injector *injector, uint8_t *at, const struct ct_row *row, const struct work *work, uint32_t sequence) {
+static size_t build(const struct ct_injector *injector, uint8_t *at, const Row *row, const struct work *work, uint32_t sequence) {
     uint8_t *to = at;
     const unsigned omit = work->omit & (CT_OMIT_HELPER | CT_OMIT_MASTER | CT_OMIT_TIMEOUT | CT_WITH_LABELS);
     size_t size = 0;
@@ -253,7 +253,7 @@ static int again(struct retries *retries, const struct work *work) {
 }
 
 /* Sends works[0..] of at most `limit`, as many as fit, takes the answers and files what is not done yet. Gives how many or -errno. */
-static ssize_t run(struct ct_injector *injector, const struct ct_row *rows, struct work *works, uint8_t *outcomes, size_t limit,
+static ssize_t run(struct ct_injector *injector, const Row *rows, struct work *works, uint8_t *outcomes, size_t limit,
                    int32_t *errors, struct ct_counts *counts, struct retries *retries) {
     struct pass pass = {rows, works, outcomes, errors, 0, injector->sequence, 0, 0, counts};
     size_t used = 0, cost = 0;
@@ -301,7 +301,7 @@ static ssize_t run(struct ct_injector *injector, const struct ct_row *rows, stru
     return (ssize_t)pass.count;
 }
 
-int ct_inject(struct ct_injector *injector, const struct ct_row *rows, const uint8_t *operations, size_t count, int32_t *errors,
+int ct_inject(struct ct_injector *injector, const Row *rows, const uint8_t *operations, size_t count, int32_t *errors,
               struct ct_counts *counts) {
     const size_t most = injector->batch_bytes / 64; /* no message is shorter */
     struct work *works = malloc(most * sizeof *works);
@@ -346,9 +346,8 @@ int ct_inject(struct ct_injector *injector, const struct ct_row *rows, const uin
 /* Expectations: few, so one step after the other. A new one gets its helper's timeout from the kernel, the right one needs a second message. */
 int ct_inject_expectations(struct ct_injector *injector, const struct ct_expectation *expectations, const uint8_t *operations, size_t count,
                            int32_t *errors, struct ct_counts *counts) {
-    struct ct_row nothing;
+    Row nothing;
     memset(&nothing, 0, sizeof nothing);
-    for (size_t index = 0; index < count; index++) errors[index] = EINPROGRESS;
     for (size_t index = 0; index < count; index++) {
         const struct ct_expectation *one = &expectations[index];
         const uint8_t operation = operations ? operations[index] & CT_OPERATION : CT_INSERT;
@@ -372,10 +371,13 @@ int ct_inject_expectations(struct ct_injector *injector, const struct ct_expecta
                 counts->failed++;
                 break;
             }
-            if ((result = send_batch(injector, injector->batch, (size_t)(to - injector->batch))) < 0) return result;
+            if ((result = send_batch(injector, injector->batch, (size_t)(to - injector->batch))) == 0) result = drain(injector, &pass);
+            if (pass.refused) result = -pass.refused;
+            if (result < 0) {
+                for (; index < count; index++) errors[index] = -result;
+                return result;
+            }
             counts->sends++;
-            if ((result = drain(injector, &pass)) < 0) return result;
-            if (pass.refused) return -pass.refused;
             if (error == EEXIST && adds && !replace) {
                 replace = 1;
                 continue;

@@ -67,7 +67,7 @@ int ct_parse_tuple(struct ct_cursor cursor, uint8_t family, struct ct_tuple *tup
     return 0;
 }
 
-static int parse_tcp(struct ct_cursor cursor, struct ct_row *row) {
+static int parse_tcp(struct ct_cursor cursor, Row *row) {
     struct ct_attr attr;
     uint8_t flags[2];
     int more, bad = 0;
@@ -92,7 +92,7 @@ static int parse_tcp(struct ct_cursor cursor, struct ct_row *row) {
     return 0;
 }
 
-static int parse_sctp(struct ct_cursor cursor, struct ct_row *row) {
+static int parse_sctp(struct ct_cursor cursor, Row *row) {
     struct ct_attr attr;
     uint32_t tag;
     int more, bad = 0;
@@ -115,7 +115,7 @@ static int parse_sctp(struct ct_cursor cursor, struct ct_row *row) {
     return 0;
 }
 
-static int parse_dccp(struct ct_cursor cursor, struct ct_row *row) {
+static int parse_dccp(struct ct_cursor cursor, Row *row) {
     struct ct_attr attr;
     uint8_t state = 0, role = 0;
     int more, bad = 0;
@@ -130,7 +130,7 @@ static int parse_dccp(struct ct_cursor cursor, struct ct_row *row) {
     return 0;
 }
 
-static int parse_protoinfo(struct ct_cursor cursor, struct ct_row *row) {
+static int parse_protoinfo(struct ct_cursor cursor, Row *row) {
     struct ct_attr attr;
     int more, bad = 0;
     while ((more = ct_attribute(&cursor, &attr)) > 0) {
@@ -163,7 +163,7 @@ static int parse_two(struct ct_cursor cursor, uint64_t numbers[2]) {
     return 0;
 }
 
-static int parse_helper(struct ct_cursor cursor, struct ct_row *row) {
+static int parse_helper(struct ct_cursor cursor, Row *row) {
     struct ct_attr attr;
     int more;
     while ((more = ct_attribute(&cursor, &attr)) > 0)
@@ -172,7 +172,7 @@ static int parse_helper(struct ct_cursor cursor, struct ct_row *row) {
     return 0;
 }
 
-int ct_parse_row(const uint8_t *attributes, size_t length, uint8_t family, struct ct_row *row, struct ct_event *event,
+int ct_parse_row(const uint8_t *attributes, size_t length, uint8_t family, Row *row, struct ct_event *event,
                  struct ct_display *display) {
     struct ct_cursor cursor = {attributes, length};
     struct ct_attr attr;
@@ -322,7 +322,7 @@ int ct_parse_row(const uint8_t *attributes, size_t length, uint8_t family, struc
     return 0;
 }
 
-void ct_complete(struct ct_row *row, const struct ct_row *known, unsigned present) {
+void ct_complete(Row *row, const Row *known, unsigned present) {
     if (!(present & CT_HAS_STATUS)) row->status = known->status;
     if (!(present & CT_HAS_TIMEOUT)) row->timeout = known->timeout;
     if (!(present & CT_HAS_MARK)) row->mark = known->mark;
