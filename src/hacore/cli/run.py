@@ -1,0 +1,24 @@
+"""`hacore run`."""
+
+from __future__ import annotations
+
+import click
+
+from hacore.cli.options import settings_option
+
+
+@click.command
+@settings_option
+def run(settings_path: str) -> None:
+    """Run the node in the foreground.
+
+    Takes part in the election of every [[vip]] until it is told to stop (SIGTERM, Ctrl-C): then it bows out, waits for
+    its successor and gives the addresses up. SIGHUP reads the settings again. Nothing is touched before the settings
+    are found right. Under systemd, enable hacore.service instead.
+
+    \b
+    Exit codes: 78 wrong settings, 77 missing privileges, 75 a node runs already
+    """
+    from hacore.node import supervisor
+
+    supervisor.run(settings_path)
