@@ -6,16 +6,18 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 
 FAST = Path("src/hacore/_fast")
-FLAGS = ["-O3", "-fno-strict-aliasing", "-Wall", "-Wextra", "-Wsign-compare", "-Wno-unused-parameter"]
+FLAGS = ["-std=gnu11", "-O3", "-fno-strict-aliasing", "-Wall", "-Wextra", "-Wsign-compare", "-Wno-unused-parameter"]
 
 modules = [
     Extension(
         f"hacore._fast.{source.stem}",
         [str(source), *sorted(str(path) for path in FAST.glob(f"{source.stem}_*.c"))],
         include_dirs=[str(FAST)],
+        depends=sorted(str(path) for path in FAST.glob("*.h")),
         extra_compile_args=FLAGS,
     )
     for source in sorted(FAST.glob("*.pyx"))
 ]
 
+# The generated C goes to build/, never beside the sources.
 setup(ext_modules=cythonize(modules, build_dir="build", compiler_directives={"language_level": "3"}))

@@ -1,4 +1,4 @@
-"""Every exception hacore raises, each with the exit code that the command line ends with (sysexits.h where it has one)."""
+"""Every exception hacore raises, each with the exit code that a command ends with (sysexits.h where it has one)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ class HacoreError(Exception):
 class WireError(HacoreError):
     """Bytes from the network (or from a file that holds such bytes) that are not what they claim to be.
 
-    `rung` names the check that failed, so that a counter can be kept for each; `offset` is the byte where it failed, or -1.
+    `rung` names the check that failed, so that a counter can be kept for each; `offset` is the byte where it failed,
+    or -1.
     """
 
     exit_code = 65
@@ -57,7 +58,7 @@ class PrivilegeError(HacoreError):
 
 
 class Problem(NamedTuple):
-    """One thing wrong in the settings: the file, the key (dotted, tables by their name or index) and what would be right."""
+    """One thing wrong in the settings: the file, the key (dotted, tables by name or index) and what would be right."""
 
     file: str
     key: str

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import heapq
 import ipaddress
+import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import msgspec
 
-from hacore._fast.advert import advert_frame, gratuitous_arp_frame, parse_frame, unsolicited_na_frame
+from hacore._fast.advert import Advertisement, advert_frame, gratuitous_arp_frame, parse_frame, unsolicited_na_frame
 from hacore.carp import demotion as reasons
 from hacore.carp.announce import RateLimit
 from hacore.carp.counters import Counters, counter_of
@@ -30,6 +31,7 @@ MULTICAST_GROUP = {4: bytes([224, 0, 0, 18]), 6: bytes.fromhex("ff02000000000000
 ADVERT_TOS = 0xE0  # DSCP 56, as current FreeBSD sends
 
 MAX_PEERS = 256  # bounds what authentic senders that change their addresses can make this node remember
+STALL_SHARE = 0.75  # of the dead time: a MASTER that did not run for this long may have been replaced
 ANNOUNCE_RATE = 500.0  # announcements a second over all interfaces, after a burst of twice the addresses and 64
 
 
@@ -69,6 +71,7 @@ class Election:
         self.counters = Counters()  # what belongs to no virtual router
         self.peers: dict[tuple[str, str], Peer] = {}
         self.enabled = True
+        self.stall_tolerance = math.inf  # the shortest time without a turn after which a MASTER may have been replaced
         self._counters_from = counters_from
         self._routers: dict[tuple[str, int], VirtualRouter] = {}
         self._ports: dict[str, Port] = {}
@@ -76,7 +79,9 @@ class Election:
         self._timers: list[tuple[float, int, VirtualRouter]] = []
         self._armed: dict[int, float] = {}
         self._due: dict[int, VirtualRouter] = {}
-        self._removed: set[int] = set()
+        self._moved: dict[int, VirtualRouter] = {}
+        self._removed: set[tuple[str, int]] = set()
+        self._leaving = False
         self._rate = RateLimit(ANNOUNCE_RATE, 64)
 
     # Configuration
@@ -93,8 +98,8 @@ class Election:
         self.preempt, self.rekey_time = preempt, rekey_time
         wanted = {(settings.interface, settings.vhid): settings for settings in routers}
         for place, router in self._routers.items():
-            if place not in wanted and id(router) not in self._removed:
-                self._removed.add(id(router))
+            if place not in wanted and place not in self._removed:
+                self._removed.add(place)
                 router.leave(Situation.REMOVED, now)
                 self._touch(router)
         for place, settings in wanted.items():
@@ -105,9 +110,11 @@ class Election:
                 router.since, router.enabled = now, self.enabled
                 router.set_port(self._ports.get(settings.interface), now)
             else:
-                self._removed.discard(id(router))
+                router.enabled = self.enabled
+                self._removed.discard(place)
                 router.change(settings, now, self.rekey_time)
             self._touch(router)
+        self.stall_tolerance = STALL_SHARE * min((router.dead_time for router in self.routers), default=math.inf)
         self._rate.burst = 64 + 2 * sum(len(settings.addresses) for settings in routers)
         self._drop_removed()
         self._move_link_demotion(now)
@@ -194,15 +201,11 @@ class Election:
 
     # Stalls
 
-    @property
-    def stall_tolerance(self) -> float:
-        """A turn later than this may have cost a MASTER its addresses: no peer waits longer for an advertisement."""
-        return min((router.dead_time for router in self._routers.values()), default=3.0) * 0.5
 
     def stalled(self, duration: float, now: float) -> None:
         """The owner did not run for `duration`. Call it before the drained frames are received."""
         for router in self._routers.values():
-            if router.state is State.MASTER and duration >= 0.5 * router.dead_time:
+            if router.state is State.MASTER and duration >= STALL_SHARE * router.dead_time:
                 router.suspect = True
 
     def resumed(self, duration: float, now: float) -> None:
@@ -213,6 +216,10 @@ class Election:
                 text = f"did not run for {duration:.3f} s; no other master was heard"
                 self._journal.append(Noticed(at=now, vip=router.settings.name, kind="stalled", text=text))
                 self._touch(router)
+
+    def notice(self, vip: str, kind: str, text: str, now: float) -> None:
+        """The owner saw something that belongs into the history."""
+        self._journal.append(Noticed(at=now, vip=vip, kind=kind, text=text))
 
     # The five verbs
 
@@ -250,7 +257,7 @@ class Election:
         router.receive(advert, family, source, now, preempt=self.preempt, demotion=self.demotion.total)
         self._touch(router)
 
-    def _verify(self, router: VirtualRouter, payload: bytes):  # type: ignore[no-untyped-def]
+    def _verify(self, router: VirtualRouter, payload: bytes) -> Advertisement:
         try:
             return router.key.verify(payload)
         except WireError as error:
@@ -265,39 +272,44 @@ class Election:
 
     def handle_deadline(self, now: float) -> None:
         """Timers that are due by `now`."""
+        self._arm_moved()
         timers = self._timers
         while timers and timers[0][0] <= now:
-            _time, identity, router = heapq.heappop(timers)
-            if self._armed.get(identity) == _time:
+            time, identity, router = heapq.heappop(timers)
+            if self._armed.get(identity) == time:
                 del self._armed[identity]
                 router.handle_deadline(now)
                 self._touch(router)
         self._finish_leaves(now)
 
     def _finish_leaves(self, now: float) -> None:
-        leaving = [router for router in self._routers.values() if router.leaving] if self._leaving else []
-        if not leaving:
-            self._leaving = False
+        """All VHIDs are given up together, so that a flow does not find one side moved and the other not."""
+        if not self._leaving:
             return
-        all_heard = all(router.successor_heard for router in leaving)
-        for router in leaving:
+        leaving = [place for place, router in self._routers.items() if router.leaving]
+        self._leaving = bool(leaving)
+        all_heard = all(self._routers[place].successor_heard for place in leaving)
+        for place in leaving:
+            router = self._routers[place]
             if all_heard or router.leave_expired_at <= now:
                 router.finish_leave(now)
+                if place not in self._removed:
+                    router.configure(now)
                 self._touch(router)
         self._drop_removed()
 
-    _leaving = False
-
     def _drop_removed(self) -> None:
-        for place, router in list(self._routers.items()):
-            if id(router) in self._removed and router.state is State.INIT:
-                self._removed.discard(id(router))
+        for place in list(self._removed):
+            router = self._routers[place]
+            if router.state is State.INIT:
+                self._removed.discard(place)
                 del self._routers[place]
-                self._armed.pop(id(router), None)
-                self._due.pop(id(router), None)
+                for table in (self._armed, self._due, self._moved):
+                    table.pop(id(router), None)
 
     def next_deadline(self) -> float | None:
         """When `handle_deadline` wants to be called next, if ever."""
+        self._arm_moved()
         timers = self._timers
         while timers and self._armed.get(timers[0][1]) != timers[0][0]:
             heapq.heappop(timers)
@@ -323,7 +335,6 @@ class Election:
                 if router.advert_due:
                     router.advert_due = False
                     frames += self._adverts(router, router.port)
-            self._arm(router)
         self._due.clear()
         return frames
 
@@ -338,10 +349,16 @@ class Election:
             else:
                 yield Outgoing(router, 6, unsolicited_na_frame(mac, address.packed, router=True), is_advert=False)
 
-    def _adverts(self, router: VirtualRouter, port: Port) -> Iterable[Outgoing]:
+    def bow_out_frames(self, router: VirtualRouter) -> list[bytes]:
+        """Frames that say this node leaves the VHID, for somebody who speaks when the node no longer can."""
+        if router.port is None:
+            return []
+        return [each.data for each in self._adverts(router, router.port, bow_out=True) if not each.peer]
+
+    def _adverts(self, router: VirtualRouter, port: Port, *, bow_out: bool = False) -> Iterable[Outgoing]:
         settings = router.settings
         advbase, advskew = settings.advbase, router.effective_advskew(self.demotion.total)
-        if router.leaving:
+        if router.leaving or bow_out:
             advbase = advskew = BOW_OUT
         demotion = min(max(self.demotion.total, 0), 255)
         mac = virtual_mac(settings.vhid) if settings.virtual_mac else port.mac
@@ -381,22 +398,19 @@ class Election:
 
     def _touch(self, router: VirtualRouter) -> None:
         """A router's timers or outputs may have changed."""
-        self._due[id(router)] = router
-        self._leaving = self._leaving or router.leaving
-        self._arm(router)
-
-    def _arm(self, router: VirtualRouter) -> None:
-        """Keep one timer a router, at or before its true deadline: moving a deadline later costs nothing."""
-        deadline = router.next_deadline()
         identity = id(router)
-        if deadline is None:
-            return
-        if router.leaving:
-            deadline = min(deadline, router.leave_expired_at)
-        armed = self._armed.get(identity)
-        if armed is None or deadline < armed:
-            self._armed[identity] = deadline
-            heapq.heappush(self._timers, (deadline, identity, router))
+        self._due[identity] = self._moved[identity] = router
+        self._leaving = self._leaving or router.leaving
+
+    def _arm_moved(self) -> None:
+        """Keep one timer a router, at or before its true deadline: moving a deadline later costs nothing."""
+        for identity, router in self._moved.items():
+            deadline = router.next_deadline()
+            armed = self._armed.get(identity)
+            if deadline is not None and (armed is None or deadline < armed):
+                self._armed[identity] = deadline
+                heapq.heappush(self._timers, (deadline, identity, router))
+        self._moved.clear()
 
     def _note_peer(self, interface: str, source: bytes, vhid: int, form: str, now: float) -> None:
         address = str(ipaddress.ip_address(source))

@@ -1,0 +1,56 @@
+# Everything is made in .venv, with the distribution's Python; each target installs the system packages it lacks (Debian, as root) or says how to.
+PYTHON ?= /usr/bin/python3
+VENV := .venv
+BIN := $(VENV)/bin
+KERNELS := $(wildcard $(addprefix src/hacore/_fast/*.,pyx pxd pxi c h))
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+.PHONY: help build lab test lint bench wheel soak clean packages-build packages-lab packages-test
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
+
+build: packages-build $(VENV)/.built  ## .venv with the package and the command hacore in it
+	@echo "built: $(BIN)/hacore"
+
+lab: packages-lab $(VENV)/.built  ## a guided tour: two firewalls in network namespaces, and what happens when one fails
+	$(BIN)/hacore lab tour
+
+test: packages-test $(VENV)/.built  ## the tests, against the real kernel in network namespaces (root)
+	@tools/need-root make test
+	$(BIN)/pytest tests
+
+lint: packages-build $(VENV)/.built  ## style, types, import floors, C and Cython warnings
+	tools/lint
+
+bench: packages-build $(VENV)/.built  ## the kernels' benchmarks
+	$(BIN)/pytest bench
+
+wheel: packages-test $(VENV)/.built  ## sdist and wheel in dist/, and the tests against the installed wheel (root)
+	@tools/need-root make wheel
+	tools/test-wheel
+
+soak: packages-test $(VENV)/.built  ## the long campaigns: fuzzing, chaos, sanitizers (root)
+	@tools/need-root make soak
+	$(BIN)/pytest tests -m soak --hypothesis-profile=soak
+
+clean:  ## removes everything that was built
+	rm -rf $(VENV) build dist src/*.egg-info src/hacore/_fast/*.so .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+
+packages-build packages-lab packages-test: packages-%:
+	@tools/install-dependencies $*
+
+$(VENV)/pyvenv.cfg:
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("hacore needs Python 3.11 or newer, not " + sys.version)'
+	$(PYTHON) -m venv $(VENV)
+
+# The whole installation follows the metadata; the kernels alone follow their sources.
+$(VENV)/.installed: pyproject.toml setup.py | $(VENV)/pyvenv.cfg
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+$(VENV)/.built: $(VENV)/.installed $(KERNELS)
+	$(BIN)/python setup.py --quiet build_ext --inplace
+	@touch $@

@@ -1,0 +1,120 @@
+"""What the supervisor and the election worker say to each other, over a socket pair that only they hold."""
+
+from __future__ import annotations
+
+import msgspec
+
+from hacore.carp.counters import Counters
+from hacore.carp.events import DemotionChanged, Noticed, Transition
+from hacore.carp.router import RouterSettings
+from hacore.node.snapshot import PeerHeard, VipStatus
+
+
+class Device(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a VIP's addresses live, as `hacore.node.prepare` made it."""
+
+    name: str  # of the VIP
+    device: str
+    ifindex: int
+    parent_ifindex: int
+    mac: str
+    parent_mac: str
+    noprefixroute: list[bool]  # one for each address
+    gate: str  # "adverts", "static" or "none"
+
+
+class Demote(msgspec.Struct, frozen=True, tag=True):
+    """Hold a demotion reason with this value; 0 lets it go."""
+
+    name: str
+    value: int
+    administrative: bool = False
+
+
+class Configure(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Everything the election needs to know; sent at the start and on each reload."""
+
+    routers: list[RouterSettings]
+    devices: list[Device]
+    preempt: bool
+    rekey_time: float
+    enabled: bool
+    demotions: list[Demote]
+    realtime: bool
+
+
+class ResetDemotion(msgspec.Struct, frozen=True, tag=True):
+    """Let go of what can be let go of."""
+
+
+class SetEnabled(msgspec.Struct, frozen=True, tag=True):
+    """`hacore carp enable` and `disable`."""
+
+    enabled: bool
+
+
+class Leave(msgspec.Struct, frozen=True, tag=True):
+    """Bow out, give up, end."""
+
+
+class AskReport(msgspec.Struct, frozen=True, tag=True):
+    """Asks for a `Report` with the same number."""
+
+    number: int
+
+
+ToElection = Configure | Demote | ResetDemotion | SetEnabled | Leave | AskReport
+
+
+class Ready(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The worker runs; `refused` says what of real time it was not given."""
+
+    refused: list[str]
+
+
+class LastWords(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """What the supervisor sends when this worker is dead: one entry for each flag of the pulse page, in order."""
+
+    vips: list[VipLastWords]
+
+
+class VipLastWords(msgspec.Struct, frozen=True, kw_only=True):
+    """Messages built beforehand that give one VIP up."""
+
+    name: str
+    interface: str
+    dead_time: float
+    bow_out: list[bytes]  # frames
+    addresses: list[bytes]  # rtnetlink
+    device: Device
+
+
+class Happened(msgspec.Struct, frozen=True, tag=True):
+    """Events of the election, with `at` as unix time."""
+
+    events: list[Transition | DemotionChanged | Noticed]
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The election as it stands, for `hacore status`."""
+
+    number: int
+    generated: float
+    vips: list[VipStatus]
+    peers: list[PeerHeard]
+    demotion_total: int
+    demotion_reasons: dict[str, int]
+    counters: Counters
+    enabled: bool
+    warnings: list[str]
+
+
+class WantsDevices(msgspec.Struct, frozen=True, tag=True):
+    """A VIP's device is missing though its interface is there."""
+
+
+class Left(msgspec.Struct, frozen=True, tag=True):
+    """Everything is given up; the worker ends now."""
+
+
+FromElection = Ready | LastWords | Happened | Report | WantsDevices | Left
