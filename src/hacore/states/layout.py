@@ -7,8 +7,8 @@ the zones. Counters and the start time are not in it (they can be shown but not 
 |---|---|
 | `family` | AF_INET (2) or AF_INET6 (10), of every address in the row |
 | `protocol` | IPPROTO_*, of both tuples |
-| `zone`, `reply_zone` | where the original and the reply tuple are looked up. The kernel has one zone and its directions: both equal means both directions, one of them zero means the other direction only |
-| `source`, `destination`, `source_port`, `destination_port` | the original tuple |
+| `zone`, `reply_zone` | where the original and the reply tuple are looked up: both equal means both directions, one zero the other only |
+| `source...`, `destination...` | the original tuple |
 | `reply_...` | the reply tuple, so `reply_source` is normally `destination` |
 | `protocol_state` | TCP_CONNTRACK_*, SCTP_CONNTRACK_*; CT_DCCP_* with the role in bit 7; else 0 |
 | `status` | IPS_* |
@@ -33,7 +33,7 @@ NAT is not a field: ctnetlink never dumps CTA_NAT_SRC or CTA_NAT_DST (net/netfil
 they follow from the tuples. With IPS_SRC_NAT_DONE in the status the source was rewritten to the reply destination (address where
 `reply_destination != source`, port where `reply_destination_port != source_port`); with IPS_DST_NAT_DONE the destination to the
 reply source. The injector sends them so, as libnetfilter_conntrack does.
-"""  # noqa: E501  (a table row cannot be broken)
+"""
 
 from __future__ import annotations
 
