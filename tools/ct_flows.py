@@ -1,7 +1,9 @@
-"""Real connections through a real gateway: a network namespace that forwards and translates, and both its sides played from raw sockets.
+"""Real connections through a real gateway: a network namespace that forwards and translates, and both its sides played
+from raw sockets.
 
-No address of a client or server exists anywhere, so there can be as many as one likes: the gateway sends everything to the two cables' far
-ends by fixed neighbours, and there `Gateway` writes frames and answers those that come. Run as a program, it fills a namespace that is there
+No address of a client or server exists anywhere, so there can be as many as one likes: the gateway sends everything to
+the two cables' far ends by fixed neighbours, and there `Gateway` writes frames and answers those that come. Run as a
+program, it fills a namespace that is there
 already: `ip netns add NAME; python tools/ct_flows.py NAME --flows 10000`.
 """
 
@@ -10,7 +12,6 @@ from __future__ import annotations
 import argparse
 import os
 import socket
-import struct
 import subprocess
 import sys
 import time
@@ -52,7 +53,8 @@ table inet gateway {
         tcp dport 8443 ct label set 3
     }
     chain translate { type nat hook postrouting priority srcnat;
-        oifname "outside" ip saddr 10.0.0.0/8 ip saddr != 10.66.0.0/16 ip daddr != 203.0.113.80 snat ip to 203.0.113.1-203.0.113.4
+        oifname "outside" ip saddr 10.66.0.0/16 accept
+        oifname "outside" ip saddr 10.0.0.0/8 ip daddr != 203.0.113.80 snat ip to 203.0.113.1-203.0.113.4
         oifname "outside" ip6 saddr fd66::/16 snat ip6 to 2001:db8:fe::1
     }
     chain publish { type nat hook prerouting priority dstnat;
@@ -82,7 +84,8 @@ def inside(namespace: str) -> Iterator[None]:
 
 
 class Gateway:
-    """A namespace made into a gateway; `wire` is a second one that holds the far ends of its two cables. Both are the caller's."""
+    """A namespace made into a gateway; `wire` is a second one that holds the far ends of its two cables. Both are the
+    caller's."""
 
     def __init__(self, namespace: str, wire: str, ruleset: str = RULESET) -> None:
         self.namespace, self.wire = namespace, wire
@@ -102,7 +105,12 @@ class Gateway:
             for prefix in far:
                 ip(namespace, "route", "add", prefix, "via", next_hop, "dev", side)
         with inside(namespace):
-            for key in ("ipv4/ip_forward", "ipv6/conf/all/forwarding", "netfilter/nf_conntrack_acct", "netfilter/nf_conntrack_timestamp"):
+            for key in (
+                "ipv4/ip_forward",
+                "ipv6/conf/all/forwarding",
+                "netfilter/nf_conntrack_acct",
+                "netfilter/nf_conntrack_timestamp",
+            ):
                 Path(f"/proc/sys/net/{key}").write_text("1\n")
             Path("/proc/sys/net/ipv4/conf/all/rp_filter").write_text("0\n")
         subprocess.run(["ip", "netns", "exec", namespace, "nft", "-f", "-"], input=ruleset, text=True, check=True)
@@ -159,8 +167,9 @@ class Gateway:
         return found
 
     def talk(self, flows: Iterable[Tuple], *, origin: str = "inside", last: str = "established") -> dict[Tuple, Tuple]:
-        """Lets each flow exchange packets through the gateway until it is `last`: "begun" (one packet), "answered", "established" or, TCP
-        only, "closing" and "reset". Gives, for each flow that got through, its tuple as the far side saw it.
+        """Lets each flow exchange packets through the gateway until it is `last`: "begun" (one packet), "answered",
+        "established" or, TCP only, "closing" and "reset". Gives, for each flow that got through, its tuple as the far
+        side saw it.
         """
         ways = list(flows)
         far = "outside" if origin == "inside" else "inside"
@@ -216,7 +225,7 @@ def _paired(ways: Sequence[Tuple], seen: Sequence[Seen]) -> Iterator[tuple[Tuple
     remaining = iter(ways)
     for came in seen:
         for way in remaining:
-            same = way.destination == came.way.destination or way.destination == SERVICE.packed
+            same = way.destination == came.way.destination or way.destination[:3] == SERVICE.packed[:3]
             if same and way.protocol == came.way.protocol and way.destination_port == came.way.destination_port:
                 yield way, came
                 break
@@ -266,11 +275,12 @@ def flow(protocol: int, source: str, destination: str, source_port: int = 0, des
 
 
 def mixed_flows(count: int) -> Iterator[Tuple]:
-    """`count` flows from many inner addresses and ports to many outer ones: 70 % TCP, 20 % UDP, the rest of everything else; a fifth IPv6."""
+    """`count` flows from many inner addresses and ports to many outer ones: 70 % TCP, 20 % UDP, the rest of everything
+    else; a fifth IPv6."""
     kinds = (TCP, TCP, TCP, UDP, TCP, TCP, ICMP, TCP, UDP, TCP, TCP, UDP, SCTP, TCP, TCP, GRE, TCP, UDP, UDPLITE, TCP)
     for index in range(count):
         kind = kinds[index % len(kinds)]
-        v6 = index % 5 == 4
+        v6 = index // len(kinds) % 5 == 4
         if v6 and kind == ICMP:
             kind = ICMPV6
         host, port = index % 20_000, 32_768 + (index * 7) % 28_000
@@ -278,9 +288,13 @@ def mixed_flows(count: int) -> Iterator[Tuple]:
         if kind == GRE:
             port = target = 0
         if kind == GRE and not v6:
-            yield flow(kind, f"10.0.{index // 250 % 250}.{1 + index % 250}", f"198.19.{index // 250 % 250}.{1 + index % 250}")
+            yield flow(
+                kind, f"10.0.{index // 250 % 250}.{1 + index % 250}", f"198.19.{index // 250 % 250}.{1 + index % 250}"
+            )
         elif v6:
-            yield flow(kind, f"fd{index % 2 * 0x66:02x}::{host + 1:x}", f"2001:db8:ff::{index // 20_000 + 1:x}", port, target)
+            yield flow(
+                kind, f"fd{index % 2 * 0x66:02x}::{host + 1:x}", f"2001:db8:ff::{index // 20_000 + 1:x}", port, target
+            )
         else:
             source = f"10.{1 + host // 65_025}.{host // 255 % 255}.{1 + host % 255 % 254}"
             yield flow(kind, source, f"198.51.{100 + index // 20_000 % 100}.{1 + index % 200}", port, target)
@@ -292,9 +306,11 @@ def line(gateway: Gateway, way: Tuple, side: str, sequence: int, acknowledged: i
     return sequence + len(text)
 
 
-def ftp_session(gateway: Gateway, client: str = "10.0.0.2", server: str = "198.51.100.21", port: int = 34_000) -> tuple[Tuple, Tuple]:
-    """An FTP control connection in which the client has said PORT, so that the server is expected to connect: the control connection as the
-    client sees it, and the data connection as the server will open it.
+def ftp_session(
+    gateway: Gateway, client: str = "10.0.0.2", server: str = "198.51.100.21", port: int = 34_000
+) -> tuple[Tuple, Tuple]:
+    """An FTP control connection in which the client has said PORT, so that the server is expected to connect: the
+    control connection as the client sees it, and the data connection as the server will open it.
     """
     control = flow(TCP, client, server, port, 21)
     outer = gateway.talk([control])[control]
@@ -308,16 +324,21 @@ def ftp_session(gateway: Gateway, client: str = "10.0.0.2", server: str = "198.5
 
 
 def sip_session(gateway: Gateway, client: str = "10.0.0.3", server: str = "198.51.100.50") -> Tuple:
-    """A SIP dialogue begun by an INVITE with SDP, so that signalling and media are expected; the flow as the client sees it."""
+    """A SIP dialogue begun by an INVITE with SDP, so that signalling and media are expected; the flow as the client
+    sees it."""
     way = flow(UDP, client, server, 5060, 5060)
-    sdp = f"v=0\r\no=a 1 1 IN IP4 {client}\r\ns=-\r\nc=IN IP4 {client}\r\nt=0 0\r\nm=audio 20000 RTP/AVP 0\r\na=rtpmap:0 PCMU/8000\r\n"
+    sdp = (
+        f"v=0\r\no=a 1 1 IN IP4 {client}\r\ns=-\r\nc=IN IP4 {client}\r\nt=0 0\r\n"
+        "m=audio 20000 RTP/AVP 0\r\na=rtpmap:0 PCMU/8000\r\n"
+    )
     head = (
         f"INVITE sip:bob@{server} SIP/2.0\r\nVia: SIP/2.0/UDP {client}:5060;branch=z9hG4bK1\r\nMax-Forwards: 70\r\n"
         f"From: <sip:alice@{client}>;tag=1\r\nTo: <sip:bob@{server}>\r\nCall-ID: 1@{client}\r\nCSeq: 1 INVITE\r\n"
         f"Contact: <sip:alice@{client}:5060>\r\nContent-Type: application/sdp\r\nContent-Length: {len(sdp)}\r\n\r\n"
     )
     register = (
-        f"REGISTER sip:{server} SIP/2.0\r\nVia: SIP/2.0/UDP {client}:5060;branch=z9hG4bK0\r\nFrom: <sip:alice@{client}>;tag=0\r\n"
+        f"REGISTER sip:{server} SIP/2.0\r\nVia: SIP/2.0/UDP {client}:5060;branch=z9hG4bK0\r\n"
+        f"From: <sip:alice@{client}>;tag=0\r\n"
         f"To: <sip:alice@{client}>\r\nCall-ID: 0@{client}\r\nCSeq: 1 REGISTER\r\nContact: <sip:alice@{client}:5060>\r\n"
         "Expires: 3600\r\nContent-Length: 0\r\n\r\n"
     )
@@ -333,7 +354,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("namespace", help="an empty network namespace (ip netns add)")
     parser.add_argument("--flows", type=int, default=1000)
-    parser.add_argument("--last", choices=("begun", "answered", "established", "closing", "reset"), default="established")
+    parser.add_argument(
+        "--last", choices=("begun", "answered", "established", "closing", "reset"), default="established"
+    )
     options = parser.parse_args()
     wire = f"{options.namespace}-wire"
     subprocess.run(["ip", "netns", "add", wire], check=True)
@@ -341,7 +364,8 @@ def main() -> None:
         with Gateway(options.namespace, wire) as gateway:
             start = time.monotonic()
             passed = gateway.talk(mixed_flows(options.flows), last=options.last)
-            print(f"{len(passed)} of {options.flows} flows through {options.namespace} in {time.monotonic() - start:.1f} s")
+            took = time.monotonic() - start
+            print(f"{len(passed)} of {options.flows} flows through {options.namespace} in {took:.1f} s")
     finally:
         subprocess.run(["ip", "netns", "del", wire], check=False)
 

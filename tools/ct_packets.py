@@ -1,5 +1,5 @@
-"""Packets that a connection tracker believes: Ethernet frames of TCP, UDP, UDP-Lite, ICMP, ICMPv6, SCTP, GRE and anything else, checksums
-done, for IPv4 and IPv6. For generators of real states; addresses are bytes of 4 or 16.
+"""Packets that a connection tracker believes: Ethernet frames of TCP, UDP, UDP-Lite, ICMP, ICMPv6, SCTP, GRE and
+anything else, checksums done, for IPv4 and IPv6. For generators of real states; addresses are bytes of 4 or 16.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ def checksum(octets: bytes) -> int:
 
 
 class Tuple(NamedTuple):
-    """What a packet goes by. Ports as in a row: ICMP has its id as source port and type * 256 + code as destination port."""
+    """What a packet goes by. Ports as in a row: ICMP has its id as source port and type * 256 + code as destination
+    port."""
 
     protocol: int
     source: bytes
@@ -61,9 +62,11 @@ class Tuple(NamedTuple):
 
 
 def _pseudo(way: Tuple, length: int) -> bytes:
+    # The tracker judges UDP-Lite by UDP's pseudo header (udplite_error in nf_conntrack_proto_udp.c).
+    protocol = UDP if way.protocol == UDPLITE else way.protocol
     if len(way.source) == 4:
-        return way.source + way.destination + struct.pack("!BBH", 0, way.protocol, length)
-    return way.source + way.destination + struct.pack("!IHBB", length, 0, 0, way.protocol)
+        return way.source + way.destination + struct.pack("!BBH", 0, protocol, length)
+    return way.source + way.destination + struct.pack("!IHBB", length, 0, 0, protocol)
 
 
 def _filled(way: Tuple, segment: bytes, place: int, pseudo: bool = True) -> bytes:
@@ -75,7 +78,16 @@ def tcp(way: Tuple, flags: int, sequence: int, acknowledged: int = 0, payload: b
     """A TCP segment; with SYN it offers MSS, SACK and a window scale."""
     options = struct.pack("!BBHBBBBB", 2, 4, 1460, 4, 2, 3, 3, scale) + b"\1\1\1" if flags & SYN else b""
     header = struct.pack(
-        "!HHIIBBHHH", way.source_port, way.destination_port, sequence, acknowledged, (20 + len(options)) // 4 << 4, flags, 65535, 0, 0
+        "!HHIIBBHHH",
+        way.source_port,
+        way.destination_port,
+        sequence,
+        acknowledged,
+        (20 + len(options)) // 4 << 4,
+        flags,
+        65535,
+        0,
+        0,
     )
     return _filled(way, header + options + payload, 16)
 
@@ -127,7 +139,11 @@ def segment(way: Tuple, payload: bytes = b"hacore") -> bytes:
 def frame(way: Tuple, carried: bytes, from_mac: bytes, to_mac: bytes) -> bytes:
     """The whole Ethernet frame."""
     if len(way.source) == 4:
-        header = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(carried), 1, 0, 64, way.protocol, 0) + way.source + way.destination
+        header = (
+            struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(carried), 1, 0, 64, way.protocol, 0)
+            + way.source
+            + way.destination
+        )
         header = header[:10] + struct.pack("!H", checksum(header)) + header[12:]
         return to_mac + from_mac + b"\x08\x00" + header + carried
     header = struct.pack("!IHBB", 6 << 28, len(carried), way.protocol, 64) + way.source + way.destination

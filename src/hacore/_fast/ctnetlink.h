@@ -92,7 +92,7 @@ void ct_receiver_close(struct ct_receiver *receiver);
 int ct_receive(struct ct_receiver *receiver, int fd, struct ct_sink *sink);
 
 enum { CT_LONGEST = 1024 }; /* no message built here is longer */
-enum { CT_OMIT_HELPER = 1, CT_OMIT_MASTER = 2, CT_OMIT_TIMEOUT = 4, CT_WITH_LABELS = 8, CT_KEEP_EXPECTED = 16 };
+enum { CT_OMIT_HELPER = 1, CT_OMIT_MASTER = 2, CT_OMIT_TIMEOUT = 4, CT_WITH_LABELS = 8 };
 struct ct_build {
     uint32_t extra_timeout, offload_timeout_tcp, offload_timeout_udp; /* seconds */
 };
@@ -104,7 +104,7 @@ size_t ct_build_get(uint8_t *to, const Row *row, uint32_t sequence);
 size_t ct_build_expectation(uint8_t *to, const struct ct_expectation *expectation, uint32_t sequence, int only_timeout);
 size_t ct_build_expectation_delete(uint8_t *to, const struct ct_expectation *expectation, uint32_t sequence);
 
-enum { CT_INSERT = 1, CT_UPDATE_ROW = 2, CT_REPLACE = 3, CT_DELETE_ROW = 4, CT_OPERATION = 0x0f, CT_LABELS_TOO = 0x10 };
+enum { CT_INSERT = 1, CT_UPDATE_ROW = 2, CT_REPLACE = 3, CT_DELETE_ROW = 4, CT_GET_ROW = 5, CT_OPERATION = 0x0f, CT_LABELS_TOO = 0x10 };
 struct ct_counts {
     uint64_t inserted, updated, replaced, deleted; /* rows, by what it came to in the end */
     uint64_t displaced;                            /* of the inserted and replaced: another entry had to leave its reply tuple */

@@ -119,11 +119,13 @@ static uint8_t *put_three(uint8_t *to, unsigned type, uint32_t first, uint32_t s
     return to;
 }
 
-/* The window is not known here and the first packets after a takeover would be refused without the liberal flag; without max-ack a reset
- * would pass for the first packet of its direction (tcp_in_window in nf_conntrack_proto_tcp.c). */
+/* The windows are not in a row: without the liberal flag the first packets after a takeover would be out of them. The highest
+ * acknowledgement is not in it either, so the kernel must not believe that it has one: with MAXACK_SET and none, it takes every reset whose
+ * sequence number is in the upper half for invalid (nf_conntrack_tcp_packet in nf_conntrack_proto_tcp.c). */
+static uint8_t tcp_flags(uint8_t flags) { return (uint8_t)((flags & ~TCP_FLAG_MAXACK_SET) | TCP_FLAG_BE_LIBERAL); }
+
 static uint8_t *put_tcp(uint8_t *to, const Row *row) {
-    const uint8_t always = TCP_FLAG_BE_LIBERAL | TCP_FLAG_MAXACK_SET;
-    const uint8_t original[4] = {row->tcp_flags_original | always, 0xff, 0, 0}, reply[4] = {row->tcp_flags_reply | always, 0xff, 0, 0};
+    const uint8_t original[4] = {tcp_flags(row->tcp_flags_original), 0xff, 0, 0}, reply[4] = {tcp_flags(row->tcp_flags_reply), 0xff, 0, 0};
     uint8_t *const outside = to = ct_open(to, CTA_PROTOINFO);
     uint8_t *const inside = to = ct_open(to, CTA_PROTOINFO_TCP);
     to = ct_put_u8(to, CTA_TCP_STATE, row->protocol_state);

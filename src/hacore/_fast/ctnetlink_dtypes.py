@@ -1,7 +1,7 @@
 """The dtypes of what stands beside a row and of an expectation: what `ctnetlink.h` declares, for numpy.
 
-Conventions are those of `hacore.states.layout`: addresses are 16 bytes of which an IPv4 address is the first 4, ports are what the kernel keeps
-in that half of the tuple, absent is zero.
+Conventions are those of `hacore.states.layout`: addresses are 16 bytes of which an IPv4 address is the first 4, ports
+are what the kernel keeps in that half of the tuple, absent is zero.
 """
 
 from typing import Final
@@ -29,13 +29,17 @@ DISPLAY_DTYPE: Final = np.dtype(
         ("bytes_reply", "<u8"),
     ]
 )
-"""Beside each parsed row: what can be shown and not injected. The kernel tells it only with `nf_conntrack_acct` and `nf_conntrack_timestamp`."""
+"""Beside each parsed row: what can be shown and not injected. The kernel tells it only with `nf_conntrack_acct` and
+`nf_conntrack_timestamp`."""
 
 EXPECTATION_DTYPE: Final = np.dtype(
     [
         ("family", "u1"),
         ("protocol", "u1"),
-        ("zone", "<u2"),  # never told by the kernel: to be filled in from the master's row before it is injected elsewhere
+        (
+            "zone",
+            "<u2",
+        ),  # never told by the kernel: to be filled in from the master's row before it is injected elsewhere
         ("source", "u1", 16),
         ("destination", "u1", 16),
         ("source_port", "<u2"),

@@ -15,7 +15,7 @@ enum { ANSWER_BYTES = 64 * 1024, QUERY_COST = 8, LONGEST_OF_A_ROW = 3 * CT_LONGE
 
 /* What is done about a row next. */
 enum step { S_INSERT, S_UPDATE, S_REPLACE, S_DISPLACE, S_QUERY, S_VERIFY, S_DELETE, S_OK, S_FAILED };
-enum { ASKED_AGAIN = 0x80, WAS_UPDATE = 0x40 }; /* beside CT_OMIT_* in `omit` */
+enum { ASKED_AGAIN = 0x80, WAS_ABSENT = 0x40 }; /* beside CT_OMIT_* in `omit` */
 
 struct work {
     uint32_t row;
@@ -94,7 +94,7 @@ static uint8_t next_step(struct pass *pass, struct work *work, int32_t code) {
     case S_INSERT:
     case S_REPLACE:
     case S_DISPLACE:
-        if (code == EEXIST && work->step == S_INSERT) return S_QUERY;
+        if (code == EEXIST && work->step == S_INSERT) return work->omit & WAS_ABSENT ? S_DISPLACE : S_QUERY;
         if (code == EEXIST && work->step == S_REPLACE) return S_DISPLACE;
         if (code == EOPNOTSUPP && row->helper[0] && !(work->omit & CT_OMIT_HELPER)) {
             work->omit |= CT_OMIT_HELPER;
@@ -128,8 +128,9 @@ static uint8_t next_step(struct pass *pass, struct work *work, int32_t code) {
     case S_QUERY:
     case S_VERIFY:
         if (code != ENOENT) return fail(pass, work, code);
-        /* Not there by its key: what stood in the way holds its reply tuple. */
-        return work->omit & WAS_UPDATE || work->step == S_VERIFY ? S_INSERT : S_DISPLACE;
+        /* Not there by its key: it has expired since, or what stood in the way holds its reply tuple. */
+        work->omit |= WAS_ABSENT;
+        return S_INSERT;
     case S_DELETE:
         if (code == ENOENT) {
             pass->counts->absent++;
@@ -293,7 +294,6 @@ static ssize_t run(struct ct_injector *injector, const Row *rows, struct work *w
             counts->failed++;
             counts->full += errors[work->row] == ENOMEM;
         } else {
-            if (work->step == S_UPDATE && outcome == S_QUERY) work->omit |= WAS_UPDATE;
             work->step = outcome;
             if ((result = again(retries, work)) < 0) return result;
         }

@@ -1,7 +1,8 @@
 """The kernel's connection table: its events, dumps, and rows put into it, over NETLINK_NETFILTER sockets.
 
-Every socket belongs to the network namespace of the thread that opened it. Parsing and building are `hacore._fast.ctnetlink`; here are the sockets,
-their options and the sysctls of net.netfilter. Arrays are of the dtypes of `hacore.states.layout` and `hacore._fast.ctnetlink_dtypes`.
+Every socket belongs to the network namespace of the thread that opened it. Parsing and building are
+`hacore._fast.ctnetlink`; here are the sockets, their options and the sysctls of net.netfilter. Arrays are of the
+dtypes of `hacore.states.layout` and `hacore._fast.ctnetlink_dtypes`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, NamedTuple, Self
+from typing import Final, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -42,10 +43,12 @@ SUBSYSTEM_ROWS, SUBSYSTEM_EXPECTATIONS = 1, 2
 MESSAGE_GET, MESSAGE_DELETE, MESSAGE_GET_STATS = 1, 2, 5
 REQUEST, ACK, DUMP = 0x1, 0x4, 0x300
 STATS_ENTRIES, STATS_MAX_ENTRIES = 1, 2
+CTA_STATUS: Final = 3
 
 SYSCTLS: Final = Path("/proc/sys/net/netfilter")
 
-# Name, families and protocol of the helpers in the kernel's tree (net/netfilter/nf_conntrack_*.c); those on several ports have more names.
+# Name, families and protocol of the helpers in the kernel's tree (net/netfilter/nf_conntrack_*.c); those on several
+# ports have more names.
 KNOWN_HELPERS: Final = (
     ("amanda", 17), ("ftp", 6), ("irc", 6), ("netbios-ns", 17), ("snmp", 17), ("pptp", 6), ("sane", 6), ("sip", 17), ("tftp", 17),
     ("RAS", 17), ("Q.931", 6), ("H.245", 6),
@@ -59,7 +62,8 @@ def _refused(error: OSError, what: str) -> PlatformError | PrivilegeError:
 
 
 def _enlarge(sock: socket.socket, force: int, plain: int, size_bytes: int) -> int:
-    """Sets a buffer's size past the administrator's bound where that is allowed, and gives what the kernel made of it (it doubles)."""
+    """Sets a buffer's size past the administrator's bound where that is allowed, and gives what the kernel made of it
+    (it doubles)."""
     try:
         sock.setsockopt(socket.SOL_SOCKET, force, size_bytes)
     except PermissionError:
@@ -89,7 +93,9 @@ class _Socket:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def _send(self, subsystem: int, message: int, flags: int, family: int = 0) -> None:
@@ -105,7 +111,8 @@ class EventSocket(_Socket):
     """The kernel's events, nonblocking; `rows`, `events` and so on hold what the last `receive` brought.
 
     Args:
-        buffer_bytes: of the receive buffer, past net.core.rmem_max where CAP_NET_ADMIN allows; `buffer_bytes` tells what came of it.
+        buffer_bytes: of the receive buffer, past net.core.rmem_max where CAP_NET_ADMIN allows; `buffer_bytes` tells
+            what came of it.
         rows: room for rows in one call; what is left waits for the next one.
         expectations: whether their events are wanted as well.
         display: whether counters and timestamps are wanted (`display`, beside `rows`).
@@ -143,7 +150,8 @@ class EventSocket(_Socket):
             raise _refused(error, "listening to the kernel's connection table") from error
 
     def listen(self) -> None:
-        """Joins the groups; a new socket has done so. A node that only injects is faster when nobody listens: `mute`."""
+        """Joins the groups; a new socket has done so. A node that only injects is faster when nobody listens:
+        `mute`."""
         for group in self._groups:
             self._socket.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, group)
 
@@ -153,10 +161,12 @@ class EventSocket(_Socket):
             self._socket.setsockopt(SOL_NETLINK, NETLINK_DROP_MEMBERSHIP, group)
 
     def receive(self) -> ctnetlink.Received:
-        """Takes what is there, at most `datagrams` and what `rows` has room for, in one system call and without the GIL.
+        """Takes what is there, at most `datagrams` and what `rows` has room for, in one system call and without the
+        GIL.
 
-        The first `rows` and `expectations` of the arrays are then of this call. `overrun`: the kernel had to drop events, compare with a dump.
-        `more`: call again before waiting. The totals of messages refused are in `malformed`.
+        The first `rows` and `expectations` of the arrays are then of this call. `overrun`: the kernel had to drop
+        events, compare with a dump. `more`: call again before waiting. The totals of messages refused are in
+        `malformed`.
         """
         return self._reader.receive(self._socket.fileno())
 
@@ -229,7 +239,8 @@ def dump_rows(family: int = 0, zone: int | None = None) -> Records:
 
 
 def dump_expectations(family: int = 0) -> Records:
-    """The kernel's expectations as one array of `EXPECTATION_DTYPE`. Their `zone` is zero: the kernel does not tell it."""
+    """The kernel's expectations as one array of `EXPECTATION_DTYPE`. Their `zone` is zero: the kernel does not tell
+    it."""
     found: list[Records] = []
     expectations: Records = np.zeros(1024, EXPECTATION_DTYPE)
     events: Records = np.zeros(1024, EVENT_DTYPE)
@@ -246,6 +257,30 @@ def dump_expectations(family: int = 0) -> Records:
             done = received.done
             found.append(expectations[: received.expectations].copy())
     return np.concatenate(found)
+
+
+def fetch(keys: Records) -> Records:
+    """The entries with the keys of these rows, as they are now; those that are gone are left out.
+
+    For what changes without an event: the sequence adjustment of a helper's connection, of which the new expectation is the only sign.
+    """
+    found: list[Records] = []
+    room = 64  # answers of 8 KiB each in the receive buffer
+    rows: Records = np.zeros(room, ROW_DTYPE)
+    reader = ctnetlink.Reader(rows, np.zeros(room, EVENT_DTYPE), datagrams=room, datagram_bytes=4096)
+    with _Socket() as sock:
+        _enlarge(sock._socket, SO_RCVBUFFORCE, socket.SO_RCVBUF, 1 << 20)
+        for start in range(0, len(keys), room):
+            some = keys[start : start + room]
+            sock._socket.send(ctnetlink.build(some, np.full(len(some), ctnetlink.GET, np.uint8)))
+            while True:
+                received = reader.receive(sock.fileno())
+                if received.error not in (0, errno.ENOENT) or received.overrun or received.malformed:
+                    raise PlatformError(f"asking the kernel's connection table for entries: {received!r}")
+                if not received.messages:
+                    break
+                found.append(rows[: received.rows].copy())
+    return np.concatenate(found) if found else np.zeros(0, ROW_DTYPE)
 
 
 class Injector(_Socket):
@@ -287,7 +322,10 @@ class Injector(_Socket):
         self._injector.extra_timeout = seconds
 
     def inject(
-        self, rows: Records, operations: npt.NDArray[np.uint8] | None = None, errors: npt.NDArray[np.int32] | None = None
+        self,
+        rows: Records,
+        operations: npt.NDArray[np.uint8] | None = None,
+        errors: npt.NDArray[np.int32] | None = None,
     ) -> ctnetlink.Injected:
         """`ctnetlink.Injector.inject` on this socket."""
         return self._injector.inject(rows, operations, errors)
@@ -302,7 +340,8 @@ class Injector(_Socket):
         return self._injector.inject_expectations(expectations, operations, errors)
 
     def inject_bare(self, messages: bytes) -> int:
-        """Sends prebuilt messages in batches and drops the answers, of which it gives the number: the yardstick of the benchmarks."""
+        """Sends prebuilt messages in batches and drops the answers, of which it gives the number: the yardstick of the
+        benchmarks."""
         return self._injector.inject_bare(messages)
 
 
@@ -318,16 +357,13 @@ def _answer(sock: _Socket) -> bytes:
 
 
 def _stats(sock: _Socket) -> dict[int, int]:
+    """The answer to IPCTNL_MSG_CT_GET_STATS: attributes of one 32-bit number."""
     sock._send(SUBSYSTEM_ROWS, MESSAGE_GET_STATS, 0)
-    reply = _answer(sock)
-    return {kind & 0x3FFF: value for _, kind, value in struct.iter_unpack(">HHI", _swapped(reply[20:]))}
-
-
-def _swapped(attributes: bytes) -> bytes:
-    """Attributes of 8 bytes with their header in network order like their value."""
-    words = np.frombuffer(attributes, "<u2").reshape(-1, 4).copy()
-    words[:, :2] = words[:, :2].byteswap()
-    return words.tobytes()
+    stats = {}
+    for header, value in struct.iter_unpack("4s4s", _answer(sock)[20:]):
+        (kind,) = struct.unpack("=H", header[2:])
+        (stats[kind & 0x3FFF],) = struct.unpack("!I", value)
+    return stats
 
 
 def count() -> int:
@@ -344,7 +380,8 @@ def limit() -> int:
 
 
 def flush() -> None:
-    """Empties the table of this network namespace. For namespaces of one's own: no node does this to a living firewall."""
+    """Empties the table of this network namespace. For namespaces of one's own: no node does this to a living
+    firewall."""
     with _Socket() as sock:
         sock._send(SUBSYSTEM_ROWS, MESSAGE_DELETE, ACK)
         _answer(sock)
@@ -353,8 +390,8 @@ def flush() -> None:
 def helpers() -> tuple[str, ...]:
     """The helpers that this kernel has, or can load, for IPv4.
 
-    Asked for by offering an entry with the helper's name and a status that the kernel refuses after it has looked the name up
-    (ctnetlink_create_conntrack): nothing is created.
+    Asked for by offering an entry with the helper's name and a status that the kernel refuses after it has looked the
+    name up (ctnetlink_create_conntrack): nothing is created.
     """
     rows = np.zeros(len(KNOWN_HELPERS), ROW_DTYPE)
     rows["family"], rows["timeout"] = socket.AF_INET, 1
@@ -366,7 +403,8 @@ def helpers() -> tuple[str, ...]:
     with _Socket() as sock:
         for index, (name, _) in enumerate(KNOWN_HELPERS):
             message = ctnetlink.build(rows[index : index + 1])
-            sock._socket.send(message.replace(struct.pack("<HH>I".replace(">", ""), 8, 3, 0)[:4] + b"\0\0\0\x08", b"\x08\0\x03\0\0\0\0\x09"))
+            confirmed, expected = (struct.pack("<HH", 8, CTA_STATUS) + struct.pack(">I", bits) for bits in (0x8, 0x9))
+            sock._socket.send(message.replace(confirmed, expected))
             reply = sock._socket.recv(65536)
             (code,) = struct.unpack_from("=i", reply, 16)
             if code == -errno.EBUSY:
@@ -403,12 +441,10 @@ def set_sysctl(name: str, value: int) -> None:
 def keep_events() -> int:
     """Sets net.netfilter.nf_conntrack_events to 1 and gives what it was.
 
-    With 2, the kernel's default, an entry born while nobody listens never sends an event in its life, also when somebody listens later: a
-    replica that becomes the origin would not hear of the end of any inherited connection.
+    With 2, the kernel's default, an entry born while nobody listens never sends an event in its life, also when
+    somebody listens later: a replica that becomes the origin would not hear of the end of any inherited connection.
     """
     before = sysctl("nf_conntrack_events")
     if before != 1:
         set_sysctl("nf_conntrack_events", 1)
     return before
-
-
