@@ -279,7 +279,10 @@ static ssize_t run(struct ct_injector *injector, const Row *rows, struct work *w
         if ((result = drain(injector, &pass)) < 0) return result;
         if (pass.refused) return -pass.refused;
     }
-    counts->lost += (uint64_t)pass.overrun;
+    if (pass.overrun) { /* the buffer holds less than was thought */
+        counts->lost++;
+        injector->batch_answers = injector->batch_answers / 4 > QUERY_COST ? injector->batch_answers / 4 : QUERY_COST;
+    }
     for (size_t index = 0; index < pass.count; index++) {
         struct work *work = &works[index];
         uint8_t outcome = outcomes[index];

@@ -272,7 +272,7 @@ def fetch(keys: Records) -> Records:
         _enlarge(sock._socket, SO_RCVBUFFORCE, socket.SO_RCVBUF, 1 << 20)
         for start in range(0, len(keys), room):
             some = keys[start : start + room]
-            sock._socket.send(ctnetlink.build(some, np.full(len(some), ctnetlink.GET, np.uint8)))
+            sock._socket.send(ctnetlink.build(np.ascontiguousarray(some), np.full(len(some), ctnetlink.GET, np.uint8)))
             while True:
                 received = reader.receive(sock.fileno())
                 if received.error not in (0, errno.ENOENT) or received.overrun or received.malformed:
@@ -328,7 +328,7 @@ class Injector(_Socket):
         errors: npt.NDArray[np.int32] | None = None,
     ) -> ctnetlink.Injected:
         """`ctnetlink.Injector.inject` on this socket."""
-        return self._injector.inject(rows, operations, errors)
+        return self._injector.inject(np.ascontiguousarray(rows), operations, errors)
 
     def inject_expectations(
         self,
@@ -337,7 +337,7 @@ class Injector(_Socket):
         errors: npt.NDArray[np.int32] | None = None,
     ) -> ctnetlink.Injected:
         """`ctnetlink.Injector.inject_expectations` on this socket."""
-        return self._injector.inject_expectations(expectations, operations, errors)
+        return self._injector.inject_expectations(np.ascontiguousarray(expectations), operations, errors)
 
     def inject_bare(self, messages: bytes) -> int:
         """Sends prebuilt messages in batches and drops the answers, of which it gives the number: the yardstick of the
