@@ -37,13 +37,26 @@ def taken_apart(frame: bytes) -> oracle.Parts | str:
         return error.rung
     assert found.vhid == (found.payload[1] if len(found.payload) > 1 else -1)
     return oracle.Parts(
-        found.family, found.vlan, found.destination_mac, found.source_mac, found.source, found.destination, found.ttl, found.payload
+        found.family,
+        found.vlan,
+        found.destination_mac,
+        found.source_mac,
+        found.source,
+        found.destination,
+        found.ttl,
+        found.payload,
     )
 
 
 @given(MAC, MAC, PAIR, PAYLOAD, BYTE, BYTE, st.integers(0, 0xFFFF))
 def test_a_frame_is_what_the_definition_says_and_comes_apart_again(
-    source_mac: bytes, destination_mac: bytes, pair: tuple[bytes, bytes], payload: bytes, tos: int, ttl: int, identification: int
+    source_mac: bytes,
+    destination_mac: bytes,
+    pair: tuple[bytes, bytes],
+    payload: bytes,
+    tos: int,
+    ttl: int,
+    identification: int,
 ) -> None:
     frame = advert_frame(source_mac, destination_mac, *pair, payload, tos=tos, ttl=ttl, identification=identification)
     assert frame == oracle.advert_frame(source_mac, destination_mac, *pair, payload, tos, ttl, identification)
@@ -76,7 +89,13 @@ def test_scapy_reads_the_gratuitous_arp() -> None:
     frame = Ether(gratuitous_arp_frame(VIRTUAL_MAC, SOURCE))
     arp = frame[ARP]
     assert (frame.dst, frame.src) == ("ff:ff:ff:ff:ff:ff", "00:00:5e:00:01:01")
-    assert (arp.op, arp.hwsrc, arp.psrc, arp.pdst, arp.hwdst) == (1, "00:00:5e:00:01:01", "10.66.0.1", "10.66.0.1", "00:00:00:00:00:00")
+    assert (arp.op, arp.hwsrc, arp.psrc, arp.pdst, arp.hwdst) == (
+        1,
+        "00:00:5e:00:01:01",
+        "10.66.0.1",
+        "10.66.0.1",
+        "00:00:00:00:00:00",
+    )
 
 
 @given(MAC, IPV6, st.booleans())
@@ -235,9 +254,18 @@ def test_a_frame_outlives_its_buffer() -> None:
 
 def test_parts_of_the_wrong_size_are_refused() -> None:
     good: dict[str, Any] = {
-        "source_mac": VIRTUAL_MAC, "destination_mac": GROUP_MAC, "source": SOURCE, "destination": GROUP, "payload": bytes(36)
+        "source_mac": VIRTUAL_MAC,
+        "destination_mac": GROUP_MAC,
+        "source": SOURCE,
+        "destination": GROUP,
+        "payload": bytes(36),
     }
-    for name, value in [("source_mac", b"12345"), ("destination_mac", b""), ("source", b"123"), ("destination", GROUP6)]:
+    for name, value in [
+        ("source_mac", b"12345"),
+        ("destination_mac", b""),
+        ("source", b"123"),
+        ("destination", GROUP6),
+    ]:
         with pytest.raises(ValueError, match=f"{'source' if name == 'source' else name} must be"):
             advert_frame(**{**good, name: value})
     for name, value in [("tos", 256), ("ttl", -1), ("identification", 0x10000)]:

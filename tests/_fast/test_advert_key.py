@@ -20,7 +20,9 @@ COUNTER = st.integers(0, 2**64 - 1)
 VHID = st.integers(1, 255)
 PASSWORD = st.binary(max_size=20)
 LINK_LOCAL = st.integers(0, 2**118 - 1).map(lambda low: IPv6Address(0xFE80 << 112 | low))
-MULTICAST = st.tuples(BYTE, st.integers(0, 2**112 - 1)).map(lambda parts: IPv6Address(0xFF << 120 | parts[0] << 112 | parts[1]))
+MULTICAST = st.tuples(BYTE, st.integers(0, 2**112 - 1)).map(
+    lambda parts: IPv6Address(0xFF << 120 | parts[0] << 112 | parts[1])
+)
 SPECIAL = st.sampled_from([IPv4Address(0), IPv4Address(2**32 - 1), IPv6Address(0), IPv6Address(2**128 - 1)])
 ADDRESS = st.one_of(st.ip_addresses(), LINK_LOCAL, MULTICAST, SPECIAL)
 # Up to enough for several SHA-1 blocks before the counter.
@@ -84,7 +86,9 @@ def test_any_bytes_end_in_a_value_or_in_the_rung_of_the_definition(
 
 
 @given(VHID, COUNTER, st.integers(0, 35), st.integers(1, 255), st.booleans())
-def test_one_changed_byte_is_judged_as_by_the_definition(vhid: int, counter: int, at: int, change: int, mend: bool) -> None:
+def test_one_changed_byte_is_judged_as_by_the_definition(
+    vhid: int, counter: int, at: int, change: int, mend: bool
+) -> None:
     key = AdvertKey(SECRET, vhid, ADDRESSES)
     advert = bytearray(key.build(1, 100, counter))
     advert[at] ^= change
@@ -196,7 +200,13 @@ def test_what_is_no_address_is_refused(addresses: list[str]) -> None:
 
 
 def test_wrong_types_are_refused() -> None:
-    for arguments in [(None, 1, ADDRESSES), (SECRET, "1", ADDRESSES), (SECRET, 1, [1]), (SECRET, 1, "10.0.0.1"), (SECRET, 1.5, [])]:
+    for arguments in [
+        (None, 1, ADDRESSES),
+        (SECRET, "1", ADDRESSES),
+        (SECRET, 1, [1]),
+        (SECRET, 1, "10.0.0.1"),
+        (SECRET, 1.5, []),
+    ]:
         with pytest.raises(TypeError):
             AdvertKey(*arguments)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="openbsd_lladdr must be 6 bytes"):
@@ -234,7 +244,11 @@ def test_demotion_is_clamped_to_its_byte() -> None:
 def test_a_key_shows_and_gives_away_nothing() -> None:
     key = AdvertKey("hunter2hunter2", 1, ADDRESSES)
     assert repr(key) == "<AdvertKey vhid=1 addresses=1>"
-    assert not [name for name in dir(key) if not name.startswith("_") and name not in ("vhid", "build", "verify", "build_many", "verify_many")]
+    assert not [
+        name
+        for name in dir(key)
+        if not name.startswith("_") and name not in ("vhid", "build", "verify", "build_many", "verify_many")
+    ]
     with pytest.raises(TypeError):
         pickle.dumps(key)
 
@@ -258,4 +272,6 @@ def test_advertisements_compare_by_their_bytes() -> None:
     assert hash(one) == hash(same)
     assert one != other
     assert one != "advert"
-    assert repr(one) == "<Advertisement vhid=1 advbase=1 advskew=0 demotion=0 counter=0x0000000000000005 form='freebsd'>"
+    assert (
+        repr(one) == "<Advertisement vhid=1 advbase=1 advskew=0 demotion=0 counter=0x0000000000000005 form='freebsd'>"
+    )

@@ -39,18 +39,24 @@ def switch_interval() -> Iterator[None]:
 
 @given(counters=COUNTERS, addresses=st.sampled_from(ADDRESS_LISTS), vhid=st.integers(1, 255))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_many_are_as_one_after_the_other(sha1_implementation: str, counters: list[int], addresses: list[str], vhid: int) -> None:
+def test_many_are_as_one_after_the_other(
+    sha1_implementation: str, counters: list[int], addresses: list[str], vhid: int
+) -> None:
     key = AdvertKey(SECRET, vhid, addresses)
     adverts = key.build_many(1, 100, counters, 3)
     assert adverts.shape == (len(counters), 36)
     assert adverts.dtype == numpy.uint8
-    assert [bytes(advert) for advert in adverts] == [oracle.build(SECRET, vhid, addresses, 1, 100, counter, 3) for counter in counters]
+    assert [bytes(advert) for advert in adverts] == [
+        oracle.build(SECRET, vhid, addresses, 1, 100, counter, 3) for counter in counters
+    ]
     assert key.verify_many(adverts, len(counters)).tolist() == [Verdict.VALID] * len(counters)
 
 
 @given(data=st.data(), addresses=st.sampled_from(ADDRESS_LISTS))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_verdicts_are_those_of_the_definition(sha1_implementation: str, data: st.DataObject, addresses: list[str]) -> None:
+def test_verdicts_are_those_of_the_definition(
+    sha1_implementation: str, data: st.DataObject, addresses: list[str]
+) -> None:
     vhid = 7
     good = oracle.build(SECRET, vhid, addresses, 1, 0, 5)
     kinds = [
@@ -67,7 +73,9 @@ def test_verdicts_are_those_of_the_definition(sha1_implementation: str, data: st
     payloads = data.draw(st.lists(st.one_of(st.sampled_from(kinds), st.binary(min_size=36, max_size=36)), max_size=70))
     verdicts = AdvertKey(SECRET, vhid, addresses).verify_many(b"".join(payloads), len(payloads))
     assert verdicts.dtype == numpy.uint8
-    assert [RUNGS[verdict] for verdict in verdicts] == [oracle.judge(SECRET, vhid, addresses, payload) for payload in payloads]
+    assert [RUNGS[verdict] for verdict in verdicts] == [
+        oracle.judge(SECRET, vhid, addresses, payload) for payload in payloads
+    ]
 
 
 def test_verdicts_are_named_as_the_rungs() -> None:
@@ -89,7 +97,13 @@ def test_what_the_buffer_does_not_hold_is_short() -> None:
 def test_every_kind_of_buffer_is_taken() -> None:
     key = AdvertKey(SECRET, 1, ["10.66.0.100"])
     adverts = key.build_many(1, 0, [1, 2, 3])
-    for buffer in (adverts, adverts.tobytes(), bytearray(adverts.tobytes()), memoryview(adverts.tobytes()), adverts.reshape(-1)):
+    for buffer in (
+        adverts,
+        adverts.tobytes(),
+        bytearray(adverts.tobytes()),
+        memoryview(adverts.tobytes()),
+        adverts.reshape(-1),
+    ):
         assert not key.verify_many(buffer, 3).any()
     with pytest.raises(ValueError, match="contiguous"):
         key.verify_many(adverts[::2], 2)
@@ -105,7 +119,9 @@ def test_counters_may_be_an_array_of_any_whole_type(dtype: str) -> None:
     assert (key.build_many(1, 0, counters[::2]) == key.build_many(1, 0, [0, 100])).all()
 
 
-@pytest.mark.parametrize("counters", [[-1], [2**64], numpy.array([-1]), numpy.array([1.0]), numpy.zeros((2, 2), dtype=numpy.uint64)])
+@pytest.mark.parametrize(
+    "counters", [[-1], [2**64], numpy.array([-1]), numpy.array([1.0]), numpy.zeros((2, 2), dtype=numpy.uint64)]
+)
 def test_counters_that_are_none_are_refused(counters: Any) -> None:
     with pytest.raises(ValueError, match="counter"):
         AdvertKey(SECRET, 1, ["10.66.0.100"]).build_many(1, 0, counters)

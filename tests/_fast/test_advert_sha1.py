@@ -22,7 +22,12 @@ CPU_FLAGS = {
 
 def cpu_flags() -> set[str]:
     lines = Path("/proc/cpuinfo").read_text(encoding="ascii").splitlines()
-    return {flag for line in lines if line.lower().startswith(("flags", "features")) for flag in line.partition(":")[2].split()}
+    return {
+        flag
+        for line in lines
+        if line.lower().startswith(("flags", "features"))
+        for flag in line.partition(":")[2].split()
+    }
 
 
 def test_the_compiled_module_is_the_one_that_is_loaded() -> None:
@@ -65,7 +70,9 @@ def test_digests_of_every_length_up_to_four_blocks(sha1_implementation: str) -> 
 
 
 @given(message=st.binary(max_size=5000))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])  # the fixture selects; nothing is changed by an example
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture]
+)  # the fixture selects; nothing is changed by an example
 def test_digests_of_anything(sha1_implementation: str, message: bytes) -> None:
     expected = hashlib.sha1(message, usedforsecurity=False).digest()
     assert advert.sha1(message) == expected

@@ -1,5 +1,5 @@
-"""What becomes of a row in a table that has something there already, or that refuses a part of it; and errors for exactly the rows that
-fail.
+"""What becomes of a row in a table that has something there already, or that refuses a part of it; and errors for
+exactly the rows that fail.
 """
 
 from __future__ import annotations
@@ -24,7 +24,15 @@ from tools.ct_flows import flow
 from tools.ct_packets import ACK, PSH, RST, TCP
 
 SEEN_REPLY, ASSURED, CONFIRMED, SRC_NAT, SRC_NAT_DONE, DST_NAT_DONE = 2, 4, 8, 16, 128, 256
-DYING, FIXED_TIMEOUT, TEMPLATE, UNTRACKED, HELPER, OFFLOAD, HW_OFFLOAD = 1 << 9, 1 << 10, 1 << 11, 1 << 12, 1 << 13, 1 << 14, 1 << 15
+DYING, FIXED_TIMEOUT, TEMPLATE, UNTRACKED, HELPER, OFFLOAD, HW_OFFLOAD = (
+    1 << 9,
+    1 << 10,
+    1 << 11,
+    1 << 12,
+    1 << 13,
+    1 << 14,
+    1 << 15,
+)
 NAT = SRC_NAT | SRC_NAT_DONE | DST_NAT_DONE
 ESTABLISHED = 3
 
@@ -67,11 +75,15 @@ def injector(firewall: Host) -> Iterator[conntrack.Injector]:
         yield made
 
 
-def injected(injector: conntrack.Injector, rows: Rows, operation: int = ctnetlink.INSERT) -> tuple[dict[str, int], list[int]]:
+def injected(
+    injector: conntrack.Injector, rows: Rows, operation: int = ctnetlink.INSERT
+) -> tuple[dict[str, int], list[int]]:
     """The counts that are not zero but for messages and sends, and the errors."""
     errors = np.full(len(rows), -1, np.int32)
     counts = injector.inject(rows, operations(len(rows), operation), errors).as_dict()
-    return {name: value for name, value in counts.items() if value and name not in ("messages", "sends")}, errors.tolist()
+    return {
+        name: value for name, value in counts.items() if value and name not in ("messages", "sends")
+    }, errors.tolist()
 
 
 def test_an_entry_that_is_there_is_brought_up_to_date_in_place(injector: conntrack.Injector) -> None:
@@ -343,12 +355,18 @@ def test_sysctls_and_helpers(firewall: Host) -> None:
 
 
 def test_a_taken_over_connection_passes_whatever_comes_first() -> None:
-    """Behind `ct state invalid drop`, with sequence numbers in both halves of their space; a reset must get through as well."""
+    """Behind `ct state invalid drop`, with sequence numbers in both halves of their space; a reset must get through as
+    well."""
     ruleset = ct_flows.RULESET.replace("priority 0;", "priority 0; ct state invalid drop;")
     with Network() as network:
         gateway, wire = network.host("gw"), network.host("wire")
         with ct_flows.Gateway(gateway.name, wire.name, ruleset) as play:
-            cases = [(first, own, other) for first in range(4) for own in (1 << 28, 15 << 28) for other in (1 << 28, 15 << 28)]
+            cases = [
+                (first, own, other)
+                for first in range(4)
+                for own in (1 << 28, 15 << 28)
+                for other in (1 << 28, 15 << 28)
+            ]
             rows = connections(len(cases))
             with gateway.entered(), conntrack.Injector() as injector:
                 assert injector.inject(rows).inserted == len(cases)

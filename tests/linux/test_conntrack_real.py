@@ -57,7 +57,11 @@ def test_a_dump_reads_what_conntrack_lists(world: World) -> None:
 
 def test_counters_and_start_times_are_told_for_display(world: World) -> None:
     with world.gateway.entered():
-        batches = [(batch.rows.copy(), batch.display.copy()) for batch in conntrack.dump(display=True) if batch.display is not None]
+        batches = [
+            (batch.rows.copy(), batch.display.copy())
+            for batch in conntrack.dump(display=True)
+            if batch.display is not None
+        ]
     rows, display = (np.concatenate(column) for column in zip(*batches, strict=True))
     established = (rows["protocol"] == TCP) & (rows["protocol_state"] == 3) & (rows["helper"] == b"")
     assert (display["packets_original"][established] >= 1).all()
@@ -69,7 +73,12 @@ def test_counters_and_start_times_are_told_for_display(world: World) -> None:
 
 def test_a_dump_of_one_family_or_zone(world: World) -> None:
     with world.gateway.entered():
-        whole, v6, seven, none = (conntrack.dump_rows(), conntrack.dump_rows(10), conntrack.dump_rows(zone=7), conntrack.dump_rows(zone=0))
+        whole, v6, seven, none = (
+            conntrack.dump_rows(),
+            conntrack.dump_rows(10),
+            conntrack.dump_rows(zone=7),
+            conntrack.dump_rows(zone=0),
+        )
     assert len(v6) == (whole["family"] == 10).sum()
     assert len(seven) == (whole["zone"] == 7).sum() > 0
     assert len(none) == ((whole["zone"] == 0) & (whole["reply_zone"] == 0)).sum()
@@ -93,12 +102,16 @@ def test_a_second_kernel_holds_the_same(world: World) -> None:
         copied["timeout"] = original["timeout"]
         if original["protocol"] == TCP:
             for direction in ("original", "reply"):
-                # Windows are not replicated: the liberal flag stands in, and the kernel must not think that it knows an acknowledgement.
+                # Windows are not replicated: the liberal flag stands in, and the kernel must not think that it knows
+                # an acknowledgement.
                 assert copied[f"tcp_flags_{direction}"] == int(original[f"tcp_flags_{direction}"]) & ~MAXACK | LIBERAL
                 copied[f"tcp_flags_{direction}"] = original[f"tcp_flags_{direction}"]
             if not (original["tcp_flags_original"] & original["tcp_flags_reply"] & 1):
                 # The kernel takes window scales only when both sides offered them.
-                copied["tcp_scale_original"], copied["tcp_scale_reply"] = original["tcp_scale_original"], original["tcp_scale_reply"]
+                copied["tcp_scale_original"], copied["tcp_scale_reply"] = (
+                    original["tcp_scale_original"],
+                    original["tcp_scale_reply"],
+                )
         if not original["status"] & (SRC_NAT | DST_NAT):
             # "Looked at by NAT and left as it is": the kernel keeps that bit to itself.
             copied["status"] |= original["status"] & (SRC_NAT_DONE | DST_NAT_DONE)
@@ -159,7 +172,9 @@ def test_events_tell_the_life_of_connections(world: World) -> None:
     with events, ct_flows.Gateway(origin.name, wire.name) as play:
         play.talk(ct_flows.mixed_flows(200))
         play.talk([ct_flows.flow(TCP, "10.0.0.2", "198.18.77.1", 5000 + index, 8443) for index in range(4)])
-        play.talk([ct_flows.flow(TCP, "10.0.0.5", "198.51.100.7", 7000 + index, 443) for index in range(5)], last="closing")
+        play.talk(
+            [ct_flows.flow(TCP, "10.0.0.5", "198.51.100.7", 7000 + index, 443) for index in range(5)], last="closing"
+        )
         ct_flows.ftp_session(play)
         with origin.entered():
             dumped = by_key(conntrack.dump_rows())
@@ -198,7 +213,8 @@ def test_events_tell_the_life_of_connections(world: World) -> None:
         assert asked.tobytes()[:40] == helped
         table[helped] = now
         for key, row in table.items():
-            # An active flow is refreshed without an event; so are the TCP flags, and a NAT bit comes after the last event.
+            # An active flow is refreshed without an event; so are the TCP flags, and a NAT bit comes after the last
+            # event.
             for field in ("timeout", "tcp_flags_original", "tcp_flags_reply"):
                 row[field] = dumped[key][field]
             different = [name for name in rows.dtype.names or () if not np.array_equal(row[name], dumped[key][name])]

@@ -1,5 +1,5 @@
-"""What conntrack(8) prints of an entry (`conntrack -L -o extended`), and what it would print of a row: the independent judge of what was
-read from the kernel.
+"""What conntrack(8) prints of an entry (`conntrack -L -o extended`), and what it would print of a row: the independent
+judge of what was read from the kernel.
 """
 
 from __future__ import annotations
@@ -40,14 +40,28 @@ def printed(line: str) -> dict[str, Any]:
                 direction = "original" if direction == "before" else "reply"
             if name in NOT_OF_A_ROW:
                 continue
-            inner = name in ("src", "dst", "sport", "dport", "type", "code", "id", "srckey", "dstkey", "zone-orig", "zone-reply")
+            inner = name in (
+                "src",
+                "dst",
+                "sport",
+                "dport",
+                "type",
+                "code",
+                "id",
+                "srckey",
+                "dstkey",
+                "zone-orig",
+                "zone-reply",
+            )
             (entry[direction] if inner else entry)[name] = value
     return entry
 
 
 def _half(row: Any, prefix: str) -> dict[str, str]:
     family, size = int(row["family"]), 4 if row["family"] == socket.AF_INET else 16
-    source, destination = (socket.inet_ntop(family, row[prefix + name].tobytes()[:size]) for name in ("source", "destination"))
+    source, destination = (
+        socket.inet_ntop(family, row[prefix + name].tobytes()[:size]) for name in ("source", "destination")
+    )
     tuple_ = {"src": source, "dst": destination}
     source_port, destination_port = int(row[prefix + "source_port"]), int(row[prefix + "destination_port"])
     match int(row["protocol"]):
