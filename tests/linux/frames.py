@@ -52,7 +52,12 @@ def udp_frame(destination_mac: str, source_mac: str, source: str, destination: s
 
 def arp_request(source_mac: str, source: str, target: str) -> bytes:
     addresses = mac_bytes(source_mac) + socket.inet_aton(source) + bytes(6) + socket.inet_aton(target)
-    return mac_bytes("ff:ff:ff:ff:ff:ff") + mac_bytes(source_mac) + struct.pack("!HHHBBH", 0x0806, 1, 0x0800, 6, 4, 1) + addresses
+    return (
+        mac_bytes("ff:ff:ff:ff:ff:ff")
+        + mac_bytes(source_mac)
+        + struct.pack("!HHHBBH", 0x0806, 1, 0x0800, 6, 4, 1)
+        + addresses
+    )
 
 
 def neighbour_solicitation(source_mac: str, source: str, target: str) -> bytes:

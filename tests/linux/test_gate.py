@@ -32,7 +32,9 @@ def hold(fw: Host, vip: devices.PreparedVip) -> None:
         route.close()
 
 
-def prepare(fw: Host, tmp_path: Path, *vips: devices.DesiredVip, mode: gate.Mode | None = None) -> list[devices.PreparedVip]:
+def prepare(
+    fw: Host, tmp_path: Path, *vips: devices.DesiredVip, mode: gate.Mode | None = None
+) -> list[devices.PreparedVip]:
     with fw.entered():
         outcome = devices.prepare(vips or (desired(),), tmp_path, mode)
     made = []
