@@ -4,7 +4,7 @@
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 
 from hacore._fast.row cimport Key, Row
 
@@ -21,7 +21,7 @@ cdef extern from *:
     ctypedef const Row *RowPointer
 
 
-cdef extern from "codec_delta.h" nogil:
+cdef extern from "codec_compare.h" nogil:
     enum:
         COLUMN_ROWS
         CHUNK_HEAD
@@ -75,11 +75,10 @@ cdef extern from "codec_delta.h" nogil:
         uint64_t *masks
         uint64_t check
     struct Difference:
-        RowPointer *inserted
-        RowPointer *before
-        RowPointer *after
-        uint64_t *updated
-        uint64_t *deleted
+        int64_t *inserted
+        int64_t *before
+        int64_t *after
+        int64_t *deleted
         size_t inserted_count
         size_t updated_count
         size_t deleted_count
@@ -105,15 +104,11 @@ cdef extern from "codec_delta.h" nogil:
     void patch_rows(Row *rows, const Row *values, const uint64_t *masks, size_t count)
     void digest_of(const Row *rows, size_t count, uint8_t *digest)
     uint64_t check_of(const RowPointer *rows, size_t count)
-    int difference_open(Difference *difference, const RowPointer *before, size_t before_count, const RowPointer *after,
-                        size_t after_count)
-    void difference_close(Difference *difference)
+    void compare_rows(const Row *old, size_t old_count, const Row *new, size_t new_count, Difference *found)
 
 
 MAX_CHUNK_ROWS = COLUMN_ROWS
-SNAPSHOT_CHUNK_ROWS = 32_768
 NAME_BITS = 56
-cdef size_t BELIEVED_ROWS = 1 << 22  # memory is reserved for so many rows on the word of chunk headers alone
 cdef size_t KEPT_ROWS = 4096  # a workspace that saw more rows than that is given back after use
 
 _workspaces = []
@@ -233,6 +228,13 @@ def chunk_length(const uint8_t[::1] data):
     return length
 
 
+def chunk_kind(const uint8_t[::1] data):
+    if data.shape[0] < CHUNK_HEAD:
+        raise WireError("short", "the chunk ends early", data.shape[0])
+    chunk_length(data)
+    return chr(data[1])
+
+
 cdef int _write_rows(Writer *writer, const RowPointer *order, size_t count, size_t limit, Codec *codec) noexcept nogil:
     cdef size_t at = 0, size, start
     cdef int status = CODEC_OK
@@ -249,66 +251,7 @@ cdef int _write_rows(Writer *writer, const RowPointer *order, size_t count, size
     return status
 
 
-cdef void _write_end(Writer *writer, uint64_t total) noexcept nogil:
-    cdef size_t start = writer.length
-    begin_chunk(writer, CHUNK_END)
-    write_varint(writer, total)
-    end_chunk(writer, start)
-
-
-cdef int _read_end(Reader *reader, Reader *body, uint64_t total) except -1:
-    cdef uint64_t said = read_varint(body, <uint64_t> -1)
-    if close_chunk(body):
-        _raise(body)
-    if said != total:
-        read_fails(reader, "rows", "the chunks hold another number of rows than the last one says")
-        _raise(reader)
-    return _no_more(reader)
-
-
-def encode_chunk(const Row[::1] rows):
-    if not 1 <= rows.shape[0] <= COLUMN_ROWS:
-        raise ValueError(f"a chunk holds 1 to {COLUMN_ROWS} rows, got {rows.shape[0]}")
-    cdef _Order order = _Order(rows)
-    cdef _Output output = _Output()
-    cdef _Workspace workspace = _take()
-    cdef int status
-    with nogil:
-        status = _write_rows(&output.writer, order.rows, order.count, COLUMN_ROWS, workspace.codec)
-    _give(workspace, order.count)
-    return output.take(status)
-
-
-def decode_chunk(const uint8_t[::1] data):
-    cdef Reader reader = _reader(data), body
-    _open(&reader, &body, CHUNK_ROWS)
-    rows = _read_rows(&body)
-    _no_more(&reader)
-    return rows
-
-
-cdef object _read_rows(Reader *body):
-    cdef size_t count = _row_count(body)
-    rows = np.empty(count, dtype=ROW_DTYPE)
-    cdef Row[::1] row = rows
-    _read_rows_into(body, &row[0], count)
-    return rows
-
-
-cdef int _read_rows_into(Reader *body, Row *rows, size_t count) except -1:
-    cdef _Workspace workspace = _take()
-    cdef int status
-    with nogil:
-        status = read_rows(body, rows, count, workspace.codec)
-        if status == CODEC_OK:
-            status = close_chunk(body)
-    _give(workspace, count)
-    if status != CODEC_OK:
-        _raise(body)
-    return 0
-
-
-def encode_snapshot(const Row[::1] rows, size_t chunk_rows=32_768):
+def encode_rows(const Row[::1] rows, size_t chunk_rows=32_768):
     if not 1 <= chunk_rows <= COLUMN_ROWS:
         raise ValueError(f"a chunk holds 1 to {COLUMN_ROWS} rows, got {chunk_rows}")
     cdef _Order order = _Order(rows)
@@ -317,51 +260,286 @@ def encode_snapshot(const Row[::1] rows, size_t chunk_rows=32_768):
     cdef int status
     with nogil:
         status = _write_rows(&output.writer, order.rows, order.count, chunk_rows, workspace.codec)
-        _write_end(&output.writer, order.count)
-    _give(workspace, order.count)
+    _give(workspace, min(order.count, chunk_rows))
     return output.take(status)
 
 
-cdef size_t _claimed_rows(Reader reader) except? 0:
-    """How many rows the chunks of a snapshot say they hold, without a look at their columns."""
-    cdef size_t total = 0
-    cdef int64_t length
-    cdef Reader body
-    while reader.at < reader.length:
-        length = c_chunk_length(&reader)
-        if length < 0:
-            _raise(&reader)
-        if not length or <size_t> length > reader.length - reader.at:
-            break
-        if reader.bytes[reader.at + 1] == CHUNK_ROWS:
-            body = reader
-            body.at += CHUNK_HEAD
-            total += _row_count(&body)
-        reader.at += length
-    return total
+def encode_chunk(const Row[::1] rows):
+    if not 1 <= rows.shape[0] <= COLUMN_ROWS:
+        raise ValueError(f"a chunk holds 1 to {COLUMN_ROWS} rows, got {rows.shape[0]}")
+    return encode_rows(rows, COLUMN_ROWS)
 
 
-def decode_snapshot(const uint8_t[::1] data):
+def row_count(const uint8_t[::1] data):
+    cdef Reader reader = _reader(data)
+    if chunk_kind(data) != "R":
+        raise WireError("kind", "the chunk is of another kind than expected here", 1)
+    reader.at = CHUNK_HEAD
+    return _row_count(&reader)
+
+
+def decode_chunk(const uint8_t[::1] data, Row[::1] out=None):
     cdef Reader reader = _reader(data), body
-    cdef size_t claimed = _claimed_rows(reader), at = 0, count
-    rows = np.empty(min(claimed, BELIEVED_ROWS), dtype=ROW_DTYPE)
-    cdef Row[::1] row = rows
-    cdef RowPointer neighbours[2]
-    while _open(&reader, &body, 0) == CHUNK_ROWS:
-        count = _row_count(&body)
-        if at + count > <size_t> row.shape[0]:
-            larger = np.empty(min(claimed, 2 * (at + count)), dtype=ROW_DTYPE)
-            larger[:at] = rows[:at]
-            row = rows = larger
-        _read_rows_into(&body, &row[at], count)
-        if at:
-            neighbours[0], neighbours[1] = &row[at - 1], &row[at]
-            if not all_ascend(neighbours, 2):
-                read_fails(&reader, "order", "chunks come twice or out of order")
-                _raise(&reader)
-        at += count
-    if reader.bytes[reader.at - CHUNK_HEAD - (body.length + 8) + 1] != CHUNK_END:
-        read_fails(&reader, "kind", "the chunk is of another kind than expected here")
-        _raise(&reader)
-    _read_end(&reader, &body, at)
-    return rows
+    cdef _Workspace workspace
+    cdef int status
+    _open(&reader, &body, CHUNK_ROWS)
+    _no_more(&reader)
+    cdef size_t count = _row_count(&body)
+    rows = None
+    if out is None:
+        rows = np.empty(count, dtype=ROW_DTYPE)
+        out = rows
+    elif <size_t> out.shape[0] != count:
+        raise ValueError(f"out has to have {count} rows, got {out.shape[0]}")
+    workspace = _take()
+    with nogil:
+        status = read_rows(&body, &out[0], count, workspace.codec)
+        if status == CODEC_OK:
+            status = close_chunk(&body)
+    _give(workspace, count)
+    if status != CODEC_OK:
+        _raise(&body)
+    return out.base if rows is None else rows
+
+
+def encode_base(const uint8_t[::1] digest, uint64_t count):
+    if digest.shape[0] != 16:
+        raise ValueError(f"a digest has 16 bytes, got {digest.shape[0]}")
+    cdef _Output output = _Output()
+    begin_chunk(&output.writer, CHUNK_BASE)
+    write_bytes(&output.writer, &digest[0], 16)
+    write_varint(&output.writer, count)
+    end_chunk(&output.writer, 0)
+    return output.take(CODEC_OK)
+
+
+def decode_base(const uint8_t[::1] data):
+    cdef Reader reader = _reader(data), body
+    _open(&reader, &body, CHUNK_BASE)
+    _no_more(&reader)
+    cdef const uint8_t *digest = read_bytes(&body, 16)
+    cdef uint64_t count = read_varint(&body, <uint64_t> -1)
+    if close_chunk(&body):
+        _raise(&body)
+    return digest[:16], count
+
+
+def encode_end(uint64_t count):
+    cdef _Output output = _Output()
+    begin_chunk(&output.writer, CHUNK_END)
+    write_varint(&output.writer, count)
+    end_chunk(&output.writer, 0)
+    return output.take(CODEC_OK)
+
+
+def decode_end(const uint8_t[::1] data):
+    cdef Reader reader = _reader(data), body
+    _open(&reader, &body, CHUNK_END)
+    _no_more(&reader)
+    cdef uint64_t count = read_varint(&body, <uint64_t> -1)
+    if close_chunk(&body):
+        _raise(&body)
+    return count
+
+
+cdef RowPointer *_pointers(const Row[::1] rows, RowPointer *space, const int64_t[::1] order):
+    cdef size_t index
+    for index in range(<size_t> rows.shape[0]):
+        space[index] = &rows[order[index]]
+    return space
+
+
+cdef class _Names:
+    """Ascending numbers that name rows, and the order that made them so."""
+    cdef const uint64_t[::1] ascending
+    cdef const int64_t[::1] order
+    cdef const uint64_t *first
+
+    def __cinit__(self, names, size_t count):
+        numbers = np.ascontiguousarray(names, dtype=np.uint64)
+        if numbers.shape != (count,):
+            raise ValueError(f"expected {count} names, got {numbers.shape}")
+        order = np.argsort(numbers, kind="stable").astype(np.int64)
+        numbers = numbers[order]
+        if count and (numbers[count - 1] >> NAME_BITS or (numbers[1:] == numbers[:count - 1]).any()):
+            raise ValueError(f"names are different numbers below 2**{NAME_BITS}")
+        self.ascending, self.order = numbers, order
+        self.first = &self.ascending[0] if count else NULL
+
+
+def encode_changes(const Row[::1] inserted, const Row[::1] before, const Row[::1] after, deleted_keys, *, updated_names=None,
+                   deleted_names=None):
+    cdef Changes_ changes
+    cdef _Order new = _Order(inserted)
+    cdef const Key[::1] keys = deleted_keys
+    cdef size_t updates = after.shape[0], deletes = keys.shape[0]
+    cdef _Names update_names = _Names(() if updated_names is None else updated_names, 0 if updated_names is None else updates)
+    cdef _Names delete_names = _Names(() if deleted_names is None else deleted_names,
+                                      0 if deleted_names is None else len(deleted_names))
+    cdef const int64_t[::1] order
+    cdef size_t index
+    if before.shape[0] != after.shape[0]:
+        raise ValueError(f"expected as many rows before as after, got {before.shape[0]} and {after.shape[0]}")
+    if max(new.count, updates, deletes, <size_t> delete_names.ascending.shape[0]) > COLUMN_ROWS:
+        raise ValueError(f"a chunk holds at most {COLUMN_ROWS} changes of a kind")
+    if deleted_names is not None and updated_names is None and updates:
+        raise ValueError("rows are named by number or by key, not deleted by number and updated by key")
+    memset(&changes, 0, sizeof(changes))
+    changes.naming = NAMED_BY_NUMBER if updated_names is not None or deleted_names is not None else NAMED_BY_KEY
+    changes.inserted, changes.inserted_rows = new.count, new.rows
+    changes.updated, changes.deleted_keys = updates, deletes
+    changes.deleted, changes.deleted_numbers = delete_names.ascending.shape[0], delete_names.first
+    cdef RowPointer *space = <RowPointer *> malloc((2 * updates + deletes + 1) * sizeof(RowPointer))
+    cdef _Output output = _Output()
+    cdef _Workspace workspace = _take()
+    cdef int status
+    if space == NULL:
+        raise MemoryError("no room for the coded bytes")
+    try:
+        if changes.naming == NAMED_BY_NUMBER:
+            order = update_names.order
+            changes.updated_numbers = update_names.first
+        else:
+            order = _key_order(after)
+        changes.before = _pointers(before, space, order)
+        changes.after = _pointers(after, space + updates, order)
+        order = _key_order(keys)
+        changes.deleted_by_key = space + 2 * updates
+        for index in range(deletes):
+            space[2 * updates + index] = <RowPointer> &keys[order[index]]
+        with nogil:
+            begin_chunk(&output.writer, CHUNK_CHANGES)
+            status = write_changes(&output.writer, &changes, workspace.codec)
+            end_chunk(&output.writer, 0)
+    finally:
+        free(space)
+    _give(workspace, max(new.count, updates, deletes))
+    return output.take(status)
+
+
+cdef object _key_order(records):
+    """The indices that sort rows or keys by the key's bytes."""
+    records = np.asarray(records)
+    octets = records.view(np.uint8).reshape(len(records), records.dtype.itemsize)[:, :sizeof(Key)]
+    return np.argsort(np.ascontiguousarray(octets).view("V40").reshape(len(records)), kind="stable").astype(np.int64)
+
+
+cdef class Changes:
+    """What a chunk of changes says; rows are updated with `apply`, which needs them as they were."""
+    cdef readonly object inserted, updated_names, updated_keys, deleted_names, deleted_keys
+    cdef object values, masks
+    cdef uint64_t check
+
+    def __len__(self):
+        return len(self.inserted) + len(self.masks) + len(self.deleted_names) + len(self.deleted_keys)
+
+    def apply(self, const Row[::1] before):
+        cdef size_t count = len(self.masks)
+        cdef Row[::1] row
+        cdef const Row[::1] values
+        cdef const uint64_t[::1] masks
+        if <size_t> before.shape[0] != count:
+            raise ValueError(f"expected {count} rows, got {before.shape[0]}")
+        after = np.array(before, dtype=ROW_DTYPE)
+        if not count:
+            return after
+        row, values, masks = after, self.values, self.masks
+        cdef uint64_t check = 0
+        cdef RowPointer pointer
+        cdef size_t index
+        with nogil:
+            for index in range(count):
+                pointer = &row[index]
+                check += check_of(&pointer, 1)
+        if check != self.check:
+            raise WireError("base", "the updates were made from other rows than these")
+        with nogil:
+            patch_rows(&row[0], &values[0], &masks[0], count)
+        return after
+
+
+cdef Changes _read_changes(Reader *body):
+    cdef Changes changes = Changes.__new__(Changes)
+    cdef ChangeCounts counts
+    cdef ChangeSpace space
+    cdef _Workspace workspace
+    cdef int status
+    if read_change_counts(body, &counts) != CODEC_OK:
+        _raise(body)
+    cdef size_t numbered = counts.updated if counts.naming == NAMED_BY_NUMBER else 0
+    changes.inserted = np.empty(counts.inserted, dtype=ROW_DTYPE)
+    changes.updated_names = np.empty(numbered, dtype=np.uint64)
+    changes.updated_keys = np.empty(counts.updated - numbered, dtype=KEY_DTYPE)
+    changes.deleted_names = np.empty(counts.deleted, dtype=np.uint64)
+    changes.deleted_keys = np.empty(counts.deleted_keys, dtype=KEY_DTYPE)
+    changes.values = np.empty(counts.updated, dtype=ROW_DTYPE)
+    changes.masks = np.empty(counts.updated, dtype=np.uint64)
+    cdef Row[::1] inserted = changes.inserted, values = changes.values
+    cdef uint64_t[::1] updated_names = changes.updated_names, deleted_names = changes.deleted_names, masks = changes.masks
+    cdef Key[::1] updated_keys = changes.updated_keys, deleted_keys = changes.deleted_keys
+    memset(&space, 0, sizeof(space))
+    space.inserted_rows = &inserted[0] if counts.inserted else NULL
+    space.updated_numbers = &updated_names[0] if numbered else NULL
+    space.updated_keys = <uint8_t *> &updated_keys[0] if counts.updated - numbered else NULL
+    space.deleted_numbers = &deleted_names[0] if counts.deleted else NULL
+    space.deleted_keys = <uint8_t *> &deleted_keys[0] if counts.deleted_keys else NULL
+    space.values = &values[0] if counts.updated else NULL
+    space.masks = &masks[0] if counts.updated else NULL
+    workspace = _take()
+    with nogil:
+        status = read_changes(body, &counts, &space, workspace.codec)
+        if status == CODEC_OK:
+            status = close_chunk(body)
+    _give(workspace, max(counts.inserted, counts.updated, counts.deleted, counts.deleted_keys))
+    if status != CODEC_OK:
+        _raise(body)
+    changes.check = space.check
+    return changes
+
+
+def decode_changes(const uint8_t[::1] data):
+    cdef Reader reader = _reader(data), body
+    _open(&reader, &body, CHUNK_CHANGES)
+    _no_more(&reader)
+    return _read_changes(&body)
+
+
+def digest_of_rows(const Row[::1] rows):
+    cdef uint8_t[16] digest
+    cdef size_t count = rows.shape[0]
+    memset(digest, 0, 16)
+    if count:
+        with nogil:
+            digest_of(&rows[0], count, digest)
+    return digest[:16]
+
+
+def sort_rows(const Row[::1] rows):
+    cdef _Order order = _Order(rows)
+    ordered = np.empty(order.count, dtype=ROW_DTYPE)
+    cdef Row[::1] row = ordered
+    cdef size_t index
+    with nogil:
+        if not all_ascend(order.rows, order.count):
+            with gil:
+                raise ValueError("a key comes twice")
+        for index in range(order.count):
+            row[index] = order.rows[index][0]
+    return ordered
+
+
+def compare(const Row[::1] old, const Row[::1] new):
+    cdef Difference found
+    cdef size_t old_count = old.shape[0], new_count = new.shape[0]
+    parts = np.empty(new_count, np.int64), np.empty(min(old_count, new_count), np.int64), \
+        np.empty(min(old_count, new_count), np.int64), np.empty(old_count, np.int64)
+    cdef int64_t[::1] inserted = parts[0], before = parts[1], after = parts[2], deleted = parts[3]
+    memset(&found, 0, sizeof(found))
+    found.inserted = &inserted[0] if inserted.shape[0] else NULL
+    found.before = &before[0] if before.shape[0] else NULL
+    found.after = &after[0] if after.shape[0] else NULL
+    found.deleted = &deleted[0] if deleted.shape[0] else NULL
+    with nogil:
+        compare_rows(&old[0] if old_count else NULL, old_count, &new[0] if new_count else NULL, new_count, &found)
+    return (parts[0][:found.inserted_count], parts[1][:found.updated_count], parts[2][:found.updated_count],
+            parts[3][:found.deleted_count])
