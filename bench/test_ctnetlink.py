@@ -21,7 +21,7 @@ from bench.realistic import realistic_table
 from hacore._fast import ctnetlink
 from hacore._fast.ctnetlink_dtypes import DISPLAY_DTYPE, EVENT_DTYPE
 from hacore.linux import conntrack, libc
-from hacore.states.layout import Rows, empty_rows
+from hacore.states.layout import KEY_BYTES, ROW_BYTES, Rows, empty_rows
 
 COUNT = 20_000
 INJECTED = 50_000
@@ -32,13 +32,9 @@ def kernel_rows(count: int) -> Rows:
     rows = realistic_table(count, 7)
     rows = rows[~np.isin(rows["protocol"], (1, 58))]
     rows["timeout"] += 1000
-    replies = np.ascontiguousarray(
-        rows[["protocol", "reply_source", "reply_destination", "reply_source_port", "reply_destination_port"]]
-    )
-    _, first = np.unique(
-        replies.astype(replies.dtype.descr).view(f"V{replies.astype(replies.dtype.descr).dtype.itemsize}"),
-        return_index=True,
-    )
+    octets = rows.view(np.uint8).reshape(len(rows), ROW_BYTES)
+    replies = np.ascontiguousarray(octets[:, np.r_[1, KEY_BYTES : KEY_BYTES + 36]])
+    _, first = np.unique(replies.view("V37"), return_index=True)
     return rows[np.sort(first)]
 
 
