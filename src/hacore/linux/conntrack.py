@@ -262,7 +262,8 @@ def dump_expectations(family: int = 0) -> Records:
 def fetch(keys: Records) -> Records:
     """The entries with the keys of these rows, as they are now; those that are gone are left out.
 
-    For what changes without an event: the sequence adjustment of a helper's connection, of which the new expectation is the only sign.
+    For what changes without an event: the sequence adjustment of a helper's connection, of which the new expectation
+    is the only sign.
     """
     found: list[Records] = []
     room = 64  # answers of 8 KiB each in the receive buffer
