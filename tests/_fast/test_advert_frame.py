@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -33,19 +32,10 @@ def taken_apart(frame: bytes) -> oracle.Parts | str:
     try:
         found = parse_frame(frame)
     except WireError as error:
-        assert -1 < error.offset <= len(frame)
-        return error.rung
+        return error.rung if 0 <= error.offset <= len(frame) else f"offset {error.offset} of {len(frame)}"
     assert found.vhid == (found.payload[1] if len(found.payload) > 1 else -1)
-    return oracle.Parts(
-        found.family,
-        found.vlan,
-        found.destination_mac,
-        found.source_mac,
-        found.source,
-        found.destination,
-        found.ttl,
-        found.payload,
-    )
+    macs, addresses = (found.destination_mac, found.source_mac), (found.source, found.destination)
+    return oracle.Parts(found.family, found.vlan, *macs, *addresses, found.ttl, found.payload)
 
 
 @given(MAC, MAC, PAIR, PAYLOAD, BYTE, BYTE, st.integers(0, 0xFFFF))
@@ -89,13 +79,8 @@ def test_scapy_reads_the_gratuitous_arp() -> None:
     frame = Ether(gratuitous_arp_frame(VIRTUAL_MAC, SOURCE))
     arp = frame[ARP]
     assert (frame.dst, frame.src) == ("ff:ff:ff:ff:ff:ff", "00:00:5e:00:01:01")
-    assert (arp.op, arp.hwsrc, arp.psrc, arp.pdst, arp.hwdst) == (
-        1,
-        "00:00:5e:00:01:01",
-        "10.66.0.1",
-        "10.66.0.1",
-        "00:00:00:00:00:00",
-    )
+    assert (arp.op, arp.hwsrc, arp.hwdst) == (1, "00:00:5e:00:01:01", "00:00:00:00:00:00")
+    assert (arp.psrc, arp.pdst) == ("10.66.0.1", "10.66.0.1")
 
 
 @given(MAC, IPV6, st.booleans())
@@ -120,7 +105,7 @@ def test_any_bytes_end_in_a_frame_or_in_a_rung(frame: bytes) -> None:
     assert taken_apart(frame) == oracle.parse_frame(frame)
 
 
-# Nearly right: a good frame with a VLAN tag or options or not, then cut, padded or changed, its IPv4 checksum perhaps put right.
+# Nearly right: a good frame with a VLAN tag or options or not, changed, its checksum perhaps put right, cut, padded.
 @given(st.data())
 def test_nearly_right_frames_end_as_in_the_definition(data: st.DataObject) -> None:
     family = data.draw(st.sampled_from([4, 6]))
@@ -248,31 +233,29 @@ def test_a_frame_outlives_its_buffer() -> None:
     buffer[:] = bytes(len(buffer))
     assert (found.source, found.source_mac, found.payload) == (SOURCE, VIRTUAL_MAC, V4[34:])
     assert repr(found) == (
-        "<Frame family=4 source_mac=00:00:5e:00:01:01 source=0a420001 destination=e0000012 ttl=255 vhid=1 payload=36 bytes>"
+        "<Frame family=4 source_mac=00:00:5e:00:01:01 source=0a420001 destination=e0000012 ttl=255 vhid=1 "
+        "payload=36 bytes>"
     )
 
 
 def test_parts_of_the_wrong_size_are_refused() -> None:
-    good: dict[str, Any] = {
-        "source_mac": VIRTUAL_MAC,
-        "destination_mac": GROUP_MAC,
-        "source": SOURCE,
-        "destination": GROUP,
-        "payload": bytes(36),
-    }
-    for name, value in [
-        ("source_mac", b"12345"),
-        ("destination_mac", b""),
-        ("source", b"123"),
-        ("destination", GROUP6),
-    ]:
-        with pytest.raises(ValueError, match=f"{'source' if name == 'source' else name} must be"):
-            advert_frame(**{**good, name: value})
-    for name, value in [("tos", 256), ("ttl", -1), ("identification", 0x10000)]:
-        with pytest.raises(ValueError, match=f"{name} is {value}"):
-            advert_frame(**good, **{name: value})
+    macs, pair = (VIRTUAL_MAC, GROUP_MAC), (SOURCE, GROUP)
+    with pytest.raises(ValueError, match="source_mac must be 6 bytes, got 5"):
+        advert_frame(b"12345", GROUP_MAC, *pair, b"")
+    with pytest.raises(ValueError, match="destination_mac must be 6 bytes, got 0"):
+        advert_frame(VIRTUAL_MAC, b"", *pair, b"")
+    with pytest.raises(ValueError, match="source must be 16 bytes, got 3"):
+        advert_frame(*macs, b"123", GROUP6, b"")
+    with pytest.raises(ValueError, match="destination must be 4 bytes, got 16"):
+        advert_frame(*macs, SOURCE, GROUP6, b"")
+    with pytest.raises(ValueError, match="tos is 256"):
+        advert_frame(*macs, *pair, b"", tos=256)
+    with pytest.raises(ValueError, match="ttl is -1"):
+        advert_frame(*macs, *pair, b"", ttl=-1)
+    with pytest.raises(ValueError, match="identification is 65536"):
+        advert_frame(*macs, *pair, b"", identification=0x10000)
     with pytest.raises(ValueError, match="payload has 65516 bytes"):
-        advert_frame(**{**good, "payload": bytes(65516)})
+        advert_frame(*macs, *pair, bytes(65516))
     with pytest.raises(ValueError, match="address must be 4 bytes, got 16"):
         gratuitous_arp_frame(VIRTUAL_MAC, SOURCE6)
     with pytest.raises(ValueError, match="address must be 16 bytes, got 4"):

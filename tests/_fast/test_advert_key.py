@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pickle
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_address
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -153,11 +154,13 @@ def test_every_kind_of_buffer_is_taken() -> None:
 
 def test_addresses_may_be_given_in_every_way() -> None:
     expected = oracle.build(SECRET, 3, ["10.0.0.1", "192.168.1.1", "fe80::1", "2001:db8::a"], 1, 0, 9)
-    for addresses in [
+    ways: list[Sequence[str | IPv4Address | IPv6Address]] = [
         ["192.168.1.1/24", "2001:db8::a/64", "10.0.0.1/8", "fe80::1%lan"],
         [ip_address("2001:db8::a"), "10.0.0.1", "fe80::1%lan/64", IPv4Address("192.168.1.1"), "10.0.0.1/32"],
         ("0.0.0.0", "255.255.255.255", "::", "fe80:7::1", "192.168.1.1", "10.0.0.1", "2001:db8::a"),
-    ]:
+        [IPv4Interface("10.0.0.1/8"), IPv6Interface("2001:db8::a/64"), "fe80::1", "192.168.1.1"],
+    ]
+    for addresses in ways:
         assert AdvertKey(SECRET, 3, addresses).build(1, 0, 9) == expected
     assert AdvertKey(SECRET, 3, iter(["10.0.0.1", "192.168.1.1", "fe80::1", "2001:db8::a"])).build(1, 0, 9) == expected
 
@@ -200,15 +203,15 @@ def test_what_is_no_address_is_refused(addresses: list[str]) -> None:
 
 
 def test_wrong_types_are_refused() -> None:
-    for arguments in [
-        (None, 1, ADDRESSES),
-        (SECRET, "1", ADDRESSES),
+    for password, vhid, addresses in [
+        (None, 1, []),
+        (SECRET, "1", []),
         (SECRET, 1, [1]),
-        (SECRET, 1, "10.0.0.1"),
+        (SECRET, 1, "::"),
         (SECRET, 1.5, []),
     ]:
         with pytest.raises(TypeError):
-            AdvertKey(*arguments)  # type: ignore[arg-type]
+            AdvertKey(password, vhid, addresses)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="openbsd_lladdr must be 6 bytes"):
         AdvertKey(SECRET, 1, ADDRESSES, openbsd_lladdr=b"12345")
 
@@ -243,12 +246,8 @@ def test_demotion_is_clamped_to_its_byte() -> None:
 
 def test_a_key_shows_and_gives_away_nothing() -> None:
     key = AdvertKey("hunter2hunter2", 1, ADDRESSES)
-    assert repr(key) == "<AdvertKey vhid=1 addresses=1>"
-    assert not [
-        name
-        for name in dir(key)
-        if not name.startswith("_") and name not in ("vhid", "build", "verify", "build_many", "verify_many")
-    ]
+    assert repr(key) == "<AdvertKey vhid=1>"
+    assert {name for name in dir(key) if name[0] != "_"} == {"vhid", "build", "verify", "build_many", "verify_many"}
     with pytest.raises(TypeError):
         pickle.dumps(key)
 
@@ -272,6 +271,4 @@ def test_advertisements_compare_by_their_bytes() -> None:
     assert hash(one) == hash(same)
     assert one != other
     assert one != "advert"
-    assert (
-        repr(one) == "<Advertisement vhid=1 advbase=1 advskew=0 demotion=0 counter=0x0000000000000005 form='freebsd'>"
-    )
+    assert repr(one).startswith("<Advertisement vhid=1 advbase=1 advskew=0 demotion=0 counter=0x0000000000000005 ")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import numpy
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -45,7 +45,7 @@ def test_many_are_as_one_after_the_other(
     key = AdvertKey(SECRET, vhid, addresses)
     adverts = key.build_many(1, 100, counters, 3)
     assert adverts.shape == (len(counters), 36)
-    assert adverts.dtype == numpy.uint8
+    assert adverts.dtype == np.uint8
     assert [bytes(advert) for advert in adverts] == [
         oracle.build(SECRET, vhid, addresses, 1, 100, counter, 3) for counter in counters
     ]
@@ -72,7 +72,7 @@ def test_verdicts_are_those_of_the_definition(
     ]
     payloads = data.draw(st.lists(st.one_of(st.sampled_from(kinds), st.binary(min_size=36, max_size=36)), max_size=70))
     verdicts = AdvertKey(SECRET, vhid, addresses).verify_many(b"".join(payloads), len(payloads))
-    assert verdicts.dtype == numpy.uint8
+    assert verdicts.dtype == np.uint8
     assert [RUNGS[verdict] for verdict in verdicts] == [
         oracle.judge(SECRET, vhid, addresses, payload) for payload in payloads
     ]
@@ -114,13 +114,13 @@ def test_every_kind_of_buffer_is_taken() -> None:
 @pytest.mark.parametrize("dtype", ["u8", "i8", "u1", "i4", ">u8", ">i2"])
 def test_counters_may_be_an_array_of_any_whole_type(dtype: str) -> None:
     key = AdvertKey(SECRET, 1, ["10.66.0.100"])
-    counters = numpy.array([0, 1, 100, 7], dtype=dtype)
+    counters = np.array([0, 1, 100, 7], dtype=dtype)
     assert (key.build_many(1, 0, counters) == key.build_many(1, 0, [0, 1, 100, 7])).all()
     assert (key.build_many(1, 0, counters[::2]) == key.build_many(1, 0, [0, 100])).all()
 
 
 @pytest.mark.parametrize(
-    "counters", [[-1], [2**64], numpy.array([-1]), numpy.array([1.0]), numpy.zeros((2, 2), dtype=numpy.uint64)]
+    "counters", [[-1], [2**64], np.array([-1]), np.array([1.0]), np.zeros((2, 2), dtype=np.uint64)]
 )
 def test_counters_that_are_none_are_refused(counters: Any) -> None:
     with pytest.raises(ValueError, match="counter"):
@@ -129,10 +129,10 @@ def test_counters_that_are_none_are_refused(counters: Any) -> None:
 
 def test_threads_verify_at_the_same_time() -> None:
     keys = [AdvertKey(SECRET, vhid, ["10.66.0.100", "fe80::1"]) for vhid in range(1, 5)]
-    buffers = [key.build_many(1, 0, numpy.arange(20_000, dtype=numpy.uint64)) for key in keys]
+    buffers = [key.build_many(1, 0, np.arange(20_000, dtype=np.uint64)) for key in keys]
     for buffer in buffers:
         buffer[::3, 35] ^= 1
-    expected = numpy.where(numpy.arange(20_000) % 3 == 0, Verdict.CHECKSUM, Verdict.VALID)
+    expected = np.where(np.arange(20_000) % 3 == 0, Verdict.CHECKSUM, Verdict.VALID)
 
     def verify(key: AdvertKey, buffer: Any) -> bool:
         return all((key.verify_many(buffer, len(buffer)) == expected).all() for _ in range(5))
@@ -146,12 +146,12 @@ def test_threads_verify_at_the_same_time() -> None:
 def test_the_interpreter_lock_is_released(verb: str) -> None:
     """With no forced switches, another thread can only run before the call returns if the call lets it."""
     key = AdvertKey(SECRET, 1, ["10.66.0.100"])
-    counters = numpy.arange(300_000, dtype=numpy.uint64)
+    counters = np.arange(300_000, dtype=np.uint64)
     adverts = key.build_many(1, 0, counters)
     sys.setswitchinterval(1000.0)
     overtaken = False
     for _attempt in range(100):
-        started, done = threading.Event(), []
+        started, done = threading.Event(), list[bool]()
 
         def call(started: threading.Event = started, done: list[bool] = done) -> None:
             started.set()

@@ -21,13 +21,9 @@ CPU_FLAGS = {
 
 
 def cpu_flags() -> set[str]:
-    lines = Path("/proc/cpuinfo").read_text(encoding="ascii").splitlines()
-    return {
-        flag
-        for line in lines
-        if line.lower().startswith(("flags", "features"))
-        for flag in line.partition(":")[2].split()
-    }
+    lines = Path("/proc/cpuinfo").read_text(encoding="ascii").lower().splitlines()
+    listed = [line.partition(":")[2] for line in lines if line.startswith(("flags", "features"))]
+    return {flag for text in listed for flag in text.split()}
 
 
 def test_the_compiled_module_is_the_one_that_is_loaded() -> None:
@@ -58,7 +54,7 @@ def test_a_selection_holds(sha1_implementation: str) -> None:
 
 def test_an_unknown_implementation_is_refused() -> None:
     before = advert.current_sha1()
-    with pytest.raises(ValueError, match="no SHA-1 implementation 'md5' here, there are auto, .*portable"):
+    with pytest.raises(ValueError, match=r"no SHA-1 implementation 'md5' here, there are auto, .*portable"):
         advert.select_sha1("md5")
     assert advert.current_sha1() == before
 
@@ -70,9 +66,7 @@ def test_digests_of_every_length_up_to_four_blocks(sha1_implementation: str) -> 
 
 
 @given(message=st.binary(max_size=5000))
-@settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture]
-)  # the fixture selects; nothing is changed by an example
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])  # an example changes nothing in it
 def test_digests_of_anything(sha1_implementation: str, message: bytes) -> None:
     expected = hashlib.sha1(message, usedforsecurity=False).digest()
     assert advert.sha1(message) == expected

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from itertools import count
 
 from hacore.carp.election import Election
-from hacore.carp.events import Event, Transition
+from hacore.carp.events import AnyEvent, Transition
 from hacore.carp.router import Port, RouterSettings
 from hacore.carp.terms import State
 
@@ -40,7 +40,7 @@ class Node:
         self.network = network
         self.number = number
         self.election = Election(preempt=preempt, counters_from=number << 32)
-        self.history: list[Event] = []
+        self.history: list[AnyEvent] = []
         self.sent: list[tuple[float, str, bytes]] = []
         self.links: dict[str, bool] = {}
         self.stalled_at: float | None = None
@@ -109,7 +109,7 @@ class Node:
         assert self.stalled_at is not None
         duration = self.network.now - self.stalled_at
         self.stalled_at = None
-        self.election.stalled(duration, self.network.now)
+        self.election.stalled(duration)
         for interface, frame in self.queue:
             self.election.receive(interface, frame, self.network.now)
         self.queue.clear()
@@ -129,7 +129,9 @@ class Node:
 
 
 class Network:
-    """The clock and the wires. `loss` is the share of frames that get lost; `cut` tells which pairs do not hear each other."""
+    """The clock and the wires. `loss` is the share of frames that get lost; `cut` tells which pairs do not hear
+    each other.
+    """
 
     def __init__(self, seed: int = 0, loss: float = 0.0) -> None:
         self.now = 0.0

@@ -1,4 +1,4 @@
-"""Frames that the tests of the adapters send: adverts whose digest nobody looks at, pings, ARP, neighbour solicitations."""
+"""Frames that the tests of the adapters send: adverts whose digest nobody looks at, datagrams, ARP and NS."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def mac_bytes(mac: str) -> bytes:
 
 
 def internet_checksum(data: bytes) -> int:
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF

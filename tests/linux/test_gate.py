@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import time
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ import pytest
 
 from hacore.linux import devices, gate, rtnl, ruleset
 from hacore.linux.packet import AdvertSocket, UnicastSocket
-from tests.linux.conftest import Lan
+from tests.linux.conftest import Keep, Lan
 from tests.linux.frames import advert, udp_frame
 from tests.namespaces import Host, Sniffer, wait_until
 
@@ -50,7 +51,7 @@ def leased(fw: Host, vip: devices.PreparedVip) -> bool:
 
 
 class Router:
-    """fw between the client's LAN and a second segment; `passes()` tells whether a frame to the virtual MAC is forwarded."""
+    """fw between the client's LAN and a second segment; `passes()`: whether a frame to the virtual MAC is forwarded."""
 
     def __init__(self, lan: Lan) -> None:
         self.lan = lan
@@ -90,11 +91,13 @@ def router(lan: Lan) -> Iterator[Router]:
 
 
 @pytest.mark.parametrize("family", [4, 6])
-def test_frames_pass_while_adverts_renew_and_not_after(lan: Lan, router: Router, tmp_path: Path, family: int) -> None:
+def test_frames_pass_while_adverts_renew_and_not_after(
+    lan: Lan, keep: Keep, router: Router, tmp_path: Path, family: int
+) -> None:
     (vip,) = prepare(lan.fw, tmp_path)
     assert not router.passes()
     with lan.fw.entered():
-        adverts = AdvertSocket("lan", vip.parent_ifindex)
+        adverts = keep(AdvertSocket("lan", vip.parent_ifindex))
     for _ in range(10):
         adverts.send(advert(VIRTUAL, 1, family))
         assert router.passes()
@@ -103,27 +106,25 @@ def test_frames_pass_while_adverts_renew_and_not_after(lan: Lan, router: Router,
     assert not router.passes()
     adverts.send(advert(VIRTUAL, 1, family))
     assert router.passes()
-    adverts.close()
 
 
-def test_an_advert_renews_only_its_own_lease(lan: Lan, tmp_path: Path) -> None:
+def test_an_advert_renews_only_its_own_lease(lan: Lan, keep: Keep, tmp_path: Path) -> None:
     first, second = prepare(lan.fw, tmp_path, desired(dead_time=5.0), desired("other", 2, dead_time=5.0))
     with lan.fw.entered():
-        adverts = AdvertSocket("lan", first.parent_ifindex)
+        adverts = keep(AdvertSocket("lan", first.parent_ifindex))
     adverts.send(advert("00:00:5e:00:01:02", 2))
     assert not leased(lan.fw, first)
     assert leased(lan.fw, second)
     adverts.send(advert(lan.fw.mac("lan"), 1))  # from the NIC's own MAC: anybody may have sent it through this host
     assert not leased(lan.fw, first)
-    adverts.close()
 
 
 @pytest.mark.parametrize(("family", "peer"), [(4, "10.1.0.12"), (6, "2001:db8:1::12")])
-def test_unicast_adverts_renew(lan: Lan, router: Router, tmp_path: Path, family: int, peer: str) -> None:
+def test_unicast_adverts_renew(lan: Lan, keep: Keep, router: Router, tmp_path: Path, family: int, peer: str) -> None:
     (vip,) = prepare(lan.fw, tmp_path)
     with lan.fw.entered():
-        unicast = UnicastSocket("lan", 1, peer)
-        other = UnicastSocket("lan", 2, peer)
+        unicast = keep(UnicastSocket("lan", 1, peer))
+        other = keep(UnicastSocket("lan", 2, peer))
     other.send(bytes(36))
     assert not leased(lan.fw, vip)
     # The first may wait for the neighbour's MAC; the lease is taken when it leaves.
@@ -133,29 +134,25 @@ def test_unicast_adverts_renew(lan: Lan, router: Router, tmp_path: Path, family:
     assert router.passes()
     time.sleep(0.4)
     assert not router.passes()
-    unicast.close()
-    other.close()
 
 
-def test_forwarded_carp_packets_renew_nothing(lan: Lan, router: Router, tmp_path: Path) -> None:
+def test_forwarded_carp_packets_renew_nothing(lan: Lan, keep: Keep, router: Router, tmp_path: Path) -> None:
     (vip,) = prepare(lan.fw, tmp_path, desired(dead_time=5.0))
     with router.server.entered():
-        sender = socket.socket(socket.AF_INET, socket.SOCK_RAW, 112)
+        sender = keep(socket.socket(socket.AF_INET, socket.SOCK_RAW, 112))
     router.server.ip("addr add 10.2.0.100/16 dev wan")
     router.server.ip("route add 10.1.0.0/16 via 10.2.0.11")
-    seen = Sniffer(lan.client, "lan")
+    seen = keep(Sniffer(lan.client, "lan"))
     sender.sendto(b"\x21\x01" + bytes(34), ("10.1.0.100", 0))
     wait_until(lambda: any(frame[23:24] == b"\x70" for frame in seen.frames()))
     assert not leased(lan.fw, vip)
-    sender.close()
-    seen.close()
 
 
 @pytest.mark.parametrize("way", ["frame", "netlink"])
-def test_lease_and_release_count_at_once(lan: Lan, router: Router, tmp_path: Path, way: str) -> None:
+def test_lease_and_release_count_at_once(lan: Lan, keep: Keep, router: Router, tmp_path: Path, way: str) -> None:
     (vip,) = prepare(lan.fw, tmp_path, desired(dead_time=0.5))
     with lan.fw.entered():
-        frames, messages = gate.LeaseSocket(), gate.NftSocket()
+        frames, messages = keep(gate.LeaseSocket()), keep(gate.NftSocket())
     for _ in range(3):
         if way == "frame":
             assert frames.lease(vip.device) == 0
@@ -173,42 +170,42 @@ def test_lease_and_release_count_at_once(lan: Lan, router: Router, tmp_path: Pat
     assert frames.lease(vip.device) == 0
     time.sleep(0.8)
     assert not router.passes()
-    frames.close()
-    messages.close()
 
 
-def test_release_of_what_is_not_leased_is_no_error(lan: Lan, tmp_path: Path) -> None:
+def test_release_of_what_is_not_leased_is_no_error(lan: Lan, keep: Keep, tmp_path: Path) -> None:
     first, second = prepare(lan.fw, tmp_path, desired(dead_time=5.0), desired("other", 2, dead_time=5.0))
     with lan.fw.entered():
-        messages, frames = gate.NftSocket(), gate.LeaseSocket()
+        messages, frames = keep(gate.NftSocket()), keep(gate.LeaseSocket())
     assert messages.request([gate.lease_message(second.ifindex, 5.0)]) == [0]
     assert messages.request([gate.release_message(first.ifindex), gate.release_message(second.ifindex)]) == [0, 0]
     assert not leased(lan.fw, second)
     assert frames.release(first.device) == 0
-    frames.close()
-    messages.close()
 
 
-def test_a_missing_gate_is_told(lan: Lan, tmp_path: Path) -> None:
+def test_a_missing_gate_is_told(lan: Lan, keep: Keep, tmp_path: Path) -> None:
     (vip,) = prepare(lan.fw, tmp_path)
     with lan.fw.entered():
-        messages, frames = gate.NftSocket(), gate.LeaseSocket()
+        messages, frames = keep(gate.NftSocket()), keep(gate.LeaseSocket())
     lan.fw.run("nft", "flush", "ruleset")
-    assert frames.lease(vip.device) != 0
-    assert frames.lease("nowhere") != 0
+    assert frames.lease(vip.device) == errno.ENOENT
+    assert frames.check(vip.device) == errno.ENOENT
+    assert frames.lease("nowhere") == errno.ENODEV
     assert messages.request([gate.lease_message(vip.ifindex, 5.0)]) != [0]
-    (vip,) = prepare(lan.fw, tmp_path)
-    assert frames.lease(vip.device) == 0
-    frames.close()
-    messages.close()
+    # Made anew while this node is MASTER, the gate is open from the first moment.
+    (vip,) = prepare(lan.fw, tmp_path, desired(dead_time=5.0, held=True))
+    assert frames.check(vip.device) == 0
+    assert leased(lan.fw, vip)
+    assert frames.release(vip.device) == 0
+    assert frames.check(vip.device) == 0
+    assert not leased(lan.fw, vip)
 
 
-def test_static_mode_knows_leases_without_end(lan: Lan, router: Router, tmp_path: Path) -> None:
+def test_static_mode_knows_leases_without_end(lan: Lan, keep: Keep, router: Router, tmp_path: Path) -> None:
     (vip,) = prepare(lan.fw, tmp_path, mode="static")
     assert vip.gate == "static"
     assert "egress" not in lan.fw.run("nft", "list", "table", "netdev", "hacore")
     with lan.fw.entered():
-        messages = gate.NftSocket()
+        messages = keep(gate.NftSocket())
     assert not router.passes()
     assert messages.request([gate.lease_message(vip.ifindex, None)]) == [0]
     assert router.passes()
@@ -216,13 +213,12 @@ def test_static_mode_knows_leases_without_end(lan: Lan, router: Router, tmp_path
     assert router.passes()
     assert messages.request([gate.release_message(vip.ifindex)]) == [0]
     assert not router.passes()
-    messages.close()
 
 
-def test_changing_the_rules_keeps_leases_and_drops_what_is_unwanted(lan: Lan, tmp_path: Path) -> None:
+def test_changing_the_rules_keeps_leases_and_drops_what_is_unwanted(lan: Lan, keep: Keep, tmp_path: Path) -> None:
     first, second = prepare(lan.fw, tmp_path, desired(dead_time=9.0), desired("other", 2))
     with lan.fw.entered():
-        frames = gate.LeaseSocket()
+        frames = keep(gate.LeaseSocket())
     assert frames.lease(first.device) == 0
     (same,) = prepare(lan.fw, tmp_path, desired(dead_time=8.0, held=True))
     assert same == first
@@ -232,10 +228,9 @@ def test_changing_the_rules_keeps_leases_and_drops_what_is_unwanted(lan: Lan, tm
     assert f"_{second.ifindex} " not in table
     prepare(lan.fw, tmp_path)
     assert not leased(lan.fw, same)
-    frames.close()
 
 
-def test_an_expired_address_stops_ipv4_too(lan: Lan, router: Router, tmp_path: Path) -> None:
+def test_an_expired_address_stops_ipv4_too(lan: Lan, keep: Keep, router: Router, tmp_path: Path) -> None:
     """The second line behind the gate: rp_filter drops what comes in on a device without an address."""
     (vip,) = prepare(lan.fw, tmp_path, mode="none")
     assert router.passes()

@@ -351,6 +351,8 @@ def test_too_many_clients_are_told_so(node: Node) -> None:
         b'{"command": 3}',
         b'{"command": ["a"]}',
         b"\xff\xfe",
+        b'{"command": "\xff"}',
+        b'{"command": "echo", "x": ' + b"[" * 60000,
         b"[" * 60000,
     ],
 )

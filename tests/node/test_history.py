@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hacore.node import history as history_module
@@ -112,6 +112,12 @@ def test_followers_hear_each_event_once(history: History) -> None:
     assert heard == [(event, history.read_lines(1)[0])]
 
 
+def test_text_that_is_no_unicode_is_recorded_as_well(history: History) -> None:
+    event = history.record("test", "file \udcff", vip="lan", path="\udcfe", count=3)
+    assert (event.text, event.fields) == ("file \\udcff", {"path": "\\udcfe", "count": 3})
+    assert history.read(1) == [event]
+
+
 def test_memory_is_bounded(history: History) -> None:
     for number in range(history_module.KEPT + 50):
         history.record("test", str(number))
@@ -166,6 +172,8 @@ def test_a_torn_end_costs_only_itself(tmp_path_factory: pytest.TempPathFactory, 
 
 
 @given(data=st.binary(max_size=2000))
+@example(data=b'{"seq": 1, "text": "\xff"}\n')
+@example(data=b'{"seq": 1, "what": ' + b"[" * 100_000)
 def test_any_bytes_in_the_file_are_survived(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     directory = tmp_path_factory.mktemp("junk")
     (directory / "events.jsonl").write_bytes(data)

@@ -1,7 +1,7 @@
 """What `hacore._fast.advert` computes, in plain Python: hmac, struct and ipaddress, one line of thought at a time.
 
-Rules: FreeBSD sys/netinet/ip_carp.c (header, checksum, digest, ladder), OpenBSD's file of the same name (its digest), RFC 791,
-RFC 8200 (headers), RFC 826 (ARP), RFC 4861 section 4.4 (neighbour advertisements).
+Rules: FreeBSD sys/netinet/ip_carp.c (header, checksum, digest, ladder), OpenBSD's file of the same name (its digest),
+RFC 791 and RFC 8200 (headers), RFC 826 (ARP), RFC 4861 section 4.4 (neighbour advertisements).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ CARP = 112
 
 def internet_checksum(data: bytes) -> int:
     """RFC 1071, of an even number of bytes."""
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF
@@ -39,7 +39,7 @@ def without_scope(address: IPv4Address | IPv6Address) -> bytes:
 def digest_message(
     vhid: int, addresses: Iterable[Address], counter: int, *, openbsd: bool = False, lladdr: bytes = b""
 ) -> bytes:
-    """What the HMAC is computed over, in FreeBSD's form or in the one that OpenBSD sends (no link-locals, perhaps a MAC set by hand)."""
+    """What the HMAC is computed over, in FreeBSD's form or in OpenBSD's (no link-locals, perhaps a MAC set by hand)."""
     given = [ip_interface(str(address)).ip for address in addresses]
     kept = {without_scope(address) for address in given if not (openbsd and is_link_local(address))}
     kept -= {bytes(4), b"\xff" * 4, bytes(16), b"\xff" * 16}

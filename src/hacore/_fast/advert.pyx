@@ -1,97 +1,18 @@
 # cython: binding=False, embedsignature=True, embedsignature.format=clinic
 """CARP advertisements: built and verified, one and many, and the Ethernet frames that carry them.
 
-Wire format and checks are those of FreeBSD's sys/netinet/ip_carp.c; the digest of OpenBSD's is accepted where it differs.
+Wire format and checks are those of FreeBSD's sys/netinet/ip_carp.c; OpenBSD's digest is accepted where it differs.
 """
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.number cimport PyNumber_Index
-from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
 from array import array
-from ipaddress import IPv4Address, IPv6Address, ip_interface
 
+from hacore._fast.advert_prefix import padded_password, prefixes
 from hacore.errors import WireError
-
-cdef extern from "Python.h":
-    # Cython's own declaration makes `obj` an object, which cannot be NULL.
-    ctypedef struct raw_buffer "Py_buffer":
-        void *buf
-        void *obj
-        Py_ssize_t len
-    enum:
-        PyBUF_CONTIG
-        PyBUF_SIMPLE
-    int PyObject_GetBuffer(object source, raw_buffer *view, int flags) except -1
-    void PyBuffer_Release(raw_buffer *view)
-
-cdef extern from "advert_sha1.h":
-    struct sha1_engine:
-        const char *name
-    const sha1_engine *sha1_engine_at(size_t index) noexcept
-    const sha1_engine *sha1_for_one() noexcept
-    const sha1_engine *sha1_for_many() noexcept
-    void sha1_detect() noexcept
-    int sha1_select(const char *name) noexcept
-    void sha1_digest(const uint8_t *message, size_t length, uint8_t *digest) noexcept nogil
-    uint32_t load_be32(const uint8_t *bytes) noexcept
-
-cdef extern from "advert_hmac.h":
-    enum:
-        ADVERT_BYTES
-        ADVERT_KEY_BYTES
-    enum advert_rung:
-        ADVERT_VALID
-        ADVERT_SHORT
-        ADVERT_CHECKSUM
-        ADVERT_VHID
-        ADVERT_VERSION_RUNG
-        ADVERT_AUTHENTICATION
-    struct advert_key:
-        uint32_t form_count
-        uint8_t vhid
-    struct advert_header:
-        uint8_t advbase, advskew, demotion
-    void advert_key_prepare(advert_key *key, const uint8_t *password, uint8_t vhid) noexcept
-    void advert_key_add_form(advert_key *key, const uint8_t *prefix, size_t length) noexcept
-    void advert_build(const advert_key *key, advert_header header, uint64_t counter, uint8_t *advert) noexcept
-    void advert_build_many(const advert_key *key, advert_header header, const uint64_t *counters, size_t count,
-                           uint8_t *adverts) noexcept nogil
-    void advert_write_checksum(uint8_t *advert) noexcept
-    advert_rung advert_verify(const advert_key *key, const uint8_t *advert, size_t length, uint32_t *form) noexcept
-    void advert_verify_many(const advert_key *key, const uint8_t *adverts, size_t count, uint8_t *verdicts) noexcept nogil
-
-cdef extern from "advert_frame.h":
-    enum:
-        MAC_BYTES
-        ETHERNET_BYTES
-        IPV4_BYTES
-        IPV6_BYTES
-        ARP_FRAME_BYTES
-        NA_FRAME_BYTES
-    enum frame_rung:
-        FRAME_VALID
-    struct frame_fault:
-        const char *what
-        size_t offset, expected, got
-    struct frame_view:
-        size_t source_at, destination_at, address_bytes, payload_at, payload_bytes
-        int32_t vlan
-        uint8_t family, ttl
-    struct frame_header:
-        const uint8_t *source_mac
-        const uint8_t *destination_mac
-        const uint8_t *source
-        const uint8_t *destination
-        size_t address_bytes
-        uint16_t identification
-        uint8_t tos, ttl
-    frame_rung frame_parse(const uint8_t *frame, size_t length, frame_view *view, frame_fault *fault) noexcept
-    void frame_write(const frame_header *header, const uint8_t *payload, size_t payload_bytes, uint8_t *frame) noexcept
-    void frame_write_arp(const uint8_t *mac, const uint8_t *address, uint8_t *frame) noexcept
-    void frame_write_na(const uint8_t *mac, const uint8_t *address, int router, uint8_t *frame) noexcept
 
 # The rungs by the verdicts of verify_many, and those of parse_frame.
 RUNGS = ("valid", "short", "checksum", "vhid", "version", "authentication")
@@ -150,47 +71,6 @@ cdef advert_header header_of(object advbase, object advskew, object demotion) ex
     return header
 
 
-cdef bytes padded_password(object password):
-    """The 20 bytes of the key. A text is at most 19 bytes of UTF-8, as ifconfig and ucarp take it; bytes may fill all 20."""
-    cdef bytes raw
-    if isinstance(password, str):
-        raw = password.encode()
-        if len(raw) >= ADVERT_KEY_BYTES:
-            raise ValueError(f"the password has {len(raw)} bytes, CARP takes at most {ADVERT_KEY_BYTES - 1}")
-        if b"\0" in raw:
-            raise ValueError("the password holds a zero byte, at which other systems would cut it")
-    elif isinstance(password, (bytes, bytearray, memoryview)):
-        raw = bytes(password)
-        if len(raw) > ADVERT_KEY_BYTES:
-            raise ValueError(f"the password has {len(raw)} bytes, CARP's key has {ADVERT_KEY_BYTES}")
-    else:
-        raise TypeError(f"the password must be str or bytes, not {type(password).__name__}")
-    return raw.ljust(ADVERT_KEY_BYTES, b"\0")
-
-
-cdef bytes packed_address(object address):
-    """Network order; the scope that FreeBSD embeds in bytes 2 and 3 of a link-local address is zero, as in its digest."""
-    cdef bytes packed
-    if isinstance(address, str):
-        packed = ip_interface(address).packed
-    elif isinstance(address, (IPv4Address, IPv6Address)):
-        packed = address.packed
-    else:
-        raise TypeError(f"an address must be str, IPv4Address or IPv6Address, not {type(address).__name__}")
-    if len(packed) == 16 and (is_link_local(packed) or (packed[0] == 0xFF and packed[1] & 0x0F in (1, 2))):
-        return packed[:2] + b"\0\0" + packed[4:]
-    return packed
-
-
-cdef bint is_link_local(bytes packed):
-    return packed[0] == 0xFE and packed[1] & 0xC0 == 0x80
-
-
-cdef bytes ascending(object addresses, Py_ssize_t length):
-    """Ascending and once each; the walk of the kernels starts above all zeros and ends below all ones."""
-    return b"".join(sorted({a for a in addresses if len(a) == length and a != bytes(length) and a != b"\xff" * length}))
-
-
 @cython.final
 @cython.freelist(16)
 cdef class Advertisement:
@@ -198,13 +78,31 @@ cdef class Advertisement:
 
     cdef uint8_t raw[ADVERT_BYTES]
     cdef uint8_t form_index
+    cdef readonly uint8_t version
+    """2; it is the only version that verifies."""
+    cdef readonly uint8_t type
+    """1 for an advertisement; no receiver checks it."""
+    cdef readonly uint8_t vhid
+    """The virtual host, 1 to 255."""
+    cdef readonly uint8_t advskew
+    """In 1/256 s; not covered by the digest."""
+    cdef readonly uint8_t authlen
+    """7: the counter and the digest in 32-bit words; no receiver checks it."""
+    cdef readonly uint8_t demotion
+    """OpenBSD's demote count; FreeBSD and ucarp send 0. Not covered by the digest."""
+    cdef readonly uint8_t advbase
+    """In seconds; not covered by the digest."""
+    cdef readonly uint16_t checksum
+    """The Internet checksum of the 36 bytes."""
+    cdef readonly uint64_t counter
+    """64 bits; to OpenBSD an opaque cookie."""
 
     def __init__(self):
         raise TypeError("an Advertisement is made by AdvertKey.verify or Advertisement.from_payload")
 
     @staticmethod
     def from_payload(payload, /):
-        """The fields as they stand in a buffer of 36 bytes or more, checked for nothing but length; its `form` is empty.
+        """The fields as they stand in a buffer of 36 bytes or more, checked for nothing but length; `form` is empty.
 
         Raises WireError with rung "short".
         """
@@ -219,58 +117,13 @@ cdef class Advertisement:
             give_back(&view)
 
     @property
-    def version(self):
-        """2; it is the only version that verifies."""
-        return self.raw[0] >> 4
-
-    @property
-    def type(self):
-        """1 for an advertisement; no receiver checks it."""
-        return self.raw[0] & 15
-
-    @property
-    def vhid(self):
-        """The virtual host, 1 to 255."""
-        return self.raw[1]
-
-    @property
-    def advskew(self):
-        """In 1/256 s; not covered by the digest."""
-        return self.raw[2]
-
-    @property
-    def authlen(self):
-        """7: the counter and the digest in 32-bit words; no receiver checks it."""
-        return self.raw[3]
-
-    @property
-    def demotion(self):
-        """OpenBSD's demote count; FreeBSD and ucarp send 0. Not covered by the digest."""
-        return self.raw[4]
-
-    @property
-    def advbase(self):
-        """In seconds; not covered by the digest."""
-        return self.raw[5]
-
-    @property
-    def checksum(self):
-        """The Internet checksum of the 36 bytes."""
-        return self.raw[6] << 8 | self.raw[7]
-
-    @property
-    def counter(self):
-        """The 64-bit counter; to OpenBSD an opaque cookie."""
-        return <uint64_t>load_be32(self.raw + 8) << 32 | load_be32(self.raw + 12)
-
-    @property
     def digest(self):
         """The 20 bytes of the HMAC-SHA1."""
         return copy(self.raw + 16, 20)
 
     @property
     def form(self):
-        """Whose rules the digest follows: "freebsd", "openbsd" (only where it differs), or "" when it was not verified."""
+        """Whose rules the digest follows: "freebsd", "openbsd" (only where it differs), or "" when not verified."""
         return FORMS[self.form_index]
 
     def __eq__(self, other):
@@ -294,6 +147,15 @@ cdef inline Advertisement advertisement(const uint8_t *raw, uint32_t form):
     cdef Advertisement made = Advertisement.__new__(Advertisement)
     memcpy(made.raw, raw, ADVERT_BYTES)
     made.form_index = <uint8_t>form
+    made.version = raw[0] >> 4
+    made.type = raw[0] & 15
+    made.vhid = raw[1]
+    made.advskew = raw[2]
+    made.authlen = raw[3]
+    made.demotion = raw[4]
+    made.advbase = raw[5]
+    made.checksum = <uint16_t>(raw[6] << 8 | raw[7])
+    made.counter = <uint64_t>load_be32(raw + 8) << 32 | load_be32(raw + 12)
     return made
 
 
@@ -305,12 +167,13 @@ cdef object advert_error(int rung, const uint8_t *raw, size_t length, uint8_t vh
     if rung == ADVERT_CHECKSUM:
         memcpy(right, raw, ADVERT_BYTES)
         advert_write_checksum(right)
-        return WireError("checksum", f"checksum at byte 6: expected {copy(right + 6, 2).hex()}, got {copy(raw + 6, 2).hex()}", 6)
+        expected, got = copy(right + 6, 2).hex(), copy(raw + 6, 2).hex()
+        return WireError("checksum", f"checksum at byte 6: expected {expected}, got {got}", 6)
     if rung == ADVERT_VHID:
         return WireError("vhid", f"vhid at byte 1: expected {vhid}, got {raw[1]}", 1)
     if rung == ADVERT_VERSION_RUNG:
         return WireError("version", f"version at byte 0: expected 2, got {raw[0] >> 4}", 0)
-    return WireError("authentication", f"digest at byte 16 of vhid {vhid}: made with another password or other addresses", 16)
+    return WireError("authentication", f"digest at byte 16, vhid {vhid}: from another password or other addresses", 16)
 
 
 @cython.final
@@ -318,42 +181,29 @@ cdef class AdvertKey:
     """The password, VHID and addresses of one virtual router, prepared so that an advert costs two SHA-1 blocks.
 
     password: text of up to 19 bytes of UTF-8, or up to 20 raw bytes; empty means no password. vhid: 1 to 255.
-    addresses: every virtual address of the VHID, of both families, as text ("10.1.0.1", "10.1.0.1/16", "fe80::1%lan") or ipaddress objects;
-    prefix lengths, order and repetitions do not matter. Adverts are built as FreeBSD does (link-locals included); what OpenBSD sends
-    (without them, and with openbsd_lladdr: the 6-byte MAC set by hand on its carp interface) verifies too.
+    addresses: every virtual address of the VHID, of both families, as text ("10.1.0.1", "10.1.0.1/16", "fe80::1%lan")
+    or ipaddress objects; prefix lengths, order and repetitions do not matter. Adverts are built as FreeBSD does
+    (link-locals included); what OpenBSD sends (without them) verifies too. openbsd_lladdr: the MAC (6 bytes) that was
+    set by hand on an OpenBSD peer's carp interface, which its digest then holds.
 
     Raises ValueError for a password, vhid or address that CARP cannot take.
     """
 
     cdef advert_key key
-    cdef Py_ssize_t address_count
 
     def __cinit__(self, password, vhid, addresses, *, openbsd_lladdr=None):
-        cdef bytes raw = padded_password(password), freebsd, openbsd
+        cdef bytes key = padded_password(password), prefix
         cdef uint8_t number = <uint8_t>within(vhid, 1, 255, "vhid")
-        cdef list packed
-        if isinstance(addresses, str):
-            raise TypeError("addresses must be an iterable of addresses, not one text")
-        packed = [packed_address(address) for address in addresses]
-        freebsd = b"\x02\x01" + bytes([number]) + ascending(packed, 4) + ascending(packed, 16)
-        openbsd = (
-            b"\x02\x01"
-            + (b"" if openbsd_lladdr is None else copy(fixed(openbsd_lladdr, MAC_BYTES, "openbsd_lladdr"), MAC_BYTES))
-            + bytes([number])
-            + ascending(packed, 4)
-            + ascending([a for a in packed if not is_link_local(a)], 16)
-        )
-        self.address_count = len(set(packed))
-        advert_key_prepare(&self.key, <const uint8_t *>PyBytes_AS_STRING(raw), number)
-        advert_key_add_form(&self.key, <const uint8_t *>PyBytes_AS_STRING(freebsd), <size_t>len(freebsd))
-        if openbsd != freebsd:
-            advert_key_add_form(&self.key, <const uint8_t *>PyBytes_AS_STRING(openbsd), <size_t>len(openbsd))
+        cdef list forms = prefixes(number, addresses, openbsd_lladdr)
+        advert_key_prepare(&self.key, <const uint8_t *>PyBytes_AS_STRING(key), number)
+        for prefix in forms[:ADVERT_MAX_FORMS]:
+            advert_key_add_form(&self.key, <const uint8_t *>PyBytes_AS_STRING(prefix), <size_t>PyBytes_GET_SIZE(prefix))
 
     def __dealloc__(self):
         memset(&self.key, 0, sizeof(self.key))
 
     def __repr__(self):
-        return f"<AdvertKey vhid={self.key.vhid} addresses={self.address_count}>"
+        return f"<AdvertKey vhid={self.key.vhid}>"
 
     @property
     def vhid(self):
@@ -363,7 +213,8 @@ cdef class AdvertKey:
     def build(self, advbase, advskew, counter, demotion=0):
         """The 36 bytes of an advert.
 
-        advbase (seconds) and advskew (1/256 s): 0 to 255, both 255 in a bow-out. counter: 64 bits. demotion: OpenBSD's byte, clamped to 0..255.
+        advbase (seconds) and advskew (1/256 s): 0 to 255, both 255 in a bow-out. counter: 64 bits.
+        demotion: OpenBSD's byte, clamped to 0..255.
         """
         cdef uint64_t number
         cdef bytes advert
@@ -379,7 +230,8 @@ cdef class AdvertKey:
     def verify(self, payload, /):
         """The Advertisement in a buffer whose first 36 bytes are a CARP header; what follows them is not looked at.
 
-        Raises WireError; its rung is the first of short, checksum, vhid, version, authentication that fails, as in FreeBSD's carp_input_c.
+        Raises WireError; its rung is the first of short, checksum, vhid, version, authentication that fails, in the
+        order of FreeBSD's carp_input_c.
         """
         cdef raw_buffer view
         cdef size_t length
@@ -394,13 +246,17 @@ cdef class AdvertKey:
             give_back(&view)
 
     def build_many(self, advbase, advskew, counters, demotion=0):
-        """One advert for each counter: a numpy uint8 array of shape (n, 36) from n counters (a sequence or array of unsigned 64-bit numbers)."""
+        """One advert for each counter: a numpy uint8 array of shape (n, 36).
+
+        counters: a sequence of n numbers or a numpy array of n whole numbers, of 64 bits each; the rest as in build().
+        """
         import numpy
 
         cdef raw_buffer source, target
         cdef advert_header header = header_of(advbase, advskew, demotion)
         if isinstance(counters, numpy.ndarray):
-            if counters.ndim != 1 or counters.dtype.kind not in "ui" or (counters.dtype.kind == "i" and (counters < 0).any()):
+            kind = counters.dtype.kind
+            if counters.ndim != 1 or kind not in "ui" or (kind == "i" and (counters < 0).any()):
                 raise ValueError("counters must be one-dimensional, whole numbers and not negative")
             given = numpy.ascontiguousarray(counters, dtype=numpy.uint64)
         else:
@@ -412,15 +268,17 @@ cdef class AdvertKey:
         PyObject_GetBuffer(given, &source, PyBUF_SIMPLE)
         PyObject_GetBuffer(adverts, &target, PyBUF_CONTIG)
         with nogil:
-            advert_build_many(&self.key, header, <const uint64_t *>source.buf, <size_t>source.len // sizeof(uint64_t), <uint8_t *>target.buf)
+            advert_build_many(&self.key, header, <const uint64_t *>source.buf, <size_t>source.len // sizeof(uint64_t),
+                              <uint8_t *>target.buf)
         PyBuffer_Release(&target)
         PyBuffer_Release(&source)
         return adverts
 
     def verify_many(self, buffer, count):
-        """A numpy uint8 array of `count` verdicts on the adverts that stand in the buffer one after the other, 36 bytes each.
+        """A numpy uint8 array of `count` verdicts on the adverts in the buffer, one after the other, 36 bytes each.
 
-        A verdict is an index into RUNGS (0: valid) and so a hacore.carp.Verdict; an advert that the buffer does not wholly hold is short.
+        A verdict is an index into RUNGS (0: valid) and so a hacore.carp.Verdict; an advert that the buffer does not
+        wholly hold is short.
         """
         import numpy
 
@@ -509,10 +367,10 @@ cdef Frame frame_of(const uint8_t *raw, const frame_view *parsed):
 
 
 def parse_frame(frame, /):
-    """The Frame in a buffer that holds one Ethernet frame of IPv4 or IPv6 with protocol 112; one 802.1Q tag is stepped over.
+    """The Frame in a buffer that holds one Ethernet frame of IPv4 or IPv6 with protocol 112, with or without a tag.
 
-    Raises WireError; its rung is "frame" (no whole Ethernet header), "header" (no sound IP header: version, lengths, IPv4 checksum),
-    "protocol" (neither IPv4 nor IPv6, or not protocol 112) or "fragment".
+    Raises WireError; its rung is "frame" (no whole Ethernet header), "header" (no sound IP header: version, lengths,
+    IPv4 checksum), "protocol" (neither IPv4 nor IPv6, or not protocol 112) or "fragment".
     """
     cdef raw_buffer view
     cdef size_t length
@@ -532,11 +390,11 @@ def parse_frame(frame, /):
         give_back(&view)
 
 
-def advert_frame(bytes source_mac not None, bytes destination_mac not None, bytes source not None, bytes destination not None,
-                 bytes payload not None, *, tos=0xE0, ttl=255, identification=0):
-    """The Ethernet frame around an advert, IPv4 or IPv6 by the length of the addresses (4 or 16 bytes, both alike), MACs of 6 bytes.
+def advert_frame(bytes source_mac not None, bytes destination_mac not None, bytes source not None,
+                 bytes destination not None, bytes payload not None, *, tos=0xE0, ttl=255, identification=0):
+    """The Ethernet frame around an advert: IPv4 or IPv6 by the length of both addresses (4 or 16 bytes), 6-byte MACs.
 
-    tos is IPv6's traffic class too; identification (16 bits) is IPv4's alone, whose checksum is done and whose DF flag is set.
+    tos is IPv6's traffic class too. identification (16 bits) is IPv4's alone, whose checksum is done and DF flag set.
     """
     cdef frame_header header
     cdef size_t payload_bytes = <size_t>PyBytes_GET_SIZE(payload)
@@ -556,12 +414,13 @@ def advert_frame(bytes source_mac not None, bytes destination_mac not None, byte
     if payload_bytes > 0xFFFF - IPV4_BYTES:
         raise ValueError(f"payload has {payload_bytes} bytes, a packet holds {0xFFFF - IPV4_BYTES}")
     frame = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>(ETHERNET_BYTES + ip_bytes + payload_bytes))
-    frame_write(&header, <const uint8_t *>PyBytes_AS_STRING(payload), payload_bytes, <uint8_t *>PyBytes_AS_STRING(frame))
+    frame_write(&header, <const uint8_t *>PyBytes_AS_STRING(payload), payload_bytes,
+                <uint8_t *>PyBytes_AS_STRING(frame))
     return frame
 
 
 def gratuitous_arp_frame(bytes mac not None, bytes address not None):
-    """The 42 bytes of a broadcast ARP request whose sender and target address are both `address` (4 bytes), sent from `mac` (6 bytes)."""
+    """42 bytes: a broadcast ARP request from `mac` (6 bytes), whose sender and target are both `address` (4 bytes)."""
     cdef const uint8_t *mac_raw = fixed(mac, MAC_BYTES, "mac")
     cdef const uint8_t *address_raw = fixed(address, 4, "address")
     cdef bytes frame = PyBytes_FromStringAndSize(NULL, ARP_FRAME_BYTES)
@@ -570,7 +429,7 @@ def gratuitous_arp_frame(bytes mac not None, bytes address not None):
 
 
 def unsolicited_na_frame(bytes mac not None, bytes address not None, *, bint router):
-    """The 86 bytes of a neighbour advertisement for `address` (16 bytes) at `mac` (6 bytes) to all nodes: Override set, Router as told."""
+    """86 bytes: a neighbour advertisement to all nodes for `address` (16 bytes) at `mac` (6 bytes), Override set."""
     cdef const uint8_t *mac_raw = fixed(mac, MAC_BYTES, "mac")
     cdef const uint8_t *address_raw = fixed(address, 16, "address")
     cdef bytes frame = PyBytes_FromStringAndSize(NULL, NA_FRAME_BYTES)
@@ -587,8 +446,9 @@ def sha1_implementations():
 
 
 def select_sha1(str name not None, /):
-    """Use one implementation from now on ("auto": the fastest); where it only works on several messages at once, one alone keeps the fastest.
+    """Use one implementation from now on, or with "auto" the fastest.
 
+    Some work only on several messages at once; a message alone then goes through the fastest of the others.
     Raises ValueError where this CPU has no such implementation.
     """
     if sha1_select(name.encode()) != 0:
@@ -601,7 +461,7 @@ def current_sha1():
 
 
 def sha1(message, /):
-    """The SHA-1 digest (20 bytes) of a buffer by the implementation in use for one message; the tests hold it against hashlib."""
+    """The SHA-1 digest (20 bytes) of a buffer by the implementation in use for one message."""
     cdef raw_buffer view
     cdef size_t length
     cdef const uint8_t *raw = borrow(message, &view, &length)

@@ -31,18 +31,21 @@ static uint32_t fold(uint32_t sum)
     return (sum & 0xffff) + (sum >> 16);
 }
 
-static enum frame_rung fail(enum frame_rung rung, struct frame_fault *fault, const char *what, size_t offset, size_t expected, size_t got)
+static enum frame_rung fail(enum frame_rung rung, struct frame_fault *fault, const char *what, size_t offset,
+                            size_t expected, size_t got)
 {
     *fault = (struct frame_fault){what, offset, expected, got};
     return rung;
 }
 
 /* RFC 791. `at` is the offset of the header, which `length` reaches at least. */
-static enum frame_rung parse_ipv4(const uint8_t *frame, size_t length, size_t at, struct frame_view *view, struct frame_fault *fault)
+static enum frame_rung parse_ipv4(const uint8_t *frame, size_t length, size_t at, struct frame_view *view,
+                                  struct frame_fault *fault)
 {
     const uint8_t *header = frame + at;
     const size_t remaining = length - at;
     size_t header_bytes, total_bytes;
+    uint32_t sum, fragment;
 
     if (remaining < IPV4_BYTES)
         return fail(FRAME_HEADER, fault, "bytes of an IPv4 header", at, IPV4_BYTES, remaining);
@@ -53,8 +56,9 @@ static enum frame_rung parse_ipv4(const uint8_t *frame, size_t length, size_t at
         return fail(FRAME_HEADER, fault, "at least this IPv4 header length", at, IPV4_BYTES, header_bytes);
     if (header_bytes > remaining)
         return fail(FRAME_HEADER, fault, "bytes of an IPv4 header with options", at, header_bytes, remaining);
-    if (fold(add_words(0, header, header_bytes)) != 0xffff)
-        return fail(FRAME_HEADER, fault, "sum of the IPv4 header", at + 10, 0xffff, fold(add_words(0, header, header_bytes)));
+    sum = fold(add_words(0, header, header_bytes));
+    if (sum != 0xffff)
+        return fail(FRAME_HEADER, fault, "sum of the IPv4 header", at + 10, 0xffff, sum);
     total_bytes = load_be16(header + 2);
     if (total_bytes < header_bytes)
         return fail(FRAME_HEADER, fault, "at least this IPv4 total length", at + 2, header_bytes, total_bytes);
@@ -62,8 +66,9 @@ static enum frame_rung parse_ipv4(const uint8_t *frame, size_t length, size_t at
         return fail(FRAME_HEADER, fault, "bytes of an IPv4 packet", at + 2, total_bytes, remaining);
     if (header[9] != PROTOCOL_CARP)
         return fail(FRAME_PROTOCOL, fault, "IP protocol", at + 9, PROTOCOL_CARP, header[9]);
-    if (load_be16(header + 6) & MORE_FRAGMENTS_OR_OFFSET)
-        return fail(FRAME_FRAGMENT, fault, "fragment offset and more-fragments flag", at + 6, 0, load_be16(header + 6) & MORE_FRAGMENTS_OR_OFFSET);
+    fragment = load_be16(header + 6) & MORE_FRAGMENTS_OR_OFFSET;
+    if (fragment != 0)
+        return fail(FRAME_FRAGMENT, fault, "fragment offset and more-fragments flag", at + 6, 0, fragment);
     view->family = 4;
     view->ttl = header[8];
     view->source_at = at + 12;
@@ -75,7 +80,8 @@ static enum frame_rung parse_ipv4(const uint8_t *frame, size_t length, size_t at
 }
 
 /* RFC 8200. An advertisement carries no extension header; one that says it is a fragment is named so. */
-static enum frame_rung parse_ipv6(const uint8_t *frame, size_t length, size_t at, struct frame_view *view, struct frame_fault *fault)
+static enum frame_rung parse_ipv6(const uint8_t *frame, size_t length, size_t at, struct frame_view *view,
+                                  struct frame_fault *fault)
 {
     const uint8_t *header = frame + at;
     const size_t remaining = length - at;
@@ -113,7 +119,7 @@ enum frame_rung frame_parse(const uint8_t *frame, size_t length, struct frame_vi
     view->vlan = -1;
     if (ethertype == ETHERTYPE_VLAN) {
         if (length < at + VLAN_TAG_BYTES)
-            return fail(FRAME_ETHERNET, fault, "bytes of an Ethernet header with a VLAN tag", 0, at + VLAN_TAG_BYTES, length);
+            return fail(FRAME_ETHERNET, fault, "bytes of a tagged Ethernet header", 0, at + VLAN_TAG_BYTES, length);
         view->vlan = (int32_t)(load_be16(frame + at) & VLAN_IDENTIFIER_MASK);
         at += VLAN_TAG_BYTES;
         ethertype = load_be16(frame + at - 2);

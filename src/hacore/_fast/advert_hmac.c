@@ -2,11 +2,11 @@
 
 #include <string.h>
 
-/* The lanes of one call: the blocks as the engine wants them, constant words written once and the counters' words for each group. */
+/* The lanes of one call, as the engine wants them: constant words are written once, the counters' for each group. */
 struct group {
     const struct sha1_engine *engine;
     uint32_t inner[2 * SHA1_BLOCK_WORDS * SHA1_MAX_LANES] __attribute__((aligned(64)));
-    uint32_t outer[SHA1_BLOCK_WORDS * SHA1_MAX_LANES] __attribute__((aligned(64))); /* its first five rows are the inner digest */
+    uint32_t outer[SHA1_BLOCK_WORDS * SHA1_MAX_LANES] __attribute__((aligned(64))); /* five rows: the inner digest */
     uint32_t digest[SHA1_STATE_WORDS * SHA1_MAX_LANES] __attribute__((aligned(64)));
 };
 
@@ -28,7 +28,8 @@ static void group_open(struct group *group, const struct sha1_engine *engine, co
 }
 
 /* Leave in group->digest the HMAC of each lane's counter. */
-static void group_digest(struct group *group, const struct advert_key *key, const struct advert_form *form, const uint64_t *counters)
+static void group_digest(struct group *group, const struct advert_key *key, const struct advert_form *form,
+                         const uint64_t *counters)
 {
     const struct sha1_engine *engine = group->engine;
     const size_t lanes = engine->lanes;
@@ -137,11 +138,11 @@ static uint32_t digest_difference(const struct group *group, size_t lane, const 
     return difference;
 }
 
-static void write_advert(const struct advert_key *key, struct advert_header header, const struct group *group, size_t lane, uint64_t counter,
-                         uint8_t *advert)
+static void write_advert(const struct advert_key *key, struct advert_header header, const struct group *group,
+                         size_t lane, uint64_t counter, uint8_t *advert)
 {
-    const uint8_t first[8] = {
-        ADVERT_VERSION << 4 | ADVERT_TYPE, key->vhid, header.advskew, ADVERT_AUTHLEN, header.demotion, header.advbase, 0, 0};
+    const uint8_t first[8] = {ADVERT_VERSION << 4 | ADVERT_TYPE, key->vhid, header.advskew, ADVERT_AUTHLEN,
+                              header.demotion, header.advbase, 0, 0};
 
     memcpy(advert, first, sizeof first);
     store_be32(advert + 8, (uint32_t)(counter >> 32));
@@ -151,7 +152,7 @@ static void write_advert(const struct advert_key *key, struct advert_header head
     advert_write_checksum(advert);
 }
 
-void advert_build(const struct advert_key *key, struct advert_header header, uint64_t counter, uint8_t advert[ADVERT_BYTES])
+void advert_build(const struct advert_key *key, struct advert_header header, uint64_t counter, uint8_t *advert)
 {
     struct group group;
 
@@ -160,7 +161,8 @@ void advert_build(const struct advert_key *key, struct advert_header header, uin
     write_advert(key, header, &group, 0, counter, advert);
 }
 
-void advert_build_many(const struct advert_key *key, struct advert_header header, const uint64_t *counters, size_t count, uint8_t *adverts)
+void advert_build_many(const struct advert_key *key, struct advert_header header, const uint64_t *counters,
+                       size_t count, uint8_t *adverts)
 {
     struct group group;
     const struct sha1_engine *engine = sha1_for_many();
@@ -216,11 +218,13 @@ void advert_verify_many(const struct advert_key *key, const uint8_t *adverts, si
         }
         for (uint32_t form = 0; form < key->form_count && waiting > 0; form++) {
             group_digest(&groups[form], key, &key->forms[form], counters);
-            for (size_t lane = 0; lane < live; lane++)
-                if (verdict[lane] == ADVERT_AUTHENTICATION && digest_difference(&groups[form], lane, advert + lane * ADVERT_BYTES) == 0) {
+            for (size_t lane = 0; lane < live; lane++) {
+                uint32_t difference = digest_difference(&groups[form], lane, advert + lane * ADVERT_BYTES);
+                if (verdict[lane] == ADVERT_AUTHENTICATION && difference == 0) {
                     verdict[lane] = ADVERT_VALID;
                     waiting--;
                 }
+            }
         }
     }
 }

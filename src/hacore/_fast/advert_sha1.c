@@ -102,7 +102,8 @@ void sha1_digest(const uint8_t *message, size_t length, uint8_t digest[SHA1_DIGE
     const struct sha1_engine *engine = for_one;
     uint32_t state[SHA1_STATE_WORDS];
     uint8_t tail[2 * SHA1_BLOCK_BYTES] = {0};
-    size_t rest = length % SHA1_BLOCK_BYTES, tail_bytes = rest + 9 <= SHA1_BLOCK_BYTES ? SHA1_BLOCK_BYTES : 2 * SHA1_BLOCK_BYTES;
+    size_t rest = length % SHA1_BLOCK_BYTES;
+    size_t tail_bytes = rest + 9 <= SHA1_BLOCK_BYTES ? SHA1_BLOCK_BYTES : 2 * SHA1_BLOCK_BYTES;
 
     memcpy(state, sha1_initial_state, sizeof state);
     for (size_t at = 0; at < length - rest; at += SHA1_BLOCK_BYTES)

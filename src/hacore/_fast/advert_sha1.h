@@ -1,6 +1,7 @@
 /* SHA-1's compression function in several implementations, for one message or for several side by side ("lanes").
  *
- * State and blocks are words in host order, and lane by lane: word w of lane l is at [w * lanes + l]. With one lane this is the plain layout.
+ * State and blocks are words in host order, word by word: word w of lane l is at [w * lanes + l]. With one lane this is
+ * the plain layout. With more, both are aligned to the lanes' width.
  */
 #ifndef HACORE_ADVERT_SHA1_H
 #define HACORE_ADVERT_SHA1_H
@@ -31,15 +32,16 @@ const struct sha1_engine *sha1_engine_at(size_t index);
 const struct sha1_engine *sha1_for_one(void);
 const struct sha1_engine *sha1_for_many(void);
 
-/* Of one architecture: those of its engines that this CPU can run, fastest for many messages first; returns how many (0 elsewhere). */
+/* Of one architecture: those of its engines that this CPU can run, fastest for many messages first; returns how many
+ * (0 elsewhere). */
 size_t sha1_engines_of_x86(const struct sha1_engine **engines);
 size_t sha1_engines_of_arm(const struct sha1_engine **engines);
 
 /* Detect the CPU and choose the fastest engines. Once, before anything else here. */
 void sha1_detect(void);
 
-/* Use the named engine for many messages, and if it has one lane for one message as well (else the fastest stays there); "auto" chooses
- * the fastest for both. Returns 0, or -1 if this CPU has no such engine. */
+/* Use the named engine for many messages, and if it has one lane for one message as well (else the fastest there);
+ * "auto" chooses the fastest for both. Returns 0, or -1 if this CPU has no such engine. */
 int sha1_select(const char *name);
 
 /* Whole-message SHA-1 on a one-lane engine. */

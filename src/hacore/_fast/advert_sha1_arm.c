@@ -14,11 +14,11 @@
 
 #define CAPABILITY_SHA1 (1ul << 5) /* HWCAP_SHA1 of <asm/hwcap.h> */
 
-#define FOUR_ROUNDS(words, instruction, k)                                                                                     \
-    do {                                                                                                                       \
-        uint32_t next_e = vsha1h_u32(vgetq_lane_u32(abcd, 0));                                                                 \
-        abcd = instruction(abcd, e, vaddq_u32(words, vdupq_n_u32(k)));                                                         \
-        e = next_e;                                                                                                            \
+#define FOUR_ROUNDS(words, instruction, k)                                                                    \
+    do {                                                                                                      \
+        uint32_t next_e = vsha1h_u32(vgetq_lane_u32(abcd, 0));                                                \
+        abcd = instruction(abcd, e, vaddq_u32(words, vdupq_n_u32(k)));                                        \
+        e = next_e;                                                                                           \
     } while (0)
 
 /* The next four words of the message schedule replace the oldest four. */

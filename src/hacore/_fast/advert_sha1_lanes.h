@@ -1,32 +1,34 @@
-/* One SHA-1 block in each lane of a vector (FIPS 180-4, section 6.1.2). A template: included once for each vector width, after defining
+/* One SHA-1 block in each lane of a vector (FIPS 180-4, section 6.1.2). A template: included once for each vector
+ * width, after defining
  *
- *   LANES_FUNCTION  the name of the function made        LANES_ATTRIBUTES  its attributes (the target it is compiled for)
+ *   LANES_FUNCTION  the name of the function made        LANES_ATTRIBUTES  its attributes (the target of its code)
  *   LANES_WORD      a vector of unsigned 32-bit words    LANES_ROTATE(x, bits)
  *   LANES_CHOOSE(b, c, d), LANES_PARITY(b, c, d), LANES_MAJORITY(b, c, d)
  *
  * and undefining them all. State and block may not overlap and are aligned to the vector.
  */
-#define LANES_EXPAND(t)                                                                                                        \
-    (w[(t) & 15] = LANES_ROTATE(LANES_PARITY(w[((t) + 13) & 15], w[((t) + 8) & 15], w[((t) + 2) & 15]) ^ w[(t) & 15], 1))
+#define LANES_EXPAND(t)                                                                                       \
+    (w[(t) & 15] = LANES_ROTATE(LANES_PARITY(w[((t) + 13) & 15], w[((t) + 8) & 15], w[((t) + 2) & 15]) ^ w[(t) & 15], \
+                                1))
 
-#define LANES_ROUND(a, b, c, d, e, f, k, word)                                                                                 \
-    do {                                                                                                                       \
-        e += (word) + (k);                                                                                                     \
-        e += f(b, c, d) + LANES_ROTATE(a, 5);                                                                                  \
-        b = LANES_ROTATE(b, 30);                                                                                               \
+#define LANES_ROUND(a, b, c, d, e, f, k, word)                                                                \
+    do {                                                                                                      \
+        e += (word) + (k);                                                                                    \
+        e += f(b, c, d) + LANES_ROTATE(a, 5);                                                                 \
+        b = LANES_ROTATE(b, 30);                                                                              \
     } while (0)
 
-#define LANES_FIVE(t, f, k, word)                                                                                              \
-    LANES_ROUND(a, b, c, d, e, f, k, word((t) + 0));                                                                           \
-    LANES_ROUND(e, a, b, c, d, f, k, word((t) + 1));                                                                           \
-    LANES_ROUND(d, e, a, b, c, f, k, word((t) + 2));                                                                           \
-    LANES_ROUND(c, d, e, a, b, f, k, word((t) + 3));                                                                           \
+#define LANES_FIVE(t, f, k, word)                                                                             \
+    LANES_ROUND(a, b, c, d, e, f, k, word((t) + 0));                                                          \
+    LANES_ROUND(e, a, b, c, d, f, k, word((t) + 1));                                                          \
+    LANES_ROUND(d, e, a, b, c, f, k, word((t) + 2));                                                          \
+    LANES_ROUND(c, d, e, a, b, f, k, word((t) + 3));                                                          \
     LANES_ROUND(b, c, d, e, a, f, k, word((t) + 4))
 
-#define LANES_TWENTY(t, f, k)                                                                                                  \
-    LANES_FIVE((t) + 0, f, k, LANES_EXPAND);                                                                                   \
-    LANES_FIVE((t) + 5, f, k, LANES_EXPAND);                                                                                   \
-    LANES_FIVE((t) + 10, f, k, LANES_EXPAND);                                                                                  \
+#define LANES_TWENTY(t, f, k)                                                                                 \
+    LANES_FIVE((t) + 0, f, k, LANES_EXPAND);                                                                  \
+    LANES_FIVE((t) + 5, f, k, LANES_EXPAND);                                                                  \
+    LANES_FIVE((t) + 10, f, k, LANES_EXPAND);                                                                 \
     LANES_FIVE((t) + 15, f, k, LANES_EXPAND)
 
 #define LANES_GIVEN(t) w[t]

@@ -9,7 +9,8 @@
  * _mm512_ternarylogic is the truth table of the function over (b, c, d). */
 typedef uint32_t sixteen_words __attribute__((vector_size(64), may_alias));
 
-#define TERNARY(b, c, d, table) ((sixteen_words)_mm512_ternarylogic_epi32((__m512i)(b), (__m512i)(c), (__m512i)(d), table))
+#define TERNARY(b, c, d, table)                                                                               \
+    ((sixteen_words)_mm512_ternarylogic_epi32((__m512i)(b), (__m512i)(c), (__m512i)(d), table))
 #define LANES_FUNCTION compress_avx512
 #define LANES_ATTRIBUTES __attribute__((target("avx512f")))
 #define LANES_WORD sixteen_words
@@ -31,11 +32,11 @@ typedef uint32_t eight_words __attribute__((vector_size(32), may_alias));
 #include "advert_sha1_lanes.h"
 
 /* Four rounds: the state after them, and the one before them, from which SHA1NEXTE makes the E of the next four. */
-#define FOUR_ROUNDS(words, function)                                                                                           \
-    do {                                                                                                                       \
-        e = _mm_sha1nexte_epu32(before, words);                                                                                \
-        before = abcd;                                                                                                         \
-        abcd = _mm_sha1rnds4_epu32(abcd, e, function);                                                                         \
+#define FOUR_ROUNDS(words, function)                                                                          \
+    do {                                                                                                      \
+        e = _mm_sha1nexte_epu32(before, words);                                                               \
+        before = abcd;                                                                                        \
+        abcd = _mm_sha1rnds4_epu32(abcd, e, function);                                                        \
     } while (0)
 
 /* The next four words of the message schedule replace the oldest four. */
@@ -87,7 +88,8 @@ static int has_sha_instructions(void)
 {
     unsigned a, b, c, d;
 
-    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b >> 29 & 1); /* CPUID leaf 7, EBX bit 29; its registers are SSE's */
+    /* Leaf 7, EBX bit 29. The instructions work on SSE's registers, which every x86-64 system saves. */
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b >> 29 & 1);
 }
 
 size_t sha1_engines_of_x86(const struct sha1_engine **engines)

@@ -23,7 +23,7 @@ def demotion() -> None:
 @json_option
 def show(settings_path: str, as_json: bool) -> None:
     """Show the reasons and their sum."""
-    answer = _ask(settings_path, "show")
+    answer = _demotion(settings_path)
     if as_json:
         import json
 
@@ -32,14 +32,17 @@ def show(settings_path: str, as_json: bool) -> None:
         _print(answer)
 
 
-@demotion.command
+@demotion.command(context_settings={"ignore_unknown_options": True})
 @click.argument("name")
-@click.argument("value", type=click.IntRange(1, 255))
+@click.argument("value", type=click.IntRange(-240, 240))
 @settings_option
 def add(settings_path: str, name: str, value: int) -> None:
-    """Add the reason NAME, worth VALUE (1 to 255)."""
+    """Add the reason NAME, worth VALUE: 1 to 240, or below 0 to make the node worth more."""
     _check_name(name)
-    _print(_ask(settings_path, "add", name=name, value=value))
+    if value == 0:
+        raise click.BadParameter("0 changes nothing (hacore demotion remove NAME removes one)", param_hint="VALUE")
+    _ask(settings_path, "add", name=name, value=value)
+    _print(_demotion(settings_path))
 
 
 @demotion.command
@@ -48,23 +51,28 @@ def add(settings_path: str, name: str, value: int) -> None:
 def remove(settings_path: str, name: str) -> None:
     """Remove the reason NAME."""
     _check_name(name)
-    _print(_ask(settings_path, "remove", name=name))
+    _ask(settings_path, "remove", name=name)
+    _print(_demotion(settings_path))
 
 
 @demotion.command
 @settings_option
 def reset(settings_path: str) -> None:
     """Remove every reason that an administrator added."""
-    _print(_ask(settings_path, "reset"))
+    _ask(settings_path, "reset")
+    _print(_demotion(settings_path))
 
 
 def _ask(settings_path: str, action: str, **arguments: Any) -> dict[str, Any]:
-    """The demotion after the action: `total`, and `reasons` with what each adds."""
     from hacore.cli.target import client
 
-    answer = client(settings_path).request("demotion", action=action, **arguments)
-    inner = answer.get("demotion", answer)
-    return {"total": inner.get("total", 0), "reasons": inner.get("reasons", {})}
+    return client(settings_path).request("demotion", action=action, **arguments)
+
+
+def _demotion(settings_path: str) -> dict[str, Any]:
+    """`total`, and `reasons` with what each adds."""
+    demotion: dict[str, Any] = _ask(settings_path, "show")["node"]["demotion"]
+    return demotion
 
 
 def _check_name(name: str) -> None:

@@ -9,6 +9,9 @@ import click
 
 from hacore.cli.options import json_option, settings_option
 
+#: Kinds of event that somebody should look at.
+ALARMING = {"check-failing", "hook-failed", "hook-skipped", "reload-refused", "worker", "fault", "warning", "device"}
+
 
 @click.command
 @settings_option
@@ -56,7 +59,7 @@ def _from_disk(state_dir: Any, limit: int, error: Exception) -> list[dict[str, A
 def _print(found: Iterable[dict[str, Any]], as_json: bool) -> None:
     import json
 
-    from hacore.cli.terminal import console, moment
+    from hacore.cli.terminal import console, folded, moment
 
     if as_json:
         for event in found:
@@ -66,17 +69,16 @@ def _print(found: Iterable[dict[str, Any]], as_json: bool) -> None:
 
     out = console()
     for event in found:
-        line = Text(moment(event["time"], fraction=True), style="dim")
-        line.append("  ")
-        if event.get("vip"):
-            line.append(f"{event['vip']}: ", style="not dim bold")
-        line.append(event.get("text") or event["kind"], style=_style(event))
-        out.print(line, soft_wrap=not out.is_terminal)
+        when = Text(f"{moment(event['time'], fraction=True)}  ", style="dim")
+        line = Text(event.get("text") or event["kind"], style=_style(event))
+        if event.get("vip") and not line.plain.startswith(event["vip"]):
+            line = Text(f"{event['vip']}: ").append_text(line)
+        out.print(folded(line, out.width, when))
 
 
 def _style(event: dict[str, Any]) -> str:
     from hacore.cli.terminal import STYLES
 
     if event["kind"] == "transition":
-        return f"not dim {STYLES.get(str(event.get('fields', {}).get('new')), '')}".strip()
-    return "not dim yellow" if event["kind"].endswith(("-failed", "-failing", "-died")) else "not dim"
+        return STYLES.get(str(event.get("fields", {}).get("after")), "")
+    return "yellow" if event["kind"] in ALARMING else ""

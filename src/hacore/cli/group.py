@@ -34,7 +34,7 @@ COMMANDS: dict[str, dict[str, Place]] = {
         "demotion": Place("hacore.cli.demotion:demotion", "Make this node worth less, by named reasons."),
     },
     "More": {
-        "lab": Place("hacore.lab.cli:lab", "Two real nodes in network namespaces, and what can go wrong."),
+        "lab": Place("hacore.lab.cli:lab", "Break two real nodes in network namespaces, and measure."),
         "version": Place("hacore.cli.version:version", "Show versions."),
     },
 }

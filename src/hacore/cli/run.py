@@ -19,6 +19,13 @@ def run(settings_path: str) -> None:
     \b
     Exit codes: 78 wrong settings, 77 missing privileges, 75 a node runs already
     """
+    import logging
+    import os
+    from pathlib import Path
+
     from hacore.node import supervisor
 
-    supervisor.run(settings_path)
+    # The journal has the time of each line already.
+    form = "%(message)s" if "JOURNAL_STREAM" in os.environ else "%(asctime)s %(message)s"
+    logging.basicConfig(level=logging.INFO, format=form)
+    supervisor.run(Path(settings_path))

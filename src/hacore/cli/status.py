@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -82,7 +83,7 @@ def _watch(client: Client) -> None:
 
     out = console()
     seen: Seen | None = None
-    with Live(console=out, auto_refresh=False, screen=out.is_terminal, vertical_overflow="crop") as live:
+    with Live(console=out, auto_refresh=False, screen=True) if out.is_terminal else nullcontext() as live:
         try:
             while True:
                 now = time.time()
@@ -92,7 +93,11 @@ def _watch(client: Client) -> None:
                     if seen is None:
                         raise
                     seen = seen._replace(unreachable=str(error))
-                live.update(view(seen, time.time(), out.width), refresh=True)
+                now_shown = view(seen, time.time(), out.width)
+                if live is None:
+                    out.print(now_shown, "")
+                else:
+                    live.update(now_shown, refresh=True)
                 time.sleep(max(0.0, WATCH_INTERVAL - (time.time() - now)))
         except KeyboardInterrupt:
             return

@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from rich.console import Group, RenderableType
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from hacore.cli.terminal import duration, moment, state_text
+from hacore.cli.terminal import duration, folded, moment, state_text
 from hacore.node.snapshot import NodeStatus, Snapshot, VipStatus
 
 #: Columns from which the VIPs are a table; below, each is a few lines.
@@ -59,7 +58,7 @@ def _parts(seen: Seen, now: float, width: int) -> Iterator[RenderableType]:
         yield Text(f"What follows is from {moment(said)}, {duration(now - said)} ago.", style="red")
     else:
         yield Text(f"as of {moment(said)}, {duration(now - said)} ago", style="dim")
-    yield from _notes(node)
+    yield from _notes(node, width, reached=not seen.unreachable)
     yield Text()
     if not snapshot.vips:
         yield Text("no VIPs" if not fault else "nothing known of any VIP", style="yellow")
@@ -67,9 +66,9 @@ def _parts(seen: Seen, now: float, width: int) -> Iterator[RenderableType]:
         yield _vip_table(snapshot.vips, now, known=not fault)
     else:
         for vip in snapshot.vips:
-            yield from _vip_lines(vip, now, known=not fault)
-    yield from _heard(node, now)
-    yield from _checks(node, now)
+            yield from _vip_lines(vip, now, width, known=not fault)
+    yield from _heard(node, now, width)
+    yield from _checks(node, now, width)
 
 
 def _title(node: NodeStatus, now: float) -> Text:
@@ -80,7 +79,7 @@ def _title(node: NodeStatus, now: float) -> Text:
     return title
 
 
-def _notes(node: NodeStatus) -> Iterator[Text]:
+def _notes(node: NodeStatus, width: int, *, reached: bool) -> Iterator[Text]:
     if node.maintenance:
         yield Text("in maintenance: takes no address (hacore maintenance leave)", style="bold yellow")
     if not node.carp_enabled:
@@ -93,19 +92,22 @@ def _notes(node: NodeStatus) -> Iterator[Text]:
     for name, worker in sorted(node.workers.items()):
         if worker.state == "off":
             continue
+        if not reached:
+            yield Text(f"worker {name}: ? (last {worker.state})", style="red")
+            continue
         text = f"worker {name}: {worker.state}"
         text += f", pid {worker.pid}" if worker.pid else ""
-        text += f", restarted {worker.restarts} times" if worker.restarts else ""
+        text += f", {worker.restarts} restart{'s' * (worker.restarts != 1)}" if worker.restarts else ""
         yield Text(text, style="" if worker.state == "running" else "bold red")
     if not node.realtime.obtained:
         yield Text(f"no real time: {node.realtime.problem or 'not obtained yet'}", style="yellow")
     for warning in node.warnings:
-        yield Text(f"warning: {warning}", style="yellow")
+        yield folded(Text(warning, style="yellow"), width, Text("warning: ", style="yellow"))
 
 
 def _state(vip: VipStatus, *, known: bool) -> Text:
     if not known:
-        return Text(f"? (was {vip.state})", style="red")
+        return Text(f"? (last {vip.state})", style="red")
     text = state_text(vip.state)
     if vip.leaving:
         text.append(", leaving", style="yellow")
@@ -119,7 +121,7 @@ def _adverts(vip: VipStatus) -> str:
 
 def _master(vip: VipStatus, now: float) -> str:
     master = vip.master
-    if master is None:
+    if master is None or vip.state == "MASTER":  # one that was heard before this node took over
         return ""
     return f"{master.source} ({master.advbase}/{master.advskew}), heard {duration(now - master.heard)} ago"
 
@@ -130,12 +132,12 @@ def _vip_table(vips: list[VipStatus], now: float, *, known: bool) -> Table:
         table.add_column(heading, no_wrap=heading not in ("ADDRESSES", "WHY"), overflow="fold")
     for vip in vips:
         why = Text(vip.reason)
-        if vip.master is not None:
-            why.append(f"\nMASTER is {_master(vip, now)}", style="dim")
+        if master := _master(vip, now):
+            why.append(f"\nMASTER is {master}", style="dim")
         table.add_row(
             Text(vip.name, style="bold"),
             _state(vip, known=known),
-            duration(now - vip.since),
+            duration(now - vip.since) if known else "",
             vip.interface,
             str(vip.vhid),
             _adverts(vip),
@@ -145,22 +147,23 @@ def _vip_table(vips: list[VipStatus], now: float, *, known: bool) -> Table:
     return table
 
 
-def _vip_lines(vip: VipStatus, now: float, *, known: bool) -> Iterator[RenderableType]:
+def _vip_lines(vip: VipStatus, now: float, width: int, *, known: bool) -> Iterator[RenderableType]:
     head = Text(f"{vip.name}  ", style="bold")
     head.append_text(_state(vip, known=known))
-    head.append(f"  for {duration(now - vip.since)}", style="not bold")
+    if known:
+        head.append(f"  for {duration(now - vip.since)}", style="not bold")
     yield head
     details = [
         vip.reason,
         f"vhid {vip.vhid} on {vip.interface}, advbase/advskew {_adverts(vip)}",
         ", ".join(vip.addresses),
     ]
-    if vip.master is not None:
-        details.append(f"MASTER is {_master(vip, now)}")
-    yield Padding(Text("\n".join(details)), (0, 0, 0, 4))
+    if master := _master(vip, now):
+        details.append(f"MASTER is {master}")
+    yield folded(Text("\n".join(details)), width)
 
 
-def _heard(node: NodeStatus, now: float) -> Iterator[RenderableType]:
+def _heard(node: NodeStatus, now: float, width: int) -> Iterator[RenderableType]:
     yield Text()
     if not node.peers:
         yield Text("no other node heard", style="dim")
@@ -168,12 +171,11 @@ def _heard(node: NodeStatus, now: float) -> Iterator[RenderableType]:
     yield Text("other nodes heard", style="dim")
     for peer in sorted(node.peers, key=lambda peer: (peer.interface, peer.source)):
         vhids = ", ".join(str(vhid) for vhid in peer.vhids)
-        yield Padding(
-            Text(f"{peer.source} on {peer.interface}, vhid {vhids}, {duration(now - peer.heard)} ago"), (0, 0, 0, 4)
-        )
+        text = f"{peer.source} on {peer.interface}, vhid {vhids}, {duration(now - peer.heard)} ago"
+        yield folded(Text(text), width)
 
 
-def _checks(node: NodeStatus, now: float) -> Iterator[RenderableType]:
+def _checks(node: NodeStatus, now: float, width: int) -> Iterator[RenderableType]:
     if node.checks:
         yield Text("health checks", style="dim")
     for check in node.checks:
@@ -186,4 +188,4 @@ def _checks(node: NodeStatus, now: float) -> Iterator[RenderableType]:
             line.append(f", demotes by {check.demotion}")
         if check.finding:
             line.append(f": {check.finding}")
-        yield Padding(line, (0, 0, 0, 4))
+        yield folded(line, width)

@@ -20,6 +20,7 @@ import msgspec
 
 from hacore import errors
 from hacore.errors import HacoreError, NotRunning, PlatformError, PrivilegeError
+from hacore.node.event import NOT_JSON
 
 SOCKET = "hacore.sock"
 #: sun_path of unix(7), with its closing NUL.
@@ -156,7 +157,7 @@ class _Lines:
         del self._received[: newline + 1]
         try:
             return msgspec.json.decode(line, type=dict[str, Any])
-        except msgspec.DecodeError as error:
+        except NOT_JSON as error:
             raise PlatformError(f"{self._directory}/{SOCKET} does not speak the node's language: {error}") from None
 
     def _receive(self, timeout: float | None, end: float | None) -> None:

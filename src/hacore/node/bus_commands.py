@@ -71,7 +71,9 @@ class BusCommands:
             self._give_up_waiting(number)
 
     def _snapshot(self, absent: str) -> dict[str, Any]:
-        """`absent` says why the election's own word is not to be had; what it said last is not shown as if it were true."""
+        """`absent` says why the election's own word is not to be had; what it said last is not shown as if it were
+        true.
+        """
         node, last = self._node, self._last
         settings = node.settings
         vips = self._absent_vips(absent) if absent else last.vips if last else []
@@ -89,6 +91,7 @@ class BusCommands:
                 pid=os.getpid(),
                 started=node.started,
                 generated=time.time(),
+                reported=last.generated if last else 0.0,
                 demotion=Demotion(total=last.demotion_total, reasons=last.demotion_reasons)
                 if last and not absent
                 else Demotion(total=total, reasons=held),
@@ -96,6 +99,7 @@ class BusCommands:
                 carp_enabled=node.carp_enabled,
                 preempt=settings.carp.preempt,
                 peers=last.peers if last else [],
+                counters=last.counters if last else Counters(),
                 realtime=Realtime(
                     obtained=not node.refused,
                     scheduler=not any(text.startswith("SCHED_RR") for text in node.refused),
@@ -111,7 +115,7 @@ class BusCommands:
             ),
             vips=vips,
         )
-        return {"status": msgspec.to_builtins(snapshot)}
+        return dict(msgspec.to_builtins(snapshot))
 
     def _absent_vips(self, why: str) -> list[VipStatus]:
         known = {vip.name: vip for vip in self._last.vips} if self._last else {}
@@ -182,4 +186,3 @@ class BusCommands:
 
     def _reload(self, _request: Request) -> dict[str, Any]:
         return {"later": self._node.reload()}
-

@@ -18,6 +18,7 @@ import msgspec
 
 from hacore.errors import LocalProtocolError
 from hacore.node.bus import SOCKET, BadRequest, Refused, SocketPath, error_reply
+from hacore.node.event import NOT_JSON
 from hacore.node.history import History
 from hacore.node.loop import HANGUP, READ, WRITE, Loop, OnError, Timer
 from hacore.node.runtime_lock import RuntimeLock
@@ -186,7 +187,7 @@ class Server:
         """What the handler of one request says; never raises."""
         try:
             arguments = msgspec.json.decode(line, type=dict[str, Any])
-        except (msgspec.DecodeError, RecursionError) as error:
+        except NOT_JSON as error:
             return error_reply(BadRequest(f"a request is a JSON object on one line: {error}"))
         command = arguments.pop("command", None)
         handler = self.handlers.get(command) if isinstance(command, str) else None

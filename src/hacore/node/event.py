@@ -35,6 +35,9 @@ class Emit(Protocol):
         """Neither waits nor fails."""
 
 
-#: One line of JSON without its newline, and back; the decoder raises msgspec.DecodeError.
+#: What msgspec raises for bytes that are not JSON of the type asked for: bad UTF-8 and deep nesting come as they are.
+NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+#: One line of JSON without its newline, and back; the decoder raises one of NOT_JSON.
 encode = msgspec.json.Encoder().encode
 decode = msgspec.json.Decoder(Event).decode

@@ -1,4 +1,6 @@
-"""Watches the election worker's pulse, and gives up what a dead worker held: within one dead time, from messages built beforehand."""
+"""Watches the election worker's pulse, and gives up what a dead worker held: within one dead time, from messages
+built beforehand.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,9 @@ from hacore.node.messages import LastWords, VipLastWords
 from hacore.node.pulse import Pulse
 from hacore.node.vips import Gates
 
-SHORTEST_SILENCE = 0.025  # a worker that is only busy is not killed: with shorter dead times the gate closes by itself
+SHORTEST_SILENCE = (
+    1.0  # dead and stopped workers are noticed at once; one that is only late loses its gate by itself, not its life
+)
 IDLE_CHECK = 0.25  # seconds between looks at the pulse while nothing is held
 
 
@@ -35,6 +39,7 @@ class Guard:
         self._looked_at = now
 
     def take(self, words: LastWords) -> None:
+        """Keep what a worker said, for when it cannot."""
         self._words = words.vips
 
     @property
@@ -56,6 +61,7 @@ class Guard:
         return now - self._pulse.last_beat > allowed * 0.75
 
     def next_look(self, now: float) -> float:
+        """When to call `is_silent` next."""
         allowed = self.silence_allowed()
         return now + (IDLE_CHECK if allowed is None else min(allowed / 4, IDLE_CHECK))
 
@@ -78,6 +84,9 @@ class Guard:
         return [vip.name for vip in held]
 
     def close(self) -> None:
+        """Close the sockets and the page."""
         self._pulse.close()
+        self._route.close()
+        self._gates.close()
         self._packet.close()
         os.close(self.pulse_fd)

@@ -14,6 +14,9 @@ from _thread import allocate_lock, stack_size, start_new_thread
 from collections import deque
 from collections.abc import Callable
 
+from msgspec.structs import replace
+
+from hacore.node.address_writer import take_policy_of_process
 from hacore.node.event import Event, Value, decode, encode
 from hacore.node.history_file import FILE, EventFile, read_events
 
@@ -73,7 +76,11 @@ class History:
             vip=vip,
             fields=fields,
         )
-        line = encode(event)
+        try:
+            line = encode(event)
+        except UnicodeEncodeError:  # half a surrogate pair, as in a file's name that is no UTF-8
+            event = _printable(event)
+            line = encode(event)
         self._latest.append((event.seq, line))
         self._writer.put(line)
         for follower in tuple(self._followers):
@@ -162,13 +169,13 @@ class Writer:
         """Waits for lines, or for the time to sync; false at the end."""
         due = self._synced_at + SYNC_INTERVAL
         more = True
-        _take_policy_of_process()
+        take_policy_of_process()
         try:
             first = self._queue.get(timeout=max(0.0, due - time.monotonic()) if self._file.unsynced else None)
         except Empty:
             pass
         else:
-            _take_policy_of_process()
+            take_policy_of_process()
             lines, more = self._gather(first)
             if lines:
                 self._lost += len(lines) - self._file.append(lines)
@@ -191,11 +198,10 @@ class Writer:
         return lines, False
 
 
-def _take_policy_of_process() -> None:
-    try:
-        process, own = os.getpid(), 0  # of a thread, 0 means itself
-        policy = os.sched_getscheduler(process)
-        if policy != os.sched_getscheduler(own):
-            os.sched_setscheduler(own, policy, os.sched_getparam(process))
-    except OSError:
-        pass  # the C library has no such call, or the privilege is gone: the thread works without
+def _printable(event: Event) -> Event:
+    def clean(value: Value) -> Value:
+        return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
+
+    fields = {str(clean(name)): clean(value) for name, value in event.fields.items()}
+    texts = {name: str(clean(getattr(event, name))) for name in ("kind", "text", "vip", "node")}
+    return replace(event, fields=fields, **texts)

@@ -9,9 +9,7 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Self
 
-from msgspec import DecodeError
-
-from hacore.node.event import Event, decode
+from hacore.node.event import NOT_JSON, Event, decode
 
 FILE = "events.jsonl"
 PREVIOUS = "events.jsonl.1"
@@ -120,7 +118,7 @@ def read_events(state_dir: str | os.PathLike[str], limit: int, after: int = 0) -
             break
         try:
             event = decode(line)
-        except DecodeError:
+        except NOT_JSON:
             continue
         if event.seq <= after:
             break

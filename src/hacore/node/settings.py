@@ -228,9 +228,12 @@ class Directories(NamedTuple):
     state_dir: Path
 
 
-def load(path: str | os.PathLike[str] = DEFAULT_PATH) -> Settings:
-    """The settings in the file `path` and in `PATH.d/*.toml` beside it; raises SettingsError with every problem."""
-    settings, problems, _ = examine(path)
+def load(path: str | os.PathLike[str] = DEFAULT_PATH, present: Collection[str] | None = None) -> Settings:
+    """The settings in the file `path` and in `PATH.d/*.toml` beside it; raises SettingsError with every problem.
+
+    With `present`, the names of the machine's links, an interface that is not among them is a problem too.
+    """
+    settings, problems, _ = examine(path, present)
     if settings is None:
         raise SettingsError(problems)
     return settings

@@ -11,13 +11,15 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from hacore import __version__
 from hacore.carp.events import DemotionChanged, Noticed, Transition
-from hacore.errors import AlreadyRunning, HacoreError, PlatformError, PrivilegeError, SettingsError
+from hacore.errors import AlreadyRunning, HacoreError, PlatformError, PrivilegeError
 from hacore.linux import libc
 from hacore.linux.rtnl import dump_links
 from hacore.node import maintenance
@@ -28,6 +30,7 @@ from hacore.node.commands import Result, Runner
 from hacore.node.guard import Guard
 from hacore.node.history import History
 from hacore.node.hooks import Hooks, epochs_of
+from hacore.node.key_ring import KeyRing
 from hacore.node.loop import Loop
 from hacore.node.messages import (
     Configure,
@@ -43,10 +46,10 @@ from hacore.node.messages import (
     WantsDevices,
 )
 from hacore.node.notify import Notifier
-from hacore.node.realtime import become_realtime
+from hacore.node.realtime import become_realtime, freeze_collector
 from hacore.node.router_settings import prepare_request, router_settings
 from hacore.node.runtime_lock import RuntimeLock
-from hacore.node.settings import Settings, load, missing_interfaces
+from hacore.node.settings import Settings, Vip, load
 from hacore.node.worker_process import WorkerProcess
 
 log = logging.getLogger("hacore")
@@ -63,10 +66,10 @@ LEFTOVERS_AFTER = 2.5  # seconds after a reload, when removed VIPs have left, un
 class Supervisor:
     """One node. `run` returns when it was told to stop, or raises what kept it from running."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, refused: list[str]) -> None:
         self.settings = settings
         self.started = time.time()
-        self.refused: list[str] = []
+        self.refused = refused
         self.warnings: dict[str, str] = {}
         self.demotions: dict[str, Demote] = {}
         self.carp_enabled = True
@@ -81,6 +84,7 @@ class Supervisor:
         self.checks = Checks(
             self.loop, self.runner, self.history.record, demote=self.demote, undemote=lambda name: self.demote(name, 0)
         )
+        self.keys = KeyRing(settings.node.state_dir)
         self.guard = Guard()
         self.election: WorkerProcess[FromElection] = WorkerProcess(
             self.loop,
@@ -106,7 +110,7 @@ class Supervisor:
         """Until SIGTERM or SIGINT."""
         libc.set_process_name("hacore")
         libc.forbid_core_dumps()
-        self.refused = become_realtime(PRIORITY)
+        freeze_collector()
         self.loop.on_signals(
             {
                 signal.SIGTERM: self.stop,
@@ -121,6 +125,7 @@ class Supervisor:
         if maintenance.is_entered(self.settings.node.state_dir):
             self.demotions["maintenance"] = Demote("maintenance", 240)
         self.hooks.load(self.settings.hooks)
+        self._remember_keys()
         self._prepare(self._start_first)
         self.notifier.start_watchdog(self.loop)
         try:
@@ -191,18 +196,29 @@ class Supervisor:
 
     def reload(self) -> list[str]:
         """Take the settings anew; returns what waits for the next start. Raises SettingsError and changes nothing."""
-        new = load(self.settings.path)
-        check_interfaces(new)
-        later = [key for key in ("name", "runtime_dir", "state_dir", "realtime") if getattr(new.node, key) != getattr(self.settings.node, key)]
+        new = load(self.settings.path, present_interfaces())
+        later = [
+            key
+            for key in ("name", "runtime_dir", "state_dir", "realtime")
+            if getattr(new.node, key) != getattr(self.settings.node, key)
+        ]
         self.notifier.reloading()
         old, self.settings = self.settings, new
         places = {(vip.interface, vip.vhid) for vip in new.vips}
         leaving = [vip for vip in old.vips if (vip.interface, vip.vhid) not in places]
+        self._remember_keys()
         self.hooks.load(new.hooks)
         self.checks.load(new.checks)
-        self.history.record("reload", "settings reloaded" + (f"; at the next start: {', '.join(later)}" if later else ""))
+        self.history.record(
+            "reload", "settings reloaded" + (f"; at the next start: {', '.join(later)}" if later else "")
+        )
         self._prepare(lambda now: self._reloaded(now, bool(leaving)), [*new.vips, *leaving])
         return later
+
+    def _remember_keys(self) -> None:
+        problem = self.keys.remember(self.settings.vips, self.settings.carp.rekey_time, time.time())
+        if problem:
+            self.history.record("keys", problem)
 
     def _reloaded(self, now: float, leftovers: bool) -> None:
         self._configure_election()
@@ -212,29 +228,33 @@ class Supervisor:
 
     # Devices
 
-    def _prepare(self, then, vips=None) -> None:  # type: ignore[no-untyped-def]
+    def _prepare(self, then: Callable[[float], None], vips: Sequence[Vip] | None = None) -> None:
         """Make the devices of these VIPs (all of the settings), then go on."""
         self._preparing = True
         held = {vip.name for vip in self.guard.held}
         wanted = self.settings.vips if vips is None else vips
 
-        def answered(answer: dict[str, object], now: float) -> None:
+        def answered(answer: dict[str, Any], now: float) -> None:
             self._preparing = False
-            self._take_devices(answer, now)
+            self._take_devices(answer)
             if self._failure is None:
                 then(now)
 
         self._run_prepare("prepare", [prepare_request(vip, held=vip.name in held) for vip in wanted], answered)
 
-    def _run_prepare(self, action: str, vips: list[dict[str, object]], answered) -> None:  # type: ignore[no-untyped-def]
+    def _run_prepare(
+        self, action: str, vips: list[dict[str, object]], answered: Callable[[dict[str, Any], float], None]
+    ) -> None:
         request = {"runtime_dir": str(self.settings.node.runtime_dir), "action": action, "vips": vips}
 
         def ended(result: Result, now: float) -> None:
             lines = result.output.strip().splitlines()
             try:
-                answer = msgspec.json.decode(lines[-1], type=dict)
+                answer = msgspec.json.decode(lines[-1], type=dict[str, Any])
             except (IndexError, msgspec.DecodeError):
-                answer = {"error": {"message": f"preparing the devices: {result}: {result.output[-500:]}", "exit_code": 71}}
+                answer = {
+                    "error": {"message": f"preparing the devices: {result}: {result.output[-500:]}", "exit_code": 71}
+                }
             answered(answer, now)
 
         self.runner.run(
@@ -246,7 +266,7 @@ class Supervisor:
             keep=PREPARE_ANSWER_BYTES,
         )
 
-    def _take_devices(self, answer: dict, now: float) -> None:  # type: ignore[type-arg]
+    def _take_devices(self, answer: dict[str, Any]) -> None:
         error = answer.get("error")
         self.warnings = {key: text for key, text in self.warnings.items() if not key.startswith("device")}
         if error:
@@ -255,16 +275,16 @@ class Supervisor:
                 failure.exit_code = error.get("exit_code", failure.exit_code)
                 self._fail(failure)
             else:
-                self._device_problem("devices", error["message"], now)
+                self._device_problem("devices", error["message"])
             return
         self._devices = [msgspec.convert(vip, Device) for vip in answer["vips"] if "error" not in vip]
         for vip in answer["vips"]:
             if "error" in vip:
-                self._device_problem(f"device {vip['name']}", f"{vip['name']}: {vip['error']['message']}", now)
+                self._device_problem(f"device {vip['name']}", f"{vip['name']}: {vip['error']['message']}")
         for index, text in enumerate(answer.get("warnings", [])):
             self.warnings[f"device warning {index}"] = text
 
-    def _device_problem(self, key: str, text: str, now: float) -> None:
+    def _device_problem(self, key: str, text: str) -> None:
         if key not in self.warnings:
             self.history.record("device", text)
         self.warnings[key] = text
@@ -279,7 +299,7 @@ class Supervisor:
     def _configure_election(self) -> None:
         self.election.send(
             Configure(
-                routers=[router_settings(vip) for vip in self.settings.vips],
+                routers=[router_settings(vip, self.keys.previous(vip, time.time())) for vip in self.settings.vips],
                 devices=self._devices,
                 preempt=self.settings.carp.preempt,
                 rekey_time=self.settings.carp.rekey_time,
@@ -297,7 +317,7 @@ class Supervisor:
             self.demotions.pop(name, None)
         self.election.send(message)
 
-    def _hear_election(self, message: FromElection, now: float) -> None:
+    def _hear_election(self, message: FromElection, _now: float) -> None:
         if isinstance(message, Ready):
             self.election.is_ready()
             self.warnings.update({f"realtime {each}": each for each in message.refused})
@@ -317,21 +337,34 @@ class Supervisor:
 
     def _record(self, event: Transition | DemotionChanged | Noticed) -> None:
         if isinstance(event, Transition):
-            self._transition(event.vip, event.interface, event.vhid, event.old.value, event.new.value, event.reason, event.at, event.master)
+            self._transition(
+                event.vip,
+                event.interface,
+                event.vhid,
+                event.old.value,
+                event.new.value,
+                event.reason,
+                event.at,
+                event.master,
+            )
         elif isinstance(event, DemotionChanged):
             how = "demoted" if event.by > 0 else "promoted"
             text = f"{how} by {abs(event.by)} to {event.total} ({event.reason})"
             self.history.record("demotion", text, at=event.at, reason=event.reason, by=event.by, total=event.total)
         else:
-            self.history.record(event.kind, f"{event.vip}: {event.text}" if event.vip else event.text, vip=event.vip, at=event.at)
+            self.history.record(
+                event.kind, f"{event.vip}: {event.text}" if event.vip else event.text, vip=event.vip, at=event.at
+            )
 
-    def _transition(self, vip: str, interface: str, vhid: int, old: str, new: str, reason: str, at: float, master: str = "") -> None:
+    def _transition(
+        self, vip: str, interface: str, vhid: int, old: str, new: str, reason: str, at: float, master: str = ""
+    ) -> None:
         self.states[vip] = new
         told = self.hooks.transition(vip, interface=interface, vhid=vhid, before=old, after=new, reason=reason, at=at)
         text = f"{vip} ({vhid}@{interface}): {old} -> {new} ({reason})"
         self.history.record(
             "transition", text, vip=vip, at=at, interface=interface, vhid=vhid,
-            before=old, after=new, reason=reason, master=master, epoch=told.epoch,
+            old=old, new=new, reason=reason, master=master, epoch=told.epoch,
         )  # fmt: skip
 
     def _look_at_pulse(self, now: float) -> None:
@@ -355,7 +388,9 @@ class Supervisor:
 
 
 def _lock_namespace() -> socket.socket:
-    """One node to a network namespace: two would fight over the same devices. The kernel frees the name when the node ends."""
+    """One node to a network namespace: two would fight over the same devices. The kernel frees the name when the
+    node ends.
+    """
     held = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         held.bind("\0hacore-node")
@@ -365,11 +400,9 @@ def _lock_namespace() -> socket.socket:
     return held
 
 
-def check_interfaces(settings: Settings) -> None:
-    """Every interface of a VIP is there. Raises SettingsError with each that is not."""
-    problems = missing_interfaces(settings, {link.name for link in dump_links()})
-    if problems:
-        raise SettingsError(problems)
+def present_interfaces() -> set[str]:
+    """The names of the interfaces of this network namespace."""
+    return {link.name for link in dump_links()}
 
 
 def require_privileges() -> None:
@@ -379,14 +412,17 @@ def require_privileges() -> None:
     missing = [name for name, number in needed.items() if not effective >> number & 1]
     if missing:
         raise PrivilegeError(
-            f"missing {' and '.join(missing)}: run as root, or under systemd with AmbientCapabilities={' '.join(missing)}"
+            f"missing {' and '.join(missing)}: run as root, "
+            f"or under systemd with AmbientCapabilities={' '.join(missing)}"
         )
 
 
-def run(path: Path) -> None:
+def run(path: str | Path) -> None:
     """Run the node of these settings until it is told to stop."""
-    settings = load(path)
-    check_interfaces(settings)
+    settings = load(path, present_interfaces())
     require_privileges()
-    supervisor = Supervisor(settings)
-    supervisor.run()
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    refused = become_realtime(PRIORITY)
+    if refused and settings.node.realtime == "require":
+        raise PrivilegeError(f'{"; ".join(refused)} (the settings say realtime = "require")')
+    Supervisor(settings, refused).run()

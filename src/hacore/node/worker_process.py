@@ -27,8 +27,8 @@ Incoming = TypeVar("Incoming")
 class WorkerProcess(Generic[Incoming]):
     """Starts `python -m MODULE CHANNEL_FD [FD ...]`, and again when it ends, until `stop`.
 
-    `on_message(message, now)` gets what it says; `on_end(why, now)` is called once for each end: an exit, a signal, or that
-    the process was stopped (SIGSTOP), which for a worker is no better and ends it.
+    `on_message(message, now)` gets what it says; `on_end(why, now)` is called once for each end: an exit, a signal, or
+    that the process was stopped (SIGSTOP), which for a worker is no better and ends it.
     """
 
     def __init__(
@@ -58,10 +58,12 @@ class WorkerProcess(Generic[Incoming]):
         self._stopping = False
 
     def status(self) -> Worker:
+        """What `hacore status` shows of it."""
         return Worker(state=self.state, pid=self.pid, restarts=self.restarts, since=self.since)
 
     @property
     def runs(self) -> bool:
+        """Whether there is a process."""
         return self.pid != 0
 
     def start(self, fds: Sequence[int] = ()) -> None:
