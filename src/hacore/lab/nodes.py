@@ -32,6 +32,10 @@ class Profile(NamedTuple):
         """The longer of the two advertisement intervals."""
         return self.advbase + max(self.advskews) / 256
 
+    def interval_of(self, node: str) -> float:
+        """The advertisement interval of one node."""
+        return self.advbase + self.advskews[topology.NODES.index(node)] / 256
+
     @property
     def dead_time(self) -> float:
         """The longest master-down interval of the pair."""
@@ -41,9 +45,7 @@ class Profile(NamedTuple):
 PROFILES = {"classic": Profile(1, (0, 100)), "fast": Profile(0, (1, 2))}
 
 
-def settings_text(
-    node: str, directory: Path, profile: Profile, preempt: bool, vips: Sequence[topology.Vip]
-) -> str:
+def settings_text(node: str, directory: Path, profile: Profile, preempt: bool, vips: Sequence[topology.Vip]) -> str:
     """The settings file of `node`."""
     number = topology.NODES.index(node)
     peer = topology.NODES[1 - number]

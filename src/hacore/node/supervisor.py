@@ -94,12 +94,14 @@ class Supervisor:
             on_start=self._start_election,
             on_message=self._hear_election,
             on_end=self._election_ended,
+            on_lost=self._election_lost,
         )
         self.commands = BusCommands(self)
         self.server = Server(self.loop, self.lock, self.commands.handlers, self._on_error)
         serve_events(self.server, self.commands.handlers, self.history)
         self.notifier = Notifier()
         self._devices: list[Device] = []
+        self._given_up: list[str] = []
         self._preparing = False
         self._failure: HacoreError | None = None
         self._stopping = False
@@ -372,8 +374,11 @@ class Supervisor:
             self.election.kill("did not run for one dead time", now)
         self.loop.call_at(self.guard.next_look(self.loop.now()), self._look_at_pulse)
 
+    def _election_lost(self, now: float) -> None:
+        self._given_up = self.guard.give_up(now)
+
     def _election_ended(self, why: str, now: float) -> None:
-        given_up = self.guard.give_up()
+        given_up = self._given_up
         if self._stopping:
             self._election_gone(now)
         at = time.time()
