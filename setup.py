@@ -6,7 +6,16 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 
 FAST = Path("src/hacore/_fast")
-FLAGS = ["-std=gnu11", "-O3", "-fno-strict-aliasing", "-Wall", "-Wextra", "-Wsign-compare", "-Wno-unused-parameter"]
+FLAGS = [
+    "-std=gnu11",
+    "-O3",
+    "-fno-strict-aliasing",
+    "-fvisibility=hidden",
+    "-Wall",
+    "-Wextra",
+    "-Wsign-compare",
+    "-Wno-unused-parameter",
+]
 
 modules = [
     Extension(

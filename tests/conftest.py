@@ -12,7 +12,14 @@ from hypothesis import settings
 import hacore
 
 # The Debian package that brings a command, where it is not named as the command is.
-DEBIAN_PACKAGES = {"ip": "iproute2", "bridge": "iproute2", "nft": "nftables", "ping": "iputils-ping", "ps": "procps"}
+DEBIAN_PACKAGES = {
+    "ip": "iproute2",
+    "bridge": "iproute2",
+    "nft": "nftables",
+    "ping": "iputils-ping",
+    "ps": "procps",
+    "systemd-analyze": "systemd",
+}
 
 # No deadline: a busy machine is no fault of the code under test.
 settings.register_profile("default", deadline=None)

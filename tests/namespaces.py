@@ -24,6 +24,10 @@ from hacore.linux import libc
 PACKAGES = {"ip": "iproute2", "bridge": "iproute2", "nft": "nftables", "ping": "iputils-ping"}
 
 
+# Put before a command: root without a single capability.
+WITHOUT_CAPABILITIES = ("setpriv", "--bounding-set=-all", "--inh-caps=-all")
+
+
 def require(*commands: str) -> None:
     """Fails, naming the Debian package, where a command is missing."""
     for command in commands:

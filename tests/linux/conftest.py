@@ -3,11 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
 
 import pytest
 
 from tests.namespaces import Host, Network, Switch
+
+T = TypeVar("T")
+
+
+class Keep(Protocol):
+    """Closes what it is given when the test ends, and returns it."""
+
+    def __call__(self, opened: T) -> T: ...
+
+
+@pytest.fixture
+def keep() -> Iterator[Keep]:
+    with ExitStack() as stack:
+
+        def close_later(opened: Any) -> Any:
+            return stack.enter_context(closing(opened))
+
+        yield close_later
 
 
 @dataclass(slots=True)

@@ -30,12 +30,15 @@ class Announcements:
         self._last_split = float("-inf")
 
     def clear(self) -> None:
+        """Forget what is pending."""
         self._pending.clear()
 
     def next_time(self) -> float | None:
+        """When the next one is due, if any."""
         return self._pending[0] if self._pending else None
 
     def add(self, now: float, offsets: Iterable[float]) -> None:
+        """Announce at `now` plus each of these seconds."""
         for offset in offsets:
             if len(self._pending) < MAX_PENDING:
                 insort(self._pending, now + offset)
@@ -78,6 +81,7 @@ class RateLimit:
         self._at = 0.0
 
     def take(self, count: int, now: float) -> bool:
+        """Whether `count` may be sent now."""
         self._tokens = min(self.burst, self._tokens + max(now - self._at, 0.0) * self.rate)
         self._at = now
         if self._tokens < count:

@@ -1,7 +1,7 @@
 """Why this node is worth less than it could be: named, counted reasons whose values are added to every advskew.
 
-FreeBSD keeps one bare sum (`net.inet.carp.demotion`), so that a value that was added twice or never taken back stays for
-good and nobody knows why. Here each reason has a name, a value and a count.
+FreeBSD keeps one bare sum (`net.inet.carp.demotion`), so that a value that was added twice or never taken back stays
+for good and nobody knows why. Here each reason has a name, a value and a count.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ class Reason(NamedTuple):
     """One reason: what each mention of it adds, how often it is held, and whether only the administrator holds it."""
 
     value: int
-    count: int
+    holders: int
     administrative: bool
 
     @property
     def total(self) -> int:
-        return self.value * self.count
+        """What it adds to every advskew."""
+        return self.value * self.holders
 
 
 class Demotion:
@@ -41,6 +42,7 @@ class Demotion:
 
     @property
     def total(self) -> int:
+        """What it adds to every advskew."""
         return sum(reason.total for reason in self._reasons.values())
 
     @property
@@ -58,7 +60,7 @@ class Demotion:
         """
         before = self.total
         held = self._reasons.get(name)
-        self._reasons[name] = Reason(value, held.count + 1 if held else 1, administrative)
+        self._reasons[name] = Reason(value, held.holders + 1 if held else 1, administrative)
         return self.total - before
 
     def set(self, name: str, value: int, *, administrative: bool = False) -> int:
@@ -73,8 +75,8 @@ class Demotion:
         """Let go of a reason once; unknown names are a KeyError."""
         before = self.total
         held = self._reasons[name]
-        if held.count > 1:
-            self._reasons[name] = held._replace(count=held.count - 1)
+        if held.holders > 1:
+            self._reasons[name] = held._replace(holders=held.holders - 1)
         else:
             del self._reasons[name]
         return self.total - before

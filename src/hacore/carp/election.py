@@ -15,12 +15,19 @@ from typing import NamedTuple
 
 import msgspec
 
-from hacore._fast.advert import Advertisement, advert_frame, gratuitous_arp_frame, parse_frame, unsolicited_na_frame
+from hacore._fast.advert import (
+    Advertisement,
+    AdvertKey,
+    advert_frame,
+    gratuitous_arp_frame,
+    parse_frame,
+    unsolicited_na_frame,
+)
 from hacore.carp import demotion as reasons
 from hacore.carp.announce import RateLimit
 from hacore.carp.counters import Counters, counter_of
 from hacore.carp.demotion import Demotion
-from hacore.carp.events import DemotionChanged, Event, Noticed
+from hacore.carp.events import AnyEvent, DemotionChanged, Noticed
 from hacore.carp.router import Port, RouterSettings, VirtualRouter
 from hacore.carp.table import Situation
 from hacore.carp.terms import BOW_OUT, CARP_TTL, State
@@ -33,6 +40,8 @@ ADVERT_TOS = 0xE0  # DSCP 56, as current FreeBSD sends
 MAX_PEERS = 256  # bounds what authentic senders that change their addresses can make this node remember
 STALL_SHARE = 0.75  # of the dead time: a MASTER that did not run for this long may have been replaced
 ANNOUNCE_RATE = 500.0  # announcements a second over all interfaces, after a burst of twice the addresses and 64
+
+NOBODYS_KEY = AdvertKey(b"", 1, [])
 
 
 def virtual_mac(vhid: int) -> bytes:
@@ -75,7 +84,7 @@ class Election:
         self._counters_from = counters_from
         self._routers: dict[tuple[str, int], VirtualRouter] = {}
         self._ports: dict[str, Port] = {}
-        self._journal: list[Event] = []
+        self._journal: list[AnyEvent] = []
         self._timers: list[tuple[float, int, VirtualRouter]] = []
         self._armed: dict[int, float] = {}
         self._due: dict[int, VirtualRouter] = {}
@@ -88,9 +97,11 @@ class Election:
 
     @property
     def routers(self) -> list[VirtualRouter]:
+        """All of them, also those that leave."""
         return list(self._routers.values())
 
     def router(self, interface: str, vhid: int) -> VirtualRouter | None:
+        """The virtual router of this VHID on this interface, or None."""
         return self._routers.get((interface, vhid))
 
     def configure(self, routers: Sequence[RouterSettings], now: float, *, preempt: bool, rekey_time: float) -> None:
@@ -103,13 +114,15 @@ class Election:
                 router.leave(Situation.REMOVED, now)
                 self._touch(router)
         for place, settings in wanted.items():
-            router = self._routers.get(place)
-            if router is None:
+            known = self._routers.get(place)
+            if known is None:
                 counter = (self._counters_from + 0x9E3779B97F4A7C15 * len(self._routers)) % 2**64
                 router = self._routers[place] = VirtualRouter(settings, counter, self._journal)
                 router.since, router.enabled = now, self.enabled
+                router.keep_previous_keys(now)
                 router.set_port(self._ports.get(settings.interface), now)
             else:
+                router = known
                 router.enabled = self.enabled
                 self._removed.discard(place)
                 router.change(settings, now, self.rekey_time)
@@ -163,7 +176,9 @@ class Election:
         if by == 0:
             return
         self._journal.append(DemotionChanged(at=now, reason=name, by=by, total=self.demotion.total))
-        hands_over = by > 0 and name not in reasons.KEEPS_MASTERSHIP and (not self.preempt or name == reasons.MAINTENANCE)
+        hands_over = (
+            by > 0 and name not in reasons.KEEPS_MASTERSHIP and (not self.preempt or name == reasons.MAINTENANCE)
+        )
         for router in self._routers.values():
             if router.state is State.MASTER and not router.leaving:
                 if hands_over:
@@ -181,6 +196,7 @@ class Election:
             self._touch(router)
 
     def enable(self, now: float) -> None:
+        """The end of `disable`."""
         self.enabled = True
         for router in self._routers.values():
             router.enabled = True
@@ -197,12 +213,12 @@ class Election:
 
     @property
     def has_left(self) -> bool:
+        """x"""
         return all(router.state is State.INIT for router in self._routers.values())
 
     # Stalls
 
-
-    def stalled(self, duration: float, now: float) -> None:
+    def stalled(self, duration: float) -> None:
         """The owner did not run for `duration`. Call it before the drained frames are received."""
         for router in self._routers.values():
             if router.state is State.MASTER and duration >= STALL_SHARE * router.dead_time:
@@ -235,7 +251,7 @@ class Election:
         if router is None or family not in router.families:
             counters = self.counters
             self._count_received(counters, family)
-            self._count(counters, "badlen" if len(frame.payload) < 36 else "badvhid")
+            self._count(counters, _why_nobodys(frame.payload))
             return
         counters = router.counters
         self._count_received(counters, family)
@@ -263,9 +279,9 @@ class Election:
         except WireError as error:
             if error.rung != "authentication":
                 raise
-            for key, _until in router.old_keys:
+            for old in router.old_keys:
                 try:
-                    return key.verify(payload)
+                    return old.key.verify(payload)
                 except WireError:
                     continue
             raise
@@ -315,7 +331,7 @@ class Election:
             heapq.heappop(timers)
         return timers[0][0] if timers else None
 
-    def events(self) -> list[Event]:
+    def events(self) -> list[AnyEvent]:
         """What happened since the last call, in order."""
         journal, self._journal[:] = self._journal[:], []
         return journal
@@ -433,3 +449,13 @@ class Election:
             counters.ipackets += 1
         else:
             counters.ipackets6 += 1
+
+
+def _why_nobodys(payload: bytes) -> str:
+    """The counter of a packet that no virtual router here takes: as in the kernel, length and checksum come first."""
+    try:
+        NOBODYS_KEY.verify(payload)
+    except WireError as error:
+        if error.rung in ("short", "checksum"):
+            return counter_of(error)
+    return "badvhid"

@@ -39,3 +39,6 @@ class Noticed(Event, frozen=True, kw_only=True, tag="notice"):
     vip: str
     kind: str
     text: str
+
+
+AnyEvent = Transition | DemotionChanged | Noticed

@@ -1,6 +1,7 @@
 """One virtual router: a VHID on an interface, IPv4 and IPv6 together. A machine without clock and socket.
 
-The state follows `table.py`; this file holds the timers, the keys and the leave. Times are seconds of the caller's clock.
+The state follows `table.py`; this file holds the timers, the keys and the leave. Times are seconds of the caller's
+clock.
 """
 
 from __future__ import annotations
@@ -8,13 +9,14 @@ from __future__ import annotations
 import ipaddress
 from collections import deque
 from statistics import median
+from typing import NamedTuple
 
 import msgspec
 
 from hacore._fast.advert import Advertisement, AdvertKey
 from hacore.carp.announce import AFTER_BOW_OUT, Announcements, after_silence
 from hacore.carp.counters import Counters
-from hacore.carp.events import Event, Noticed, Transition
+from hacore.carp.events import AnyEvent, Noticed, Transition
 from hacore.carp.table import Situation, judge, next_outcome
 from hacore.carp.terms import (
     DEAD_RATIO,
@@ -29,7 +31,31 @@ SETTLE = 0.2  # after INIT a BACKUP listens at least this long: ports and member
 LEAVE_LIMIT_FAST = 0.05  # how long a leaving MASTER waits for its successor: with advbase 0
 LEAVE_LIMIT = 1.0  # and otherwise
 BOW_OUT_REPEAT = 0.1  # the longest time between two bow-outs of one leave: one may be lost
+MAX_OLD_KEYS = 2  # each is one more advertisement an interval
 MEASURED_GAPS = 8  # how many intervals of the current MASTER are remembered
+
+
+class KeyMaterial(msgspec.Struct, frozen=True):
+    """What an HMAC is made from: a password and bare addresses. `remaining` seconds it is still sent and accepted."""
+
+    password: bytes
+    addresses: frozenset[str]
+    remaining: float = 0.0
+
+    def __repr__(self) -> str:
+        return f"KeyMaterial({sorted(self.addresses)})"
+
+    def same(self, other: KeyMaterial) -> bool:
+        """Whether advertisements of the one authenticate at the other."""
+        return self.password == other.password and self.addresses == other.addresses
+
+
+class OldKey(NamedTuple):
+    """A key of earlier settings, sent and accepted until then."""
+
+    material: KeyMaterial
+    key: AdvertKey
+    until: float
 
 
 class RouterSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,24 +71,30 @@ class RouterSettings(msgspec.Struct, frozen=True, kw_only=True):
     virtual_mac: bool = True
     peer: str = ""
     peer6: str = ""
+    previous: tuple[KeyMaterial, ...] = ()  # of settings that changed a while ago, perhaps before this start
 
     def __repr__(self) -> str:
         return f"RouterSettings({self.name!r}, {self.interface!r}, vhid={self.vhid})"
 
     @property
     def families(self) -> tuple[int, ...]:
+        """4, 6 or both, from the addresses."""
         return tuple(sorted({ipaddress.ip_interface(address).version for address in self.addresses}))
 
     @property
     def unicast_peers(self) -> dict[int, str]:
+        """The unicast peer of each family that has one."""
         return {family: peer for family, peer in ((4, self.peer), (6, self.peer6)) if peer}
 
-    def same_key(self, other: RouterSettings) -> bool:
-        """Whether advertisements of the one authenticate at the other."""
-        return self.password == other.password and set(self.addresses) == set(other.addresses)
+    @property
+    def key_material(self) -> KeyMaterial:
+        """What its advertisements are made and verified with."""
+        return KeyMaterial(self.password, frozenset(address.split("/")[0] for address in self.addresses))
 
-    def make_key(self) -> AdvertKey:
-        return AdvertKey(self.password, self.vhid, [address.split("/")[0] for address in self.addresses])
+    def make_key(self, material: KeyMaterial | None = None) -> AdvertKey:
+        """The key of its own material, or of older one."""
+        material = material or self.key_material
+        return AdvertKey(material.password, self.vhid, sorted(material.addresses))
 
 
 class Port(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,6 +106,7 @@ class Port(msgspec.Struct, frozen=True, kw_only=True):
     source6: bytes = bytes(16)
 
     def source(self, family: int) -> bytes:
+        """The address that advertisements of this family come from; zeros where there is none."""
         return self.source4 if family == 4 else self.source6
 
 
@@ -90,6 +123,7 @@ class Heard(msgspec.Struct):
 
     @property
     def address(self) -> str:
+        """The source address as text."""
         return str(ipaddress.ip_address(self.source))
 
     @property
@@ -103,11 +137,11 @@ class Heard(msgspec.Struct):
 class VirtualRouter:
     """A VHID on an interface. The owner tells it what happens and takes what is due."""
 
-    def __init__(self, settings: RouterSettings, counter: int, journal: list[Event]) -> None:
+    def __init__(self, settings: RouterSettings, counter: int, journal: list[AnyEvent]) -> None:
         self.settings = settings
         self.families = settings.families
         self.key = settings.make_key()
-        self.old_keys: list[tuple[AdvertKey, float]] = []  # with the time until which each is sent and accepted
+        self.old_keys: list[OldKey] = []
         self.counter = counter
         self.counters = Counters()
         self.port: Port | None = None
@@ -143,22 +177,26 @@ class VirtualRouter:
 
     @property
     def leaving(self) -> bool:
+        """Whether it has bowed out and still forwards."""
         return self._leave_for is not None
 
     @property
     def leave_expired_at(self) -> float:
+        """When a leave ends though no successor was heard."""
         return self._leave_until
 
     @property
     def keys(self) -> list[AdvertKey]:
-        return [self.key, *(key for key, _until in self.old_keys)]
+        """The current key first, then those that a change of settings keeps for a while."""
+        return [self.key, *(old.key for old in self.old_keys)]
 
     def effective_advskew(self, demotion: int) -> int:
+        """The advskew that is carried while the node is demoted by this much."""
         return effective_advskew(self.settings.advskew, demotion)
 
     def next_deadline(self) -> float | None:
         """When `handle_deadline` has something to do."""
-        times = [until for _key, until in self.old_keys]
+        times = [old.until for old in self.old_keys]
         if self.state is State.MASTER:
             times += [time for time in (self._next_advert, self.announcements.next_time()) if time is not None]
             if self.leaving:
@@ -224,7 +262,9 @@ class VirtualRouter:
     def _measured(self) -> float | None:
         return self.heard.interval if self.heard else None
 
-    def receive(self, advert: Advertisement, family: int, source: bytes, now: float, *, preempt: bool, demotion: int) -> None:
+    def receive(
+        self, advert: Advertisement, family: int, source: bytes, now: float, *, preempt: bool, demotion: int
+    ) -> None:
         """An authentic advertisement of another node."""
         bow_out = self._note_master(advert, family, source, now)
         situation = judge(
@@ -266,19 +306,27 @@ class VirtualRouter:
         return bow_out
 
     def _yields_to_equal(self, family: int, source: bytes) -> bool:
-        """Between equals the numerically higher source address keeps; only the first family of both decides."""
+        """Between equals one source address keeps: the lower one, as a number of which the last byte counts most.
+
+        ucarp compares so on little-endian machines, and would hold the address for ever beside a node that does not.
+        Only the first family of both decides.
+        """
         own = self.port.source(family) if self.port else b""
         if not any(own) or not any(source):
             return True
-        return family == self.families[0] and own < source
+        return family == self.families[0] and source[::-1] < own[::-1]
 
     def _answer_other_master(self, address: str, bow_out: bool, now: float) -> None:
         """A MASTER that must yield: tell it at once, and take the segment's tables back once it has."""
         if bow_out:
             return
-        if self.announcements.split_heard(now):
+        # What it sent before it can have heard this node, such as the other family's half of the advert that was preempted.
+        unaware = now - self.since < self.interval
+        if not unaware and self.announcements.split_heard(now):
             self._journal.append(
-                Noticed(at=now, vip=self.settings.name, kind="other master", text=f"{address} also advertises as MASTER")
+                Noticed(
+                    at=now, vip=self.settings.name, kind="other master", text=f"{address} also advertises as MASTER"
+                )
             )
         self.announcements.add_after_split(now, self.dead_time)
         if self._next_advert is not None and self._next_advert - now > self.interval / 2:
@@ -287,8 +335,8 @@ class VirtualRouter:
 
     def handle_deadline(self, now: float) -> None:
         """Timers that are due by `now`."""
-        if self.old_keys and any(until <= now for _key, until in self.old_keys):
-            self.old_keys = [(key, until) for key, until in self.old_keys if until > now]
+        if self.old_keys and any(old.until <= now for old in self.old_keys):
+            self.old_keys = [old for old in self.old_keys if old.until > now]
             self._journal.append(
                 Noticed(at=now, vip=self.settings.name, kind="rekey", text="the old address list or password ends here")
             )
@@ -343,7 +391,9 @@ class VirtualRouter:
             return
         self.reassert(now)
         self._journal.append(
-            Noticed(at=now, vip=self.settings.name, kind="no successor", text="nobody answered the bow-out: stays MASTER")
+            Noticed(
+                at=now, vip=self.settings.name, kind="no successor", text="nobody answered the bow-out: stays MASTER"
+            )
         )
 
     # Configuration, links, errors
@@ -354,6 +404,7 @@ class VirtualRouter:
             self.apply(situation, now)
 
     def set_port(self, port: Port | None, now: float) -> None:
+        """The link, the MAC or the addresses of the interface changed; None: it is gone."""
         was_up = self.port is not None and self.port.up
         known = self.port is not None
         self.port = port
@@ -365,23 +416,34 @@ class VirtualRouter:
 
     def change(self, settings: RouterSettings, now: float, rekey_time: float) -> None:
         """New settings for the same VHID and interface; only another key leads through INIT."""
-        same_key = settings.same_key(self.settings)
+        before = self.settings.key_material
         self.settings = settings
-        if same_key:
+        if settings.key_material.same(before):
             return
-        self.old_keys = [(self.key, now + rekey_time), *self.old_keys][:2]
+        self._keep_key(before, now + rekey_time)
+        self.old_keys = [old for old in self.old_keys if not old.material.same(settings.key_material)]
         self.key = settings.make_key()
         self.families = settings.families
         self.leave(Situation.CHANGED, now)
         if self.state is State.INIT:
             self.configure(now)
 
+    def keep_previous_keys(self, now: float) -> None:
+        """At the start: what the settings were before, where the other nodes may still have those."""
+        for material in self.settings.previous:
+            self._keep_key(material, now + material.remaining)
+
+    def _keep_key(self, material: KeyMaterial, until: float) -> None:
+        others = [old for old in self.old_keys if not old.material.same(material)]
+        self.old_keys = [OldKey(material, self.settings.make_key(material), until), *others][:MAX_OLD_KEYS]
+
     def rekeyed(self) -> None:
         """Every peer is known to have the new addresses and password."""
         self.old_keys.clear()
 
     def sent(self, family: int, error: int) -> bool | None:
-        """What became of an advertisement: 0 or an errno. Returns True or False where sending began to fail or works again.
+        """What became of an advertisement: 0 or an errno. Returns True or False where sending began to fail or
+        works again.
 
         Three failures in a row demote the node, three successes end that (CARP_SENDAD_MAX_ERRORS, _MIN_SUCCESS).
         """
@@ -404,5 +466,3 @@ class VirtualRouter:
         self._send_errors = self._send_successes = 0
         failing, self.send_failing = self.send_failing, False
         return False if failing else None
-
-

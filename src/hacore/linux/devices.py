@@ -10,7 +10,10 @@ Uses pyroute2, which is too large for a process that stays: only short-lived one
 from __future__ import annotations
 
 import base64
+import errno
 import ipaddress
+import itertools
+import os
 import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -24,6 +27,8 @@ from hacore.linux import gate, libc, rtnl, ruleset, sysctl
 
 ALIAS: Final = "hacore"
 _NAME_LIMIT: Final = 15
+_ARPHRD_ETHER: Final = 1
+_FIRST_GROUP: Final = 0x70000000
 _CHANGES_FILE: Final = "sysctl.json"
 
 
@@ -76,6 +81,8 @@ class _Link(NamedTuple):
     alias: str
     mode: str
     mtu: int
+    group: int
+    is_ethernet: bool
 
     def is_ours(self) -> bool:
         return self.alias == ALIAS and self.kind == "macvlan" and self.name.startswith("carp")
@@ -106,30 +113,28 @@ def prepare(vips: Sequence[DesiredVip], runtime_dir: Path, mode: gate.Mode | Non
     _require_privileges()
     sysctl.require_writable()
     warnings: list[str] = []
+    if mode is None:
+        mode = _choose_mode(warnings) if any(vip.virtual_mac for vip in vips) else "none"
     made: dict[str, PreparedVip | HacoreError] = {}
     with IPRoute() as route:
-        links = _links(route)
-        links = _delete_unwanted(route, links, vips)
-        changes = sysctl.Changes(runtime_dir / _CHANGES_FILE)
-        changed: set[str] = set()
-        chosen = _choose_mode(mode, warnings) if any(vip.virtual_mac for vip in vips) else "none"
+        work = _Preparation(route, vips, sysctl.Changes(runtime_dir / _CHANGES_FILE), mode)
         for vip in vips:
             try:
-                made[vip.name] = _prepare_one(route, links, vip, chosen, changes, changed)
+                made[vip.name] = work.prepare(vip)
             except HacoreError as error:
                 made[vip.name] = error
             except NetlinkError as error:
                 made[vip.name] = PlatformError(f"{vip.name}: the kernel refused the device on {vip.interface}: {error}")
-        warnings += changes.restore(frozenset(changed))
-        _clear_addresses(vips, made)
-        _install_gate(vips, made, chosen)
-        for vip in vips:
-            found = made[vip.name]
-            if isinstance(found, PreparedVip) and vip.virtual_mac:
-                try:
-                    route.link("set", index=found.ifindex, state="up")
-                except NetlinkError as error:
-                    made[vip.name] = PlatformError(f"{vip.name}: {found.device} does not come up: {error}")
+        warnings += work.changes.restore(frozenset(work.changed))
+        warnings += _clear_addresses([(vip, found) for vip in vips if isinstance(found := made[vip.name], PreparedVip)])
+        gated = [(vip, found) for vip in vips if isinstance(found := made[vip.name], PreparedVip) and vip.virtual_mac]
+        if mode != "none":
+            _install_gate(gated, mode)
+        for vip, found in gated:
+            try:
+                route.link("set", index=found.ifindex, state="up")
+            except NetlinkError as error:
+                made[vip.name] = PlatformError(f"{vip.name}: {found.device} does not come up: {error}")
     return Prepared(made, warnings)
 
 
@@ -137,7 +142,7 @@ def remove(runtime_dir: Path) -> list[str]:
     """Takes away every device, address, table and setting of ours; returns what could not be put back."""
     _require_privileges()
     with IPRoute() as route:
-        _delete_unwanted(route, _links(route), ())
+        _delete_unwanted(_links(route), ())
     _delete_addresses(address for address in rtnl.dump_addresses() if address.ours)
     warnings = sysctl.Changes(runtime_dir / _CHANGES_FILE).restore()
     try:
@@ -172,6 +177,8 @@ def _links(route: IPRoute) -> dict[str, _Link]:
             alias=message.get_attr("IFLA_IFALIAS") or "",
             mode=str(mode or ""),
             mtu=message.get_attr("IFLA_MTU") or 0,
+            group=message.get_attr("IFLA_GROUP") or 0,
+            is_ethernet=message["ifi_type"] == _ARPHRD_ETHER,
         )
         found[link.name] = link
     return found
@@ -186,28 +193,34 @@ def _fits(link: _Link, vip: DesiredVip, parent: _Link) -> bool:
     )
 
 
-def _delete_unwanted(route: IPRoute, links: dict[str, _Link], vips: Sequence[DesiredVip]) -> dict[str, _Link]:
+def _delete_unwanted(links: dict[str, _Link], vips: Sequence[DesiredVip]) -> dict[str, _Link]:
     """Deletes every device of ours that no VIP can use as it is; returns the links that remain."""
     usable = set()
     for vip in vips:
         link, parent = links.get(device_name(vip.vhid, vip.interface)), links.get(vip.interface)
         if vip.virtual_mac and link and parent and _fits(link, vip, parent):
             usable.add(link.name)
-    remaining = {}
-    for name, link in links.items():
-        if link.is_ours() and name not in usable:
-            try:
-                route.link("del", index=link.ifindex)
-            except NetlinkError as error:
-                raise PlatformError(f"cannot delete the left-over device {name}: {error}") from error
-        else:
-            remaining[name] = link
-    return remaining
+    unwanted = [link for name, link in links.items() if link.is_ours() and name not in usable]
+    _delete_devices(unwanted, {link.group for link in links.values()})
+    return {name: link for name, link in links.items() if link not in unwanted}
 
 
-def _choose_mode(forced: gate.Mode | None, warnings: list[str]) -> gate.Mode:
-    if forced is not None:
-        return forced
+def _delete_devices(unwanted: Sequence[_Link], groups: set[int]) -> None:
+    """All in one go, by way of an interface group that nobody else uses."""
+    if not unwanted:
+        return
+    group = next(number for number in itertools.count(_FIRST_GROUP) if number not in groups)
+    messages = [rtnl.set_group_message(link.ifindex, group) for link in unwanted]
+    opened = rtnl.RouteSocket()
+    results = opened.request([*messages, rtnl.delete_group_message(group)])
+    opened.close()
+    # A device that went with its parent meanwhile answers ENODEV; the last answer is that of the deletion.
+    if results[-1] not in (0, errno.ENODEV):
+        names = ", ".join(link.name for link in unwanted)
+        raise PlatformError(f"cannot delete the left-over devices {names}: {os.strerror(results[-1])}")
+
+
+def _choose_mode(warnings: list[str]) -> gate.Mode:
     try:
         ruleset.run_nft(["--version"])
     except PlatformError as error:
@@ -222,69 +235,67 @@ def _choose_mode(forced: gate.Mode | None, warnings: list[str]) -> gate.Mode:
     return "static"
 
 
-def _prepare_one(
-    route: IPRoute,
-    links: dict[str, _Link],
-    vip: DesiredVip,
-    mode: gate.Mode,
-    changes: sysctl.Changes,
-    changed: set[str],
-) -> PreparedVip:
-    parent = links.get(vip.interface)
-    if parent is None:
-        raise PlatformError(
-            f"{vip.name}: there is no interface {vip.interface}; was it renamed, or is it not there yet?"
-        )
-    if len(parent.mac) != 17:
-        raise PlatformError(f"{vip.name}: {vip.interface} is no Ethernet interface, it cannot carry CARP")
-    wanted = {f"ipv4/conf/{parent.name}/arp_ignore": 1, f"ipv4/conf/{parent.name}/arp_announce": 2}
-    if not vip.virtual_mac:
-        wanted = {f"ipv4/conf/{parent.name}/promote_secondaries": 1}
-    for key, value in wanted.items():
-        changed.add(key)
-        changes.raise_to(key, value)
-    addresses = _placed(vip, parent.ifindex)
-    if not vip.virtual_mac:
-        return PreparedVip(
-            vip.name, parent.name, parent.ifindex, parent.ifindex, parent.mac, parent.mac, addresses, "none"
-        )
-    link = _make_device(route, links, vip, parent)
-    _settle(link.name, parent.name, ipv6=any(":" in one for one in vip.addresses))
-    return PreparedVip(vip.name, link.name, link.ifindex, parent.ifindex, link.mac, parent.mac, addresses, mode)
+class _Preparation:
+    """What preparing one VIP after the other needs and finds out."""
 
+    def __init__(self, route: IPRoute, vips: Sequence[DesiredVip], changes: sysctl.Changes, mode: gate.Mode) -> None:
+        self.changes = changes
+        self.changed: set[str] = set()
+        self._route = route
+        self._mode = mode
+        self._links = _delete_unwanted(_links(route), vips)
+        self._subnets = _subnets({text.split("/")[0] for vip in vips for text in vip.addresses})
 
-def _make_device(route: IPRoute, links: dict[str, _Link], vip: DesiredVip, parent: _Link) -> _Link:
-    name = device_name(vip.vhid, parent.name)
-    present = links.get(name)
-    if present is not None and not present.is_ours():
-        raise PlatformError(
-            f"{vip.name}: an interface named {name} is there already and is not hacore's: rename or delete it"
-        )
-    if present is not None:
-        if present.mtu != parent.mtu:
-            route.link("set", index=present.ifindex, mtu=parent.mtu)
-        return present
-    try:
-        route.link(
-            "add",
-            ifname=name,
-            kind="macvlan",
-            link=parent.ifindex,
-            macvlan_mode="private",
-            address=virtual_mac(vip.vhid),
-            ifalias=ALIAS,
-        )
-    except NetlinkError as error:
-        if error.code == 95:
+    def prepare(self, vip: DesiredVip) -> PreparedVip:
+        """Device and settings of one VIP; the device stays down if it is new."""
+        parent = self._links.get(vip.interface)
+        if parent is None:
             raise PlatformError(
-                f"{vip.name}: this kernel has no macvlan: load the module, or set virtual_mac = false"
-            ) from error
-        raise
-    (index,) = route.link_lookup(ifname=name)
-    # The alias is set apart: older kernels take it on an existing link only.
-    route.link("set", index=index, ifalias=ALIAS)
-    links[name] = _Link(index, name, virtual_mac(vip.vhid), parent.ifindex, "macvlan", ALIAS, "private", parent.mtu)
-    return links[name]
+                f"{vip.name}: there is no interface {vip.interface}; was it renamed, or is it not there yet?"
+            )
+        if not parent.is_ethernet:
+            raise PlatformError(f"{vip.name}: {vip.interface} is no Ethernet interface, it cannot carry CARP")
+        wanted = {"arp_ignore": 1, "arp_announce": 2} if vip.virtual_mac else {"promote_secondaries": 1}
+        for key, value in wanted.items():
+            path = f"ipv4/conf/{parent.name}/{key}"
+            self.changed.add(path)
+            self.changes.raise_to(path, value)
+        addresses = _placed(vip, self._subnets.get(parent.ifindex, []))
+        if not vip.virtual_mac:
+            return PreparedVip(
+                vip.name, parent.name, parent.ifindex, parent.ifindex, parent.mac, parent.mac, addresses, "none"
+            )
+        link = self._device(vip, parent)
+        _settle(link.name, parent.name, ipv6=any(":" in one for one in vip.addresses))
+        return PreparedVip(
+            vip.name, link.name, link.ifindex, parent.ifindex, link.mac, parent.mac, addresses, self._mode
+        )
+
+    def _device(self, vip: DesiredVip, parent: _Link) -> _Link:
+        name, mac = device_name(vip.vhid, parent.name), virtual_mac(vip.vhid)
+        present = self._links.get(name)
+        if present is not None and not present.is_ours():
+            raise PlatformError(
+                f"{vip.name}: an interface named {name} is there already and is not hacore's: rename or delete it"
+            )
+        if present is not None:
+            if present.mtu != parent.mtu:
+                self._route.link("set", index=present.ifindex, mtu=parent.mtu)
+            return present
+        try:
+            self._route.link(
+                "add", ifname=name, kind="macvlan", link=parent.ifindex, macvlan_mode="private", address=mac
+            )
+        except NetlinkError as error:
+            if error.code == errno.EOPNOTSUPP:
+                raise PlatformError(
+                    f"{vip.name}: this kernel has no macvlan: load the module, or set virtual_mac = false"
+                ) from error
+            raise
+        (index,) = self._route.link_lookup(ifname=name)
+        self._route.link("set", index=index, ifalias=ALIAS)
+        self._links[name] = _Link(index, name, mac, parent.ifindex, "macvlan", ALIAS, "private", parent.mtu, 0, True)
+        return self._links[name]
 
 
 def _settle(device: str, parent: str, *, ipv6: bool) -> None:
@@ -322,47 +333,51 @@ def _settle(device: str, parent: str, *, ipv6: bool) -> None:
             sysctl.write(f"{own6}/{key}", value)
 
 
-def _placed(vip: DesiredVip, parent: int) -> tuple[VipAddress, ...]:
-    """/32 and /128 without routes where the parent has the subnet already, else the configured prefix with its route.
-    """
-    subnets = [
-        ipaddress.ip_interface(f"{found.address}/{found.prefix_length}").network
-        for found in rtnl.dump_addresses()
-        if found.ifindex == parent and not found.ours
-    ]
+_Subnet = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def _subnets(without: set[str]) -> dict[int, list[_Subnet]]:
+    """By interface, the networks it is in by addresses of its own, which are not ours and not those in `without`."""
+    found: dict[int, list[_Subnet]] = {}
+    for one in rtnl.dump_addresses():
+        network = ipaddress.ip_interface(f"{one.address}/{one.prefix_length}").network
+        if not one.ours and one.address not in without and network.prefixlen < network.max_prefixlen:
+            found.setdefault(one.ifindex, []).append(network)
+    return found
+
+
+def _placed(vip: DesiredVip, subnets: Sequence[_Subnet]) -> tuple[VipAddress, ...]:
+    """/32 and /128 without routes where the parent has the subnet, else the configured prefix with its route."""
     placed = []
     for text in vip.addresses:
         interface = ipaddress.ip_interface(text)
-        covered = any(interface.ip in subnet for subnet in subnets if subnet.prefixlen < subnet.max_prefixlen)
+        covered = any(interface.ip in subnet for subnet in subnets)
         length = interface.max_prefixlen if covered else interface.network.prefixlen
         placed.append(VipAddress(str(interface.ip), length, covered))
     return tuple(placed)
 
 
-def _clear_addresses(vips: Sequence[DesiredVip], made: dict[str, PreparedVip | HacoreError]) -> None:
+def _clear_addresses(vips: Sequence[tuple[DesiredVip, PreparedVip]]) -> list[str]:
     """Removes what an earlier run left: every address on a VIP device, and on other interfaces those that carry our
-    mark or are a VIP with a lifetime.
+    mark or are a VIP with a lifetime. Returns warnings of VIPs that somebody configured for good.
     """
-    devices, held, configured = set(), set(), set()
-    for vip in vips:
-        found = made[vip.name]
-        if not isinstance(found, PreparedVip):
+    emptied = {made.ifindex for vip, made in vips if vip.virtual_mac and not vip.held}
+    untouched = {made.ifindex for vip, made in vips if vip.virtual_mac and vip.held}
+    held = {(made.ifindex, one.address) for vip, made in vips if vip.held for one in made.addresses}
+    places = {(made.ifindex, one.address) for _, made in vips for one in made.addresses}
+    configured = {address for _, address in places}
+    unwanted, warnings = [], []
+    for one in rtnl.dump_addresses():
+        place = (one.ifindex, one.address)
+        permanent = bool(one.flags & rtnl.IFA_F_PERMANENT)
+        if one.ifindex in untouched or place in held:
             continue
-        if vip.virtual_mac and not vip.held:
-            devices.add(found.ifindex)
-        for one in found.addresses:
-            configured.add((found.ifindex, one.address))
-            if vip.held:
-                held.add((found.ifindex, one.address))
-        if vip.held and vip.virtual_mac:
-            held |= {(found.ifindex, one.address) for one in rtnl.dump_addresses() if one.ifindex == found.ifindex}
-    unwanted = []
-    for address in rtnl.dump_addresses():
-        place = (address.ifindex, address.address)
-        timed_vip = place in configured and not address.flags & rtnl.IFA_F_PERMANENT
-        if place not in held and (address.ifindex in devices or address.ours or timed_vip):
-            unwanted.append(address)
+        if one.ifindex in emptied or one.ours or (place in places and not permanent):
+            unwanted.append(one)
+        elif one.address in configured and permanent:
+            warnings.append(f"{one.address} is a VIP, but is also configured on an interface for good: remove it there")
     _delete_addresses(unwanted)
+    return warnings
 
 
 def _delete_addresses(addresses: Iterable[rtnl.AddressChange]) -> None:
@@ -374,27 +389,25 @@ def _delete_addresses(addresses: Iterable[rtnl.AddressChange]) -> None:
         opened.close()
 
 
-def _install_gate(vips: Sequence[DesiredVip], made: dict[str, PreparedVip | HacoreError], mode: gate.Mode) -> None:
-    devices = [
-        ruleset.GatedDevice(
-            found.device, found.ifindex, vip.interface, found.mac, vip.vhid, gate.lease_timeout(vip.dead_time)
-        )
-        for vip in vips
-        if isinstance(found := made[vip.name], PreparedVip) and vip.virtual_mac
-    ]
-    if mode == "none":
-        return
-    ruleset.install(devices, mode)
-    released = [
-        found.ifindex
-        for vip in vips
-        if isinstance(found := made[vip.name], PreparedVip) and vip.virtual_mac and not vip.held
-    ]
-    if released:
-        opened = gate.NftSocket()
-        failures = [
-            number for number in opened.request([gate.release_message(ifindex) for ifindex in released]) if number
-        ]
-        opened.close()
-        if failures:
-            raise PlatformError(f"cannot clear the leases of an earlier run (errno {failures[0]})")
+def _install_gate(vips: Sequence[tuple[DesiredVip, PreparedVip]], mode: gate.Mode) -> None:
+    ruleset.install(
+        [
+            ruleset.GatedDevice(
+                made.device,
+                made.ifindex,
+                vip.interface,
+                made.mac,
+                vip.vhid,
+                gate.lease_timeout(vip.dead_time),
+                vip.held,
+            )
+            for vip, made in vips
+        ],
+        mode,
+    )
+    released = [gate.release_message(made.ifindex) for vip, made in vips if not vip.held]
+    opened = gate.NftSocket()
+    failures = [number for number in opened.request(released) if number]
+    opened.close()
+    if failures:
+        raise PlatformError(f"cannot clear the leases of an earlier run: {os.strerror(failures[0])}")

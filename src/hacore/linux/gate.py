@@ -48,17 +48,21 @@ _NFTA_SET_ELEM_TIMEOUT: Final = 4
 _NFTA_DATA_VALUE: Final = 1
 _ARPHRD_ETHER: Final = 1
 
-# IEEE Std 802's two local experimental EtherTypes, to an address that no bridge forwards, from one that none accepts:
+# A local experimental EtherType (IEEE Std 802), to an address that no bridge forwards, from one that none accepts:
 # harmless if the gate is missing.
-LEASE_TYPE: Final = 0x88B5
-RELEASE_TYPE: Final = 0x88B6
-_LEASE_FRAME: Final = bytes.fromhex("0180c200000e") + bytes(6) + struct.pack("!H", LEASE_TYPE) + bytes(46)
-_RELEASE_FRAME: Final = bytes.fromhex("0180c200000e") + bytes(6) + struct.pack("!H", RELEASE_TYPE) + bytes(46)
+COMMAND_TYPE: Final = 0x88B5
+COMMAND_LEASE: Final = 1
+COMMAND_RELEASE: Final = 2
+_COMMAND_NOTHING: Final = 0
 
 
 def lease_timeout(dead_time: float) -> float:
     """Seconds a lease lasts after an advert: one dead time, at least 100 ms, in whole milliseconds."""
     return max(SHORTEST_LEASE, round(dead_time, 3))
+
+
+def _command_frame(command: int) -> bytes:
+    return bytes.fromhex("0180c200000e") + bytes(6) + struct.pack("!HB", COMMAND_TYPE, command) + bytes(45)
 
 
 def set_name(ifindex: int) -> str:
@@ -87,8 +91,7 @@ def _element_message(kind: int, flags: int, ifindex: int, timeout: float | None)
 
 
 def lease_message(ifindex: int, timeout: float | None) -> bytes:
-    """Takes the lease of the VIP device `ifindex` for `timeout` seconds; None is until it is released (mode `static`).
-    """
+    """Takes the lease of a VIP device for `timeout` seconds; None is until it is released (mode `static`)."""
     return _element_message(_NFT_MSG_NEWSETELEM, netlink.NLM_F_CREATE, ifindex, timeout)
 
 
@@ -113,8 +116,7 @@ class NftSocket(netlink.RequestSocket):
         self._end = netlink.message(_NFNL_MSG_BATCH_END, netlink.NLM_F_REQUEST, header)
 
     def request(self, messages: Sequence[bytes]) -> list[int]:
-        """The errno of each of `messages`, 0 where it worked. One failure undoes all: then none of them had an effect.
-        """
+        """The errno of each of `messages`, 0 where it worked. One failure undoes all: none had an effect then."""
         results = [0] * len(messages)
         if not messages:
             return results
@@ -134,17 +136,24 @@ class LeaseSocket:
     """Takes and gives up leases in the packet path, in the mode `adverts`."""
 
     def __init__(self) -> None:
+        self._lease, self._release, self._nothing = (
+            _command_frame(command) for command in (COMMAND_LEASE, COMMAND_RELEASE, _COMMAND_NOTHING)
+        )
         self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, 0)
 
     def lease(self, device: str) -> int:
         """Takes the lease of the VIP device for its timeout, from now. Returns 0, or an errno: ENOENT if the gate is
         missing there.
         """
-        return self._send(device, _LEASE_FRAME)
+        return self._send(device, self._lease)
 
     def release(self, device: str) -> int:
         """Ends the lease at once. Returns as `lease` does."""
-        return self._send(device, _RELEASE_FRAME)
+        return self._send(device, self._release)
+
+    def check(self, device: str) -> int:
+        """Changes nothing; returns as `lease` does. `nft flush ruleset` takes our tables away with all others."""
+        return self._send(device, self._nothing)
 
     def _send(self, device: str, frame: bytes) -> int:
         try:

@@ -103,8 +103,7 @@ def unlock_memory() -> None:
 
 
 def schedule_realtime(priority: int) -> None:
-    """SCHED_RR for this process; its children start with the ordinary scheduler. Needs CAP_SYS_NICE or RLIMIT_RTPRIO.
-    """
+    """SCHED_RR for this process, not for its children. Needs CAP_SYS_NICE or RLIMIT_RTPRIO."""
     os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(priority))
 
 

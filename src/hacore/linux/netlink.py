@@ -44,8 +44,7 @@ _ERROR = struct.Struct("=i")
 
 
 def message(kind: int, flags: int, body: bytes) -> bytes:
-    """One netlink message, its sequence number 0 until it is sent. `body` is the family's header with its attributes.
-    """
+    """One netlink message, not numbered yet. `body` is the family's header with its attributes."""
     return _HEADER.pack(HEADER_LENGTH + len(body), kind, flags, 0, 0) + body + bytes(-len(body) % 4)
 
 

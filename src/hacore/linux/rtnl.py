@@ -37,6 +37,7 @@ _IFA_FLAGS: Final = 8
 _IFA_PROTO: Final = 11
 _IFLA_ADDRESS: Final = 1
 _IFLA_IFNAME: Final = 3
+_IFLA_GROUP: Final = 27
 _IFF_UP: Final = 0x1
 _IFF_RUNNING: Final = 0x40
 _IFF_LOWER_UP: Final = 0x10000
@@ -100,8 +101,22 @@ def delete_address_message(ifindex: int, address: str, prefix_length: int) -> by
     return netlink.message(RTM_DELADDR, netlink.NLM_F_REQUEST, _address_body(ifindex, address, prefix_length, 0))
 
 
+def set_group_message(ifindex: int, group: int) -> bytes:
+    """RTM_NEWLINK that puts a link into an interface group."""
+    body = _IFINFOMSG.pack(socket.AF_UNSPEC, 0, ifindex, 0, 0) + netlink.attribute(_IFLA_GROUP, _U32.pack(group))
+    return netlink.message(RTM_NEWLINK, netlink.NLM_F_REQUEST, body)
+
+
+def delete_group_message(group: int) -> bytes:
+    """RTM_DELLINK of every link in an interface group at once: one wait for the packet path, where single ones wait 20
+    ms each.
+    """
+    body = _IFINFOMSG.pack(socket.AF_UNSPEC, 0, 0, 0, 0) + netlink.attribute(_IFLA_GROUP, _U32.pack(group))
+    return netlink.message(RTM_DELLINK, netlink.NLM_F_REQUEST, body)
+
+
 class RouteSocket(netlink.RequestSocket):
-    """Sends prebuilt address messages."""
+    """Sends prebuilt messages."""
 
     def __init__(self) -> None:
         super().__init__(socket.NETLINK_ROUTE)

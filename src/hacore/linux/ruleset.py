@@ -11,14 +11,16 @@ import os
 import re
 import socket
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import Final, NamedTuple
 
 from hacore.errors import PlatformError
-from hacore.linux.gate import LEASE_TYPE, RELEASE_TYPE, TABLE, Mode, milliseconds, set_name
+from hacore.linux.gate import COMMAND_LEASE, COMMAND_RELEASE, COMMAND_TYPE, TABLE, Mode, milliseconds, set_name
 from hacore.linux.packet import CARP_PROTOCOL, unicast_priority
 
 _TABLE: Final = f"netdev {TABLE}"
+# One element is used; those that expired count until the kernel collects them, about once a second.
+_SET_SIZE: Final = 128
 
 
 class GatedDevice(NamedTuple):
@@ -30,6 +32,7 @@ class GatedDevice(NamedTuple):
     mac: str
     vhid: int
     timeout: float  # seconds, see lease_timeout()
+    held: bool = False  # this node is MASTER: a set that has to be made is made with the lease in it
 
 
 def _quoted(name: str) -> str:
@@ -50,8 +53,9 @@ def _base_chain(name: str, hook: str, device: str, policy: str) -> list[str]:
 def _device_rules(one: GatedDevice, mode: Mode) -> list[str]:
     """Both directions of a VIP device; `renew_` is the chain that takes or renews its lease."""
     n, lease = one.ifindex, f"@{set_name(one.ifindex)}"
+    command = f"@ll,96,24 0x{COMMAND_TYPE:04x}"
     lines = [
-        f"add set {_TABLE} {set_name(n)} {{ type iface_type; flags dynamic,timeout; size 16; }}",
+        f"add set {_TABLE} {set_name(n)} {{ type iface_type; flags dynamic,timeout; size {_SET_SIZE}; }}",
         *_base_chain(f"in_{n}", "ingress", one.device, "drop"),
         f"add rule {_TABLE} in_{n} meta iiftype {lease} accept",
     ]
@@ -61,9 +65,9 @@ def _device_rules(one: GatedDevice, mode: Mode) -> list[str]:
             f"flush chain {_TABLE} renew_{n}",
             f"add rule {_TABLE} renew_{n} update {lease} {{ meta oiftype timeout {milliseconds(one.timeout)}ms }}",
             *_base_chain(f"out_{n}", "egress", one.device, "drop"),
-            f"add rule {_TABLE} out_{n} @ll,96,16 0x{LEASE_TYPE:04x} jump renew_{n}",
-            f"add rule {_TABLE} out_{n} @ll,96,16 0x{LEASE_TYPE:04x} drop",
-            f"add rule {_TABLE} out_{n} @ll,96,16 0x{RELEASE_TYPE:04x} delete {lease} {{ meta oiftype }} drop",
+            f"add rule {_TABLE} out_{n} {command}{COMMAND_LEASE:02x} jump renew_{n}",
+            f"add rule {_TABLE} out_{n} {command}{COMMAND_RELEASE:02x} delete {lease} {{ meta oiftype }}",
+            f"add rule {_TABLE} out_{n} @ll,96,16 0x{COMMAND_TYPE:04x} drop",
             f"add rule {_TABLE} out_{n} meta oiftype {lease} accept",
         ]
     return lines
@@ -84,7 +88,7 @@ def _parent_rules(name: str, parent: str, devices: Sequence[GatedDevice]) -> lis
     return lines
 
 
-def ruleset(devices: Sequence[GatedDevice], stale: Iterable[tuple[str, str]] = (), mode: Mode = "adverts") -> str:
+def ruleset(devices: Sequence[GatedDevice], stale: Collection[tuple[str, str]] = (), mode: Mode = "adverts") -> str:
     """Input for `nft -f -` that makes the tables or brings them up to date in one transaction; leases that stand are
     kept.
 
@@ -96,6 +100,9 @@ def ruleset(devices: Sequence[GatedDevice], stale: Iterable[tuple[str, str]] = (
     for one in devices:
         parents.setdefault(one.parent, []).append(one)
         lines += _device_rules(one, mode)
+        if one.held and ("set", set_name(one.ifindex)) not in stale:
+            timeout = f" timeout {milliseconds(one.timeout)}ms" if mode == "adverts" else ""
+            lines.append(f"add element {_TABLE} {set_name(one.ifindex)} {{ ether{timeout} }}")
     if mode == "adverts":
         for parent, below in parents.items():
             lines += _parent_rules(f"parent_{socket.if_nametoindex(parent)}", parent, below)

@@ -31,10 +31,12 @@ class Channel(Generic[T]):
         self.closed = False
 
     def fileno(self) -> int:
+        """For a selector."""
         return self._socket.fileno()
 
     @property
     def wants_write(self) -> bool:
+        """Whether something waits for the socket."""
         return bool(self._pending)
 
     def send(self, message: msgspec.Struct) -> bool:
@@ -85,5 +87,6 @@ class Channel(Generic[T]):
         return messages
 
     def close(self) -> None:
+        """Close what is open; the kernel keeps what it has."""
         self.closed = True
         self._socket.close()

@@ -1,4 +1,5 @@
-"""The election worker: `python -m hacore.node.election CHANNEL_FD PULSE_FD`. A plain loop around `hacore.carp.Election`.
+"""The election worker: `python -m hacore.node.election CHANNEL_FD PULSE_FD`. A plain loop around
+`hacore.carp.Election`.
 
 Each turn drains the sockets, lets the election decide, brings the kernel in line, and then sends. It never waits for
 another process: what it has to say goes into a bounded queue, and what others want from it arrives as a message.
@@ -7,7 +8,6 @@ another process: what it has to say goes into a bounded queue, and what others w
 from __future__ import annotations
 
 import errno
-import gc
 import os
 import select
 import signal
@@ -16,7 +16,7 @@ import sys
 import time
 
 from hacore.carp.election import Election, Outgoing
-from hacore.carp.events import Event
+from hacore.carp.events import AnyEvent
 from hacore.carp.terms import State
 from hacore.linux import libc
 from hacore.linux.packet import AdvertSocket, UnicastSocket
@@ -38,6 +38,7 @@ from hacore.node.messages import (
 )
 from hacore.node.ports import Ports
 from hacore.node.pulse import Pulse
+from hacore.node.realtime import become_realtime
 from hacore.node.vips import Vip, Vips
 
 PRIORITY = 50  # of SCHED_RR; above ordinary work, below the kernel's own threads
@@ -76,22 +77,27 @@ class ElectionWorker:
     def run(self) -> None:
         """Until everything was given up."""
         planned = time.monotonic()
-        ready: list[int] = []
+        channel_fd, monitor_fd = self.channel.fileno(), self.ports.monitor.fileno()
+        ready = {channel_fd, monitor_fd}
         while True:
             now = time.monotonic()
             self.pulse.beat(now)
             late = now - planned
             stalled = late > self.election.stall_tolerance
             if stalled:
-                self.election.stalled(late, now)
-            self._receive(list(self.readers) if stalled else ready, now, everything=stalled)
+                self.election.stalled(late)
+            self._receive(set(self.readers) if stalled else ready, now, everything=stalled)
+            if monitor_fd in ready or stalled:
+                self._follow_links(now)
             if stalled:
                 self.election.resumed(late, time.monotonic())
-            self._hear_supervisor(now)
+            if channel_fd in ready or self.channel.closed or self.asked_to_leave:
+                self._hear_supervisor(now)
             now = time.monotonic()
             self.election.handle_deadline(now)
             self._settle(now, renew_all=stalled)
             if self.ends_at is not None and (self.election.has_left or now >= self.ends_at):
+                self.vips.finish(LEAVE_LIMIT)
                 self.channel.send(Left())
                 return
             planned = self._next_time()
@@ -106,12 +112,16 @@ class ElectionWorker:
         if events or self.reconfigured:
             self.reconfigured = False
             self._warn(self.vips.bring_in_line(self._is_master, now), now)
-        self._warn(self.vips.renew(now, everything=renew_all), now)
+        self.vips.renew(now, everything=renew_all)
+        if self.vips.gate_is_missing(now):
+            self.election.notice("", "gate", "the nftables table hacore was deleted: making it again", now)
+            self._want_devices(now)
+        self._warn(self.vips.problems(), now)
         if time.monotonic() - now <= self.election.stall_tolerance:
             self._send(self.election.frames_to_send(now), now)
         self._publish(events + self.election.events())
 
-    def _publish(self, events: list[Event]) -> None:
+    def _publish(self, events: list[AnyEvent]) -> None:
         if events:
             self.channel.send(Happened(reports.in_unix_time(events)))
 
@@ -125,20 +135,21 @@ class ElectionWorker:
             return 0.0
         return min(at for at in times if at is not None)
 
-    def _wait(self, until: float) -> list[int]:
-        """Sleep until then or until a descriptor is ready; returns those of packet sockets."""
+    def _wait(self, until: float) -> set[int]:
+        """Sleep until then or until a descriptor is ready; returns those that are."""
         self.timer.arm(until)
         events = select.EPOLLIN | (select.EPOLLOUT if self.channel.wants_write else 0)
         if events != self.channel_events:
             self.poll.modify(self.channel.fileno(), events)
             self.channel_events = events
-        ready = [fd for fd, _events in self.poll.poll()]
-        self.timer.drain()
-        return [fd for fd in ready if fd in self.readers]
+        ready = {fd for fd, _events in self.poll.poll()}
+        if self.timer.fileno() in ready:
+            self.timer.drain()
+        return ready
 
     # Receiving
 
-    def _receive(self, ready: list[int], now: float, *, everything: bool) -> None:
+    def _receive(self, ready: set[int], now: float, *, everything: bool) -> None:
         for fd in ready:
             name = self.readers.get(fd)
             if name is None:
@@ -155,7 +166,6 @@ class ElectionWorker:
                     self.election.receive(name, frame, now)
                 if not everything or len(frames) < FRAMES_AT_ONCE:
                     break
-        self._follow_links(now)
 
     def _follow_links(self, now: float) -> None:
         changes = self.ports.read()
@@ -171,15 +181,21 @@ class ElectionWorker:
 
     def _follow_ports(self, now: float) -> None:
         for name in {router.settings.interface for router in self.election.routers}:
-            self._open_socket(name)
+            self._open_socket(name, now)
             port = self.ports.port(name)
-            devices_there = all(
-                self.ports.is_present(vip.device.ifindex) for vip in self.vips if vip.settings.interface == name
-            )
-            if port is not None and not devices_there:
+            if port is not None and not self._devices_stand(name):
                 self._want_devices(now)
                 port = None
             self.election.set_port(name, port, now)
+
+    def _devices_stand(self, interface: str) -> bool:
+        """Whether every VIP on the interface has its device; a deleted interface takes them with it."""
+        for router in self.election.routers:
+            if router.settings.interface == interface:
+                vip = self.vips.get(interface, router.settings.vhid)
+                if vip is None or not self.ports.is_present(vip.device.ifindex):
+                    return False
+        return True
 
     def _want_devices(self, now: float) -> None:
         if now - self.wanted_devices_at > 1.0:
@@ -188,12 +204,13 @@ class ElectionWorker:
 
     def _address_removed(self, change: AddressChange, now: float) -> None:
         for vip in self.vips:
-            if vip.held and vip.device.ifindex == change.ifindex and change.address in vip.addresses:
-                if not self.ports.has_address(change.ifindex, change.address):
-                    self._warn(self.vips.put_back(vip), now)
-                    self.election.notice(vip.settings.name, "address removed", f"{change.address} was removed and is put back", now)
+            ours = vip.held and vip.device.ifindex == change.ifindex and change.address in vip.addresses
+            if ours and not self.ports.has_address(change.ifindex, change.address):
+                self.vips.put_back(vip)
+                text = f"{change.address} was removed and is put back"
+                self.election.notice(vip.settings.name, "address removed", text, now)
 
-    def _open_socket(self, name: str) -> None:
+    def _open_socket(self, name: str, now: float) -> None:
         link = self.ports.link(name)
         opened = self.sockets.get(name)
         if opened is not None and (link is None or link.ifindex != opened[0]):
@@ -203,8 +220,10 @@ class ElectionWorker:
             try:
                 created = AdvertSocket(name, link.ifindex)
             except OSError as error:
-                self.warnings[f"{name}: cannot open a packet socket: {error.strerror}"] = time.monotonic()
+                self._warn([f"{name}: cannot open a packet socket: {error.strerror}"], now)
                 return
+            for group, number in created.membership_errors.items():
+                self._warn([f"{name}: cannot join {group}: {errno.errorcode.get(number, number)}"], now)
             self.sockets[name] = (link.ifindex, created)
             self.readers[created.fileno()] = name
             self.poll.register(created.fileno(), select.EPOLLIN)
@@ -290,12 +309,15 @@ class ElectionWorker:
         self.ports.exclude({address.split("/")[0] for router in message.routers for address in router.addresses})
         vips: dict[tuple[str, int], Vip] = {}
         for index, settings in enumerate(message.routers):
-            vips[settings.interface, settings.vhid] = Vip(index, settings, devices[settings.name])
+            if device := devices.get(settings.name):
+                vips[settings.interface, settings.vhid] = Vip(index, settings, device)
+        for name in {settings.interface for settings in message.routers}:
+            self.election.set_port(name, self.ports.port(name), now)
         for demotion in message.demotions:
             self.election.demote(demotion.name, demotion.value, now, administrative=demotion.administrative)
         self.election.enabled = message.enabled
         self.election.configure(message.routers, now, preempt=message.preempt, rekey_time=message.rekey_time)
-        self._warn(self.vips.configure(vips), now)
+        self.vips.configure(vips)
         for place in [place for place in self.unicast if place[:2] not in vips]:
             self.unicast.pop(place).close()
         used = {settings.interface for settings in message.routers}
@@ -312,22 +334,6 @@ class ElectionWorker:
             self.warnings[problem] = now
 
 
-def become_realtime() -> list[str]:
-    """SCHED_RR, locked memory, frozen collector; returns what was refused, and why."""
-    refused = []
-    try:
-        libc.schedule_realtime(PRIORITY)
-    except OSError as error:
-        refused.append(f"SCHED_RR: {error.strerror} (needs CAP_SYS_NICE)")
-    try:
-        libc.lock_memory()
-    except OSError as error:
-        refused.append(f"locked memory: {error.strerror} (needs CAP_IPC_LOCK)")
-    gc.collect()
-    gc.freeze()
-    return refused
-
-
 def main() -> None:
     """Entry of the process."""
     channel_fd, pulse_fd = int(sys.argv[1]), int(sys.argv[2])
@@ -338,7 +344,7 @@ def main() -> None:
     worker = ElectionWorker(channel, Pulse(pulse_fd))
     os.close(pulse_fd)
     signal.signal(signal.SIGTERM, lambda _number, _frame: worker.ask_to_leave())
-    worker.refused = become_realtime()
+    worker.refused = become_realtime(PRIORITY)
     channel.send(Ready(refused=worker.refused))
     worker.run()
     channel.flush()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from hacore.carp.counters import Counters
-from hacore.carp.events import DemotionChanged, Noticed, Transition
+from hacore.carp.events import AnyEvent
 from hacore.carp.router import RouterSettings
 from hacore.node.snapshot import PeerHeard, VipStatus
 
@@ -40,7 +40,6 @@ class Configure(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     rekey_time: float
     enabled: bool
     demotions: list[Demote]
-    realtime: bool
 
 
 class ResetDemotion(msgspec.Struct, frozen=True, tag=True):
@@ -92,7 +91,7 @@ class VipLastWords(msgspec.Struct, frozen=True, kw_only=True):
 class Happened(msgspec.Struct, frozen=True, tag=True):
     """Events of the election, with `at` as unix time."""
 
-    events: list[Transition | DemotionChanged | Noticed]
+    events: list[AnyEvent]
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True, tag=True):

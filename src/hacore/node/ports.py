@@ -1,4 +1,6 @@
-"""The interfaces that VIPs stand on, as the kernel reports them: present or not, link, MAC, the addresses to send from."""
+"""The interfaces that VIPs stand on, as the kernel reports them: present or not, link, MAC, the addresses to send
+from.
+"""
 
 from __future__ import annotations
 
@@ -55,12 +57,15 @@ class Ports:
         return changes
 
     def link(self, name: str) -> LinkChange | None:
+        """The interface of this name, or None."""
         return next((link for link in self._links.values() if link.name == name), None)
 
     def is_present(self, ifindex: int) -> bool:
+        """Whether there is an interface with this index."""
         return ifindex in self._links
 
     def has_address(self, ifindex: int, address: str) -> bool:
+        """Whether the interface has this address now."""
         return address in self._addresses.get(ifindex, {})
 
     def port(self, name: str) -> Port | None:
@@ -76,13 +81,20 @@ class Ports:
         )
 
     def _source(self, ifindex: int, family: int) -> bytes | None:
-        """The first primary IPv4 address, or the first usable link-local IPv6 address, that is not a virtual one."""
+        """The first primary IPv4 address, or the first link-local IPv6 address, that is not a virtual one.
+
+        A link-local address whose uniqueness is still being checked serves until another is there: an advertisement
+        from `::` would not tell the nodes apart, and none at all would make the peer take over.
+        """
+        tentative: bytes | None = None
         for text, flags in self._addresses.get(ifindex, {}).items():
             address = ipaddress.ip_address(text)
             if address.version != family or text in self._virtual:
                 continue
             if family == 4 and not flags & IFA_F_SECONDARY:
                 return address.packed
-            if family == 6 and address.is_link_local and not flags & (IFA_F_TENTATIVE | IFA_F_DADFAILED):
-                return address.packed
-        return None
+            if family == 6 and address.is_link_local and not flags & IFA_F_DADFAILED:
+                if not flags & IFA_F_TENTATIVE:
+                    return address.packed
+                tentative = address.packed
+        return tentative

@@ -7,7 +7,7 @@ A process of its own, so that what it imports is not carried by those that stay.
      "vips": [{"name", "interface", "vhid", "virtual_mac", "addresses": ["10.1.0.1/16", ...], "dead_time": seconds,
                "held": false}, ...]}
 
-`held`: this node is MASTER of it now; its addresses and its lease are left as they are. Other keys of a VIP are ignored.
+`held`: this node is MASTER of it now; its addresses and its lease are left as they are. More keys are ignored.
 One object on standard output:
 
     {"vips": [{"name", "device", "ifindex", "parent_ifindex", "mac", "parent_mac",

@@ -1,4 +1,5 @@
-"""The pulse page: memory that the election worker shares with the supervisor, written on each turn without a system call.
+"""The pulse page: memory that the election worker shares with the supervisor, written on each turn without a
+system call.
 
 The supervisor reads there that the worker lives and which VIPs it holds, also after the worker is dead or stopped.
 """
@@ -29,14 +30,17 @@ class Pulse:
         return fd
 
     def beat(self, now: float) -> None:
+        """Say that the worker turns, at this monotonic time."""
         BEAT.pack_into(self._page, 0, now)
 
     @property
     def last_beat(self) -> float:
+        """When the worker last turned, in monotonic seconds."""
         beat: float = BEAT.unpack_from(self._page, 0)[0]
         return beat
 
     def set_held(self, index: int, held: bool) -> None:
+        """Say that the VIP with this index is held, or no longer."""
         self._page[FLAGS_AT + index] = held
 
     def held(self, count: int) -> list[int]:
@@ -44,4 +48,5 @@ class Pulse:
         return [index for index, flag in enumerate(self._page[FLAGS_AT : FLAGS_AT + count]) if flag]
 
     def close(self) -> None:
+        """Close what is open; the kernel keeps what it has."""
         self._page.close()

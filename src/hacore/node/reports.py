@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from hacore.carp.election import Election, virtual_mac
-from hacore.carp.events import Event
+from hacore.carp.events import AnyEvent
 from hacore.carp.router import VirtualRouter
-from hacore.carp.terms import master_down_interval
+from hacore.carp.terms import State, master_down_interval
 from hacore.node.messages import LastWords, Report, VipLastWords
 from hacore.node.snapshot import Master, PeerHeard, VipStatus
 from hacore.node.vips import Vip
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from hacore.node.election import ElectionWorker
 
 WARNING_KEPT = 600.0  # seconds that a kernel error stays among the warnings
-
-AnyEvent = TypeVar("AnyEvent", bound=Event)
 
 
 def unix_offset() -> float:
@@ -96,7 +94,7 @@ def _vip_status(router: VirtualRouter, worker: ElectionWorker, offset: float) ->
         addresses=list(settings.addresses),
         counters=router.counters,
         master=Master(source=heard.address, advbase=heard.advbase, advskew=heard.advskew, heard=heard.at + offset)
-        if heard
+        if heard and router.state is not State.MASTER
         else None,
         leaving=router.leaving,
         gate={"adverts": "nft", "static": "nft, static"}.get(vip.device.gate, "lifetime") if vip else "",

@@ -1,7 +1,8 @@
-"""The settings of one node: the structs that mirror `hacore.toml`, and `load`, which reads them or reports every problem at once.
+"""The settings of one node: the structs that mirror `hacore.toml`, and `load`, which reads them or names every problem.
 
-Seconds are floats. Lists become tuples, so that two loads of the same file compare equal table by table. A value that a push brought stands
-in `hacore.toml.d/50-synced.toml`; see `settings_tables` for how the files are laid over each other.
+Seconds are floats. Lists become tuples, so that two loads of the same file compare equal table by table. A value that
+a push brought stands in `hacore.toml.d/50-synced.toml`; see `settings_tables` for how the files are laid over each
+other.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import os
 from collections.abc import Collection
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from msgspec import Meta, Struct
 
@@ -48,7 +49,7 @@ class Node(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Carp(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[carp]`: what holds for every VIP of the node. `rekey_time`: how long adverts go out under the old and the new key."""
+    """`[carp]`: what holds for every VIP. `rekey_time`: how long adverts go out under the old and the new key."""
 
     preempt: Flag = True
     seal: Annotated[Literal["off"], Meta(extra={"parse": values.seal})] = "off"
@@ -58,8 +59,8 @@ class Carp(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Vip(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One `[[vip]]`: a VHID on an interface, with its addresses of both families.
 
-    `advbase` is in seconds, `advskew` and `advskew_step` in 1/256 s. `password` holds the bytes of the key, read from `password_file` when
-    the settings name a file; `password_file` is kept so that a message can name it.
+    `advbase` is in seconds, `advskew` and `advskew_step` in 1/256 s. `password` holds the bytes of the key, read from
+    `password_file` when the settings name a file; `password_file` is kept so that a message can name it.
     """
 
     name: Name
@@ -78,7 +79,7 @@ class Vip(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Check(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One `[[check]]`: a command whose failure, `fall` times in a row, demotes the node until it succeeded `rise` times in a row.
+    """One `[[check]]`: a command that demotes the node when it failed `fall` times, until it succeeded `rise` times.
 
     A run longer than `timeout` is killed and counts as failed; without one it is the interval.
     """
@@ -121,7 +122,9 @@ class States(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     listen: HostPort
     bulk_deadline: Seconds = 60.0
-    max_states: Annotated[int, Meta(ge=1, le=2**31, description="a whole number of rows from 1 to 2147483648")] = 2_000_000
+    max_states: Annotated[int, Meta(ge=1, le=2**31, description="a whole number of rows from 1 to 2147483648")] = (
+        2_000_000
+    )
     reconcile_interval: Seconds = 30.0
     ignore: tuple[Ignore, ...] = ()
 
@@ -144,7 +147,7 @@ class Web(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One `[[section]]`: files that a push carries together; the id "vips" stands for the `[[vip]]` tables themselves."""
+    """One `[[section]]`: files that a push carries together; "vips" stands for the `[[vip]]` tables themselves."""
 
     id: Name
     description: Text = ""
@@ -169,10 +172,11 @@ class Service(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Settings(Struct, frozen=True, kw_only=True):
-    """Everything one node was told. `states`, `control` and `web` are None where their table is absent: that worker does not run.
+    """Everything one node was told. `states`, `control` and `web` are None where absent: that worker does not run.
 
-    `path` is the settings file, `files` all that were read (it first), `origins` the file of each array table by its label (`vip "lan"`).
-    `warnings` are problems that a node can live with; they are shown by check, doctor and status.
+    `path` is the settings file, `files` all that were read (it first), `origins` the file of each array table by its
+    label (`vip "lan"`). `warnings` are problems that a node can live with; they are shown by check, doctor and
+    status.
     """
 
     path: str
@@ -209,8 +213,37 @@ MANY: dict[str, tuple[type[Struct], str]] = {
 }
 
 
-def load(path: str | os.PathLike[str] = DEFAULT_PATH) -> Settings:
-    """The settings in the file `path` and in `PATH.d/*.toml` beside it; raises SettingsError with every problem in all of them."""
+class Examination(NamedTuple):
+    """All that is to be said about the files: `settings` is None where there are problems."""
+
+    settings: Settings | None
+    problems: tuple[Problem, ...]
+    warnings: tuple[Problem, ...]
+
+
+class Directories(NamedTuple):
+    """Where a node keeps its sockets and what survives a reboot."""
+
+    runtime_dir: Path
+    state_dir: Path
+
+
+def load(path: str | os.PathLike[str] = DEFAULT_PATH, present: Collection[str] | None = None) -> Settings:
+    """The settings in the file `path` and in `PATH.d/*.toml` beside it; raises SettingsError with every problem.
+
+    With `present`, the names of the machine's links, an interface that is not among them is a problem too.
+    """
+    settings, problems, _ = examine(path, present)
+    if settings is None:
+        raise SettingsError(problems)
+    return settings
+
+
+def examine(path: str | os.PathLike[str] = DEFAULT_PATH, present: Collection[str] | None = None) -> Examination:
+    """Everything wrong or doubtful, and the settings if nothing is wrong.
+
+    With `present`, the names of the machine's links, an interface that is not among them is a problem too.
+    """
     from hacore.node.settings_checks import check_document, read_passwords
     from hacore.node.settings_tables import read_document
 
@@ -218,14 +251,19 @@ def load(path: str | os.PathLike[str] = DEFAULT_PATH) -> Settings:
     document = read_document(main, SINGLE, MANY)
     read_passwords(document)
     check_document(document)
-    if document.problems:
-        raise SettingsError(document.problems)
+    if present is not None:
+        for vip in document.entries("vip"):
+            if vip.right("interface") and vip.get("interface") not in present:
+                vip.problem("interface", _absent(vip.get("interface"), present))
+    problems, warnings = tuple(document.problems), tuple(document.warnings)
+    if problems:
+        return Examination(None, problems, warnings)
     single, many = document.single, document.many
-    return Settings(
+    settings = Settings(
         path=str(main),
         files=tuple(document.files),
         origins={entry.label: entry.file for entries in many.values() for entry in entries},
-        warnings=tuple(document.warnings),
+        warnings=warnings,
         node=Node(**single["node"].values),
         carp=Carp(**single["carp"].values),
         states=States(**single["states"].values) if "states" in single else None,
@@ -238,15 +276,35 @@ def load(path: str | os.PathLike[str] = DEFAULT_PATH) -> Settings:
         sections=tuple(Section(**entry.values) for entry in many["section"]),
         services=tuple(Service(**entry.values) for entry in many["service"]),
     )
+    return Examination(settings, (), warnings)
+
+
+def load_directories(path: str | os.PathLike[str] = DEFAULT_PATH) -> Directories:
+    """The directories alone, whatever else may be wrong: a node that runs must answer while its file is being edited.
+
+    Raises SettingsError where a file cannot be read or does not say where the directories are.
+    """
+    from hacore.node.settings_tables import read_document
+
+    document = read_document(Path(os.path.abspath(path)), SINGLE, MANY)
+    problems = [one for one in document.problems if one.key in ("", "node", "node.runtime_dir", "node.state_dir")]
+    if problems:
+        raise SettingsError(problems)
+    node = document.single["node"]
+    return Directories(node.values["runtime_dir"], node.values["state_dir"])
 
 
 def missing_interfaces(settings: Settings, present: Collection[str]) -> list[Problem]:
     """A problem for each VIP whose interface is not among `present`, the names of the machine's links."""
-    there = ", ".join(sorted(name for name in present if name != "lo")) or "none but lo"
     problems = []
     for vip in settings.vips:
         if vip.interface not in present:
             label = f'vip "{vip.name}"'
-            message = f'there is no interface "{vip.interface}" on this machine; there are: {there}'
-            problems.append(Problem(settings.origins.get(label, settings.path), f"{label}: interface", message))
+            file = settings.origins.get(label, settings.path)
+            problems.append(Problem(file, f"{label}: interface", _absent(vip.interface, present)))
     return problems
+
+
+def _absent(interface: str, present: Collection[str]) -> str:
+    there = ", ".join(sorted(name for name in present if name != "lo")) or "none but lo"
+    return f'there is no interface "{interface}" on this machine; there are: {there}'

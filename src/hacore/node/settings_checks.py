@@ -1,4 +1,4 @@
-"""What must hold between the keys of the settings: each rule is a function that looks at decoded tables and reports what contradicts it."""
+"""What must hold between the keys of the settings: each rule is a function that reports what contradicts it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import stat
 from typing import Any
 
+from hacore.errors import Problem
 from hacore.node.settings_tables import Document, Entry
 from hacore.node.settings_values import PASSWORD_BYTES, Secret, shown
 
@@ -19,8 +20,9 @@ LARGEST_KEY_FILE_BYTES = 4096
 def read_passwords(document: Document) -> None:
     """Puts each VIP's key in place. A key that everybody can read is a warning and not an error.
 
-    Refusing to start would take the firewall's addresses away because of a file mode, which is worse than the exposure to local users of a
-    machine that hardly anyone logs in to; the warning stays in `check`, `doctor` and `status` until the mode is right.
+    Refusing to start would take the firewall's addresses away because of a file mode, which is worse than the
+    exposure to local users of a machine that hardly anyone logs in to; the warning stays in `check`, `doctor` and
+    `status` until the mode is right.
     """
     warned: set[str] = set()
     for vip in document.entries("vip"):
@@ -75,7 +77,10 @@ def _read_key(vip: Entry, warned: set[str]) -> None:
         vip.problem("password_file", f"{path} is empty; write the shared password into it")
     elif len(key) > PASSWORD_BYTES:
         length = f"{len(key)} or more" if len(key) >= LARGEST_KEY_FILE_BYTES - 2 else len(key)
-        vip.problem("password_file", f"{path} must hold at most {PASSWORD_BYTES} bytes (19 if a BSD or ucarp is to share it), not {length}")
+        vip.problem(
+            "password_file",
+            f"{path} must hold at most {PASSWORD_BYTES} bytes (19 if a BSD or ucarp is to share it), not {length}",
+        )
     else:
         vip.values["password"] = Secret(key)
         _warn_short_of_peers(vip, "password_file")
@@ -110,12 +115,17 @@ def _node(document: Document) -> None:
     if node.right("runtime_dir"):
         length = len(os.fsencode(f"{node.get('runtime_dir')}{LONGEST_SOCKET_NAME}"))
         if length > SOCKET_PATH_BYTES:
-            most = SOCKET_PATH_BYTES - len(LONGEST_SOCKET_NAME)
-            node.problem("runtime_dir", f"is too long for the path of a Unix socket: at most {most} bytes, not {length - len(LONGEST_SOCKET_NAME)}")
+            most, given = (count - len(LONGEST_SOCKET_NAME) for count in (SOCKET_PATH_BYTES, length))
+            node.problem(
+                "runtime_dir",
+                f"is too long for the path of a Unix socket: at most {most} bytes, not {given}",
+            )
     if node.right("runtime_dir", "state_dir") and node.get("runtime_dir") == node.get("state_dir"):
         node.problem("state_dir", "must not be runtime_dir, which is cleared at a reboot")
     if not document.entries("vip"):
-        document.single["carp"].warning("", "there is no [[vip]]: this node holds no address")
+        unread = any(problem.key in ("", "vip") for problem in document.problems)
+        if not unread:
+            document.warnings.append(Problem(document.files[0], "", "there is no [[vip]]: this node holds no address"))
     control = document.single.get("control")
     if control is not None and node.right("state_dir"):
         for key in ("certificate", "key", "trust"):
@@ -135,7 +145,9 @@ def _vips(document: Document) -> None:
             if peer is None or not families:
                 continue
             if version not in families:
-                vip.problem(key, f"needs an IPv{version} address in addresses: adverts of that family are sent only for such")
+                vip.problem(
+                    key, f"needs an IPv{version} address in addresses: adverts of that family are sent only for such"
+                )
             elif peer in {address.ip for address in vip.get("addresses")}:
                 vip.problem(key, f"{peer} is a virtual address of this VIP; it must be the other node's own address")
 
@@ -146,7 +158,10 @@ def _unique_vhids(vips: list[Entry]) -> None:
         if vip.right("interface", "vhid"):
             place = (vip.get("interface"), vip.get("vhid"))
             if place in seen:
-                vip.problem("vhid", f"{place[1]} on {place[0]} is taken by {seen[place].label}; a vhid is used once on an interface")
+                vip.problem(
+                    "vhid",
+                    f"{place[1]} on {place[0]} is taken by {seen[place].label}; a vhid is used once on an interface",
+                )
             seen.setdefault(place, vip)
 
 
@@ -202,7 +217,9 @@ def _states_and_web(document: Document) -> None:
     states = document.single.get("states")
     for index, ignore in enumerate((states.get("ignore") if states else None) or (), 1):
         if states is not None and ignore.protocol is None and ignore.network is None:
-            states.problem(f"ignore[{index}]", "needs protocol, network or both: as it stands it would ignore everything")
+            states.problem(
+                f"ignore[{index}]", "needs protocol, network or both: as it stands it would ignore everything"
+            )
     web = document.single.get("web")
     if web is not None:
         for key, other in (("certificate", "key"), ("key", "certificate")):
@@ -215,7 +232,9 @@ def _sections(document: Document) -> None:
         if section.get("id") == "vips":
             for key in ("paths", "check", "apply", "templates"):
                 if key in section.given:
-                    section.problem(key, 'has no place in the section "vips", which is built in and carries the [[vip]] tables')
+                    section.problem(
+                        key, 'has no place in the section "vips", which is built in and carries the [[vip]] tables'
+                    )
         elif section.get("paths") == ():
             section.problem("paths", 'needs at least one file or directory, such as ["/etc/nftables.conf"]')
         paths = section.get("paths") or ()
@@ -231,7 +250,9 @@ def _services(document: Document) -> None:
         if "unit" in service.given and commands:
             service.problem(commands[0], "stands beside unit; give a unit, or start, stop and status")
         elif "unit" not in service.given and not commands:
-            service.problem("unit", 'is missing: give a systemd unit such as "dnsmasq.service", or start, stop and status')
+            service.problem(
+                "unit", 'is missing: give a systemd unit such as "dnsmasq.service", or start, stop and status'
+            )
         elif commands:
             for key in ("start", "stop", "status"):
                 if key not in commands:

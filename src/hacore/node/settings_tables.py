@@ -1,7 +1,8 @@
-"""From files to checked values: reads the settings and their drop-ins, decodes every key by itself, and lays the files over each other.
+"""From files to checked values: reads the settings and their drop-ins, decodes each key by itself, merges the files.
 
-Each file is decoded on its own before anything is replaced, so that a mistake is found also where another file hides it. Of a table that
-occurs once, a later file replaces single keys; of an array of tables, it replaces the whole table of the same name, or adds one.
+Each file is decoded on its own before anything is replaced, so that a mistake is found also where another file hides
+it. Of a table that occurs once, a later file replaces single keys; of an array of tables, it replaces the whole table
+of the same name, or adds one.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from msgspec import NODEFAULT, Meta, Struct
 from msgspec.structs import fields
 
 from hacore.errors import Problem
-from hacore.node.settings_values import shown
+from hacore.node.settings_values import shown, shown_key
 
 #: A settings file larger than this is something else by mistake; it bounds what a typo in a path can load into memory.
 LARGEST_FILE_BYTES = 4 << 20
@@ -29,9 +30,10 @@ Report = Callable[[str, str], None]
 
 
 class Entry:
-    """One table as far as it could be decoded: `values` holds the keys that are right and the defaults of those not given.
+    """One table as far as it could be decoded: `values` holds the right keys and the defaults of those not given.
 
-    `label` is how messages name it, such as `carp`, `vip "lan"`, or `vip[2]` (counted from 1) where the name itself is missing or wrong.
+    `label` is how messages name it, such as `carp`, `vip "lan"`, or `vip[2]` (counted from 1) where the name itself
+    is missing or wrong.
     """
 
     def __init__(self, document: Document, kind: type[Struct], label: str, file: str) -> None:
@@ -69,7 +71,7 @@ class Entry:
         for key in raw:
             self.given[key] = self.file
             if key not in known:
-                self.problem(key, self.document.unknown(key, known))
+                self.problem(shown_key(key), self.document.unknown(key, known))
         for field in fields(self.kind):
             if field.name in raw:
                 try:
@@ -108,7 +110,7 @@ class Entry:
         return self.decode_table(kind, key, raw)
 
     def decode_one(self, kind: Any, key: str, raw: object) -> Any:
-        """A single value: by the annotation's own function, or by msgspec with the annotation's description as the message."""
+        """A single value: by the annotation's own function, or by msgspec with its description as the message."""
         meta = next(part for part in get_args(kind) if isinstance(part, Meta))
         extra = meta.extra or {}
         try:
@@ -142,7 +144,9 @@ class Entry:
     def decode_table(self, kind: type[Struct], key: str, raw: object) -> Struct:
         """A table inside this one."""
         if not isinstance(raw, dict):
-            self.problem(key, f"must be a table with the keys {_listed(field.name for field in fields(kind))}, not {shown(raw)}")
+            self.problem(
+                key, f"must be a table with the keys {_listed(field.name for field in fields(kind))}, not {shown(raw)}"
+            )
             raise _Wrong
         before = len(self.document.problems)
         inner = Entry(self.document, kind, self.locate(key)[1], self.file)
@@ -202,14 +206,16 @@ class Document:
                 if isinstance(content, dict):
                     self._take_single(table, content, file)
                 else:
-                    self.problems.append(Problem(file, table, f"must be a table, written [{table}], not {shown(content)}"))
+                    self.problems.append(
+                        Problem(file, table, f"must be a table, written [{table}], not {shown(content)}")
+                    )
             elif table in self._many:
                 if isinstance(content, list) and all(isinstance(one, dict) for one in content):
                     self._take_many(table, content, file)
                 else:
                     self.problems.append(Problem(file, table, f"must be an array of tables, each written [[{table}]]"))
             else:
-                self.problems.append(Problem(file, table, self._unknown_table(table, known)))
+                self.problems.append(Problem(file, shown_key(table), self._unknown_table(table, known)))
 
     def complete(self) -> None:
         """Sets all defaults. `[node]` and `[carp]` are there even when no file has them."""
@@ -224,7 +230,8 @@ class Document:
 
         near = get_close_matches(table, sorted(known), 1)
         written = [f"[{name}]" if name in self._single else f"[[{name}]]" for name in (near or sorted(known))]
-        return f"is not a table of the settings; {'did you mean ' + written[0] + '?' if near else 'there are: ' + _listed(written)}"
+        hint = f"did you mean {written[0]}?" if near else f"there are: {_listed(written)}"
+        return f"is not a table of the settings; {hint}"
 
     def _read(self, file: str) -> dict[str, Any]:
         try:
@@ -266,7 +273,9 @@ class Document:
             name = cast("str | None", entry.get(naming))
             if name is not None and name in places:
                 entry.label = f"{table}[{index}]"
-                entry.problem(naming, f'"{name}" names {table}[{places[name]}] already; every [[{table}]] needs its own')
+                entry.problem(
+                    naming, f'"{name}" names {table}[{places[name]}] already; every [[{table}]] needs its own'
+                )
             if name is not None and name in replaceable:
                 self.many[table][replaceable.pop(name)] = entry
             else:
@@ -281,7 +290,7 @@ class Document:
 
 
 def read_document(main: Path, single: Single, many: Many) -> Document:
-    """The file `main` and, sorted by name, the `*.toml` in the directory `main.d` beside it, decoded and laid over each other."""
+    """The file `main` and, sorted by name, `main.d/*.toml` beside it, decoded and laid over each other."""
     document = Document(main.parent, single, many)
     document.take_file(str(main))
     directory = f"{main}.d"

@@ -1,4 +1,7 @@
-"""The single values of the settings: each function turns what the file holds into the typed value, or raises ValueError (TypeError) saying what would be right."""
+"""The single values of the settings: each function turns what the file holds into the typed value.
+
+What cannot be turned is a ValueError (TypeError) that says what would be right.
+"""
 
 from __future__ import annotations
 
@@ -64,6 +67,11 @@ def shown(value: object) -> str:
     text = '"' + value.replace("\n", "\\n") + '"' if isinstance(value, str) else str(value)
     text = "".join(character if character.isprintable() else "?" for character in text)
     return text if len(text) <= SHOWN else text[: SHOWN - 4] + "..." + text[-1]
+
+
+def shown_key(key: str) -> str:
+    """`key` as it is where TOML takes it bare, else quoted and cut."""
+    return key if re.fullmatch(r"[A-Za-z0-9_-]{1,60}", key) else shown(key)
 
 
 def string(value: object, right: str) -> str:
@@ -139,7 +147,9 @@ def secret(value: object) -> Secret:
     except UnicodeEncodeError:
         raise ValueError("must be text that UTF-8 can hold") from None
     if len(key) > PASSWORD_BYTES:
-        raise ValueError(f"must be at most {PASSWORD_BYTES} bytes (19 if a BSD or ucarp is to share it), not {len(key)}")
+        raise ValueError(
+            f"must be at most {PASSWORD_BYTES} bytes (19 if a BSD or ucarp is to share it), not {len(key)}"
+        )
     return Secret(key)
 
 
@@ -161,7 +171,12 @@ def _from_text(value: object, right: str, parse: Callable[[str], T]) -> T:
 
 
 def _usable(address: IPv4Address | IPv6Address, value: object) -> None:
-    if address.is_multicast or address.is_unspecified or address.is_loopback or address == IPv4Address("255.255.255.255"):
+    if (
+        address.is_multicast
+        or address.is_unspecified
+        or address.is_loopback
+        or address == IPv4Address("255.255.255.255")
+    ):
         kind = "a multicast" if address.is_multicast else "a loopback" if address.is_loopback else "an unusable"
         raise ValueError(f"must be a unicast address of one host; {shown(value)} is {kind} address")
 
@@ -181,7 +196,9 @@ def virtual_address(value: object) -> IPv4Interface | IPv6Interface:
         raise ValueError(f"must be {right}, not {shown(value)}") from None
     family, bits = ("IPv4", 32) if address.version == 4 else ("IPv6", 128)
     if not re.fullmatch(r"[0-9]{1,3}", length) or not 1 <= int(length) <= bits:
-        raise ValueError(f"the prefix length of an {family} address is a whole number from 1 to {bits}, not {shown(length)}")
+        raise ValueError(
+            f"the prefix length of an {family} address is a whole number from 1 to {bits}, not {shown(length)}"
+        )
     _usable(address, value)
     whole = ip_interface(text)
     if int(length) <= bits - 2:
@@ -213,7 +230,9 @@ def peer6_address(value: object) -> IPv6Address:
 
 def network(value: object) -> IPv4Network | IPv6Network:
     """A network; bits behind the prefix are an error, because they show that something else was meant."""
-    return _from_text(value, 'a network such as "192.0.2.0/24" or "2001:db8::/32" (no bits set behind the prefix)', ip_network)
+    return _from_text(
+        value, 'a network such as "192.0.2.0/24" or "2001:db8::/32" (no bits set behind the prefix)', ip_network
+    )
 
 
 def protocol(value: object) -> str | int:
@@ -241,14 +260,18 @@ def endpoint(value: object) -> Endpoint:
         host = match[2] or ""
         label = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
         if not re.fullmatch(rf"{label}(\.{label})*", host) or len(host) > 253 or re.fullmatch(r"[0-9.]+", host):
-            raise ValueError(f"must be {right}; {shown(match[1] or host)} is neither an address nor a host's name") from None
+            raise ValueError(
+                f"must be {right}; {shown(match[1] or host)} is neither an address nor a host's name"
+            ) from None
     return Endpoint(host=host, port=int(match[3]))
 
 
 def variables(value: object) -> dict[str, str]:
     """The values that templates take: strings under names."""
     if not isinstance(value, dict):
-        raise TypeError(f'must be a table of strings, such as [node.variables] address = "192.0.2.1", not {shown(value)}')
+        raise TypeError(
+            f'must be a table of strings, such as [node.variables] address = "192.0.2.1", not {shown(value)}'
+        )
     found: dict[str, str] = {}
     wrong = []
     item: Any

@@ -1,14 +1,15 @@
 """What a node says about itself: the structs behind `status --json`, the bus and the status page.
 
-Times that mark a moment are unix seconds, so that a reader can tell the age of every figure from `generated`; durations are seconds. Every
-field that a struct gains has a default, so that a reader and a node of different versions understand each other.
+Times that mark a moment are unix seconds, so that a reader can tell the age of every figure from `generated`;
+durations are seconds. Every field that a struct gains has a default, so that a reader and a node of different
+versions understand each other.
 """
 
 from __future__ import annotations
 
 from typing import Literal
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from hacore.carp.counters import Counters
 
@@ -17,7 +18,7 @@ WorkerState = Literal["running", "starting", "stopped", "failed", "off"]
 
 
 class Master(Struct, kw_only=True):
-    """The foreign MASTER last heard for a VHID: `advbase` in seconds and `advskew` in 1/256 s as its advert carried them."""
+    """The foreign MASTER last heard for a VHID, with advbase (seconds) and advskew (1/256 s) as its advert had them."""
 
     source: str
     advbase: int
@@ -26,10 +27,11 @@ class Master(Struct, kw_only=True):
 
 
 class VipStatus(Struct, kw_only=True):
-    """One virtual router. `since` is when it entered `state` and `reason` why; `master` is None while this node is MASTER or none was heard.
+    """One virtual router. `since` is when it entered `state` and `reason` why.
 
-    `gate` is what stands between a stopped node and the traffic: "nft" (timed set elements) or "lifetime" (address lifetimes alone);
-    `device` is the link that carries the addresses, `leaving` whether it has bowed out and waits for its successor.
+    `master` is None while this node is MASTER or none was heard. `gate` is what stands between a stopped node and the
+    traffic: "nft" (timed set elements) or "lifetime" (address lifetimes alone); `device` is the link that carries the
+    addresses, `leaving` whether it has bowed out and waits for its successor.
     """
 
     name: str
@@ -58,7 +60,7 @@ class Demotion(Struct, kw_only=True):
 
 
 class PeerHeard(Struct, kw_only=True):
-    """A source of valid adverts on an interface: which VHIDs it speaks for, when it last did, and which HMAC form it uses."""
+    """A source of valid adverts on an interface: the VHIDs it speaks for, when it last did, and its HMAC form."""
 
     interface: str
     source: str
@@ -68,7 +70,7 @@ class PeerHeard(Struct, kw_only=True):
 
 
 class Realtime(Struct, frozen=True, kw_only=True):
-    """Whether the election worker has SCHED_RR, locked memory and a frozen collector, and if not, `problem` says why."""
+    """Whether the election worker has SCHED_RR, locked memory and a frozen collector; if not, `problem` says why."""
 
     obtained: bool = False
     scheduler: bool = False
@@ -87,7 +89,11 @@ class Worker(Struct, kw_only=True):
 
 
 class CheckStatus(Struct, kw_only=True):
-    """One health check: "unknown" until it ran often enough to tell; `finding` is the last run's exit code or signal and first line."""
+    """One health check: "unknown" until it ran often enough to tell; `finding` says how the last run ended, at `ran`.
+
+    `demotion` is what it adds now; `failures` and `successes` are in a row up to now; `late` counts runs that ended
+    after their time was up, `duration` is what the last one took.
+    """
 
     name: str
     state: Literal["unknown", "up", "down"] = "unknown"
@@ -95,21 +101,33 @@ class CheckStatus(Struct, kw_only=True):
     ran: float = 0.0
     finding: str = ""
     demotion: int = 0
+    failures: int = 0
+    successes: int = 0
+    runs: int = 0
+    late: int = 0
+    duration: float = 0.0
 
 
 class NodeStatus(Struct, kw_only=True):
-    """The node itself. `started` and `generated` are unix seconds; `carp_enabled` is False between `carp disable` and the next start."""
+    """The node itself. `started` and `generated` are unix seconds.
+
+    `carp_enabled` is False between `carp disable` and the next start; `reported` is when the election worker said what
+    stands under `vips` and `peers` (0: never), which is older than `generated` when that worker does not answer.
+    `counters` are of the packets that belong to no virtual router, such as those of an unknown VHID.
+    """
 
     name: str
     version: str
     pid: int
     started: float
     generated: float
+    reported: float = 0.0
     demotion: Demotion
     maintenance: bool = False
     carp_enabled: bool = True
     preempt: bool = True
     peers: list[PeerHeard] = []
+    counters: Counters = field(default_factory=Counters)
     realtime: Realtime = Realtime()
     warnings: list[str] = []
     workers: dict[str, Worker] = {}

@@ -1,6 +1,8 @@
-"""What a MASTER holds in the kernel: addresses with a lifetime, and the forwarding gate. Taken and given up in one batch.
+"""What a MASTER holds in the kernel: addresses with a lifetime, and the forwarding gate. Taken and given up in one
+batch.
 
-Each address lives for `LIFETIME` and is renewed while the VIP is held, so that a node which stops running loses it by the
+Each address lives for `LIFETIME` and is renewed while the VIP is held, so that a node which stops running loses it
+by the
 kernel's hand; the gate closes by itself one dead time after the last advertisement (see `hacore.linux.gate`).
 """
 
@@ -8,18 +10,22 @@ from __future__ import annotations
 
 import errno
 import math
+from _thread import LockType
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from hacore.carp.router import RouterSettings
 from hacore.linux.gate import LeaseSocket, NftSocket, lease_message, release_message
-from hacore.linux.rtnl import RouteSocket, delete_address_message, new_address_message
+from hacore.linux.rtnl import delete_address_message, new_address_message
+from hacore.node.address_writer import AddressWriter, describe
 from hacore.node.messages import Device
 from hacore.node.pulse import Pulse
 
-LIFETIME = 3  # seconds, whole ones: what the kernel takes
-RENEW_AFTER = 1.0
+LIFETIME = 2  # seconds, whole ones: the kernel takes an address away up to a second later
+RENEW_AFTER = 0.6
+GATE_CHECK = 1.0  # seconds between looks at the gate
+TAKE_TIMEOUT = 0.02  # seconds a takeover waits for the routing lock; then it speaks first: its gate is open already
 NO_INDEX = -1  # of a VIP that is no longer in the settings and has yet to be given up
-RENEWALS_AT_ONCE = 16  # a batch holds the routing lock about 60 us an address: the next advertisement must not wait for more
+RENEWALS_AT_ONCE = 16  # VIPs in one batch: it holds the routing lock that others wait for
 
 
 class Vip:
@@ -51,6 +57,15 @@ class Gates:
         self._leases = LeaseSocket()
         self._nft = NftSocket()
 
+    def close(self) -> None:
+        """Close the sockets; gates stay as they are."""
+        self._leases.close()
+        self._nft.close()
+
+    def check(self, device: Device) -> int:
+        """0 while the gate of the device stands; ENOENT if somebody deleted it (`nft flush ruleset` does)."""
+        return self._leases.check(device.device) if device.gate == "adverts" else 0
+
     def move(self, opened: Iterable[Device], closed: Iterable[Device]) -> list[int]:
         """Returns an errno for each device whose gate could not be moved."""
         opened, closed = list(opened), list(closed)
@@ -66,18 +81,20 @@ class Vips:
 
     def __init__(self, pulse: Pulse) -> None:
         self._pulse = pulse
-        self._route = RouteSocket()
+        self._writer = AddressWriter()
         self._gates = Gates()
         self._vips: dict[tuple[str, int], Vip] = {}
         self._next_renewal = math.inf
+        self._next_gate_check = 0.0
 
     def __iter__(self) -> Iterator[Vip]:
         return iter(self._vips.values())
 
     def get(self, interface: str, vhid: int) -> Vip | None:
+        """The VIP of this VHID on this interface, or None."""
         return self._vips.get((interface, vhid))
 
-    def configure(self, vips: Mapping[tuple[str, int], Vip]) -> list[str]:
+    def configure(self, vips: Mapping[tuple[str, int], Vip]) -> None:
         """Replace what is known; what was held stays held, less the addresses that are no longer wanted.
 
         A held VIP that is no longer known leaves first: it stays here until `bring_in_line` gives it up.
@@ -101,10 +118,12 @@ class Vips:
         for vip in self._vips.values():
             self._mark(vip, vip.held)
         self._next_renewal = 0.0
-        return self._addresses(unwanted, "giving up addresses")
+        self._write(unwanted, "giving up addresses")
 
     def bring_in_line(self, is_master: Callable[[tuple[str, int]], bool], now: float) -> list[str]:
-        """Hold the VIPs this node is MASTER of and give up the others: one batch of addresses and one of gate elements."""
+        """Hold the VIPs this node is MASTER of and give up the others: one batch of addresses and one of gate
+        elements.
+        """
         addresses: list[bytes] = []
         taken: list[Vip] = []
         given_up: list[Vip] = []
@@ -123,8 +142,10 @@ class Vips:
                 addresses += vip.give_up
                 if vip.index == NO_INDEX:
                     del self._vips[place]
-        problems = self._addresses(addresses, "moving addresses")
-        problems += self._move_gates(taken, given_up)
+        problems = self._move_gates(taken, given_up)
+        written = self._write(addresses, "moving addresses")
+        if taken and written is not None:
+            written.acquire(timeout=TAKE_TIMEOUT)
         for vip in given_up:
             self._mark(vip, False)
         self._next_renewal = min(self._next_renewal, now + RENEW_AFTER)
@@ -139,10 +160,10 @@ class Vips:
         """When `renew` has something to do; infinite while nothing is held."""
         return self._next_renewal
 
-    def renew(self, now: float, *, everything: bool = False) -> list[str]:
+    def renew(self, now: float, *, everything: bool = False) -> None:
         """Renew the lifetimes that are due, a few at a time; or all of them, where they may have ended."""
         if now < self._next_renewal and not everything:
-            return []
+            return
         held = [vip for vip in self._vips.values() if vip.held]
         due = held if everything else [vip for vip in held if vip.renew_at <= now][:RENEWALS_AT_ONCE]
         messages: list[bytes] = []
@@ -150,33 +171,35 @@ class Vips:
             vip.renew_at = now + RENEW_AFTER
             messages += vip.take
         self._next_renewal = min((vip.renew_at for vip in held), default=math.inf)
-        return self._addresses(messages, "renewing addresses")
+        written = self._write(messages, "renewing addresses")
+        if everything and written is not None:
+            written.acquire(timeout=TAKE_TIMEOUT)
 
-    def put_back(self, vip: Vip) -> list[str]:
+    def put_back(self, vip: Vip) -> None:
         """Somebody else removed an address that this node holds."""
-        return self._addresses(vip.take, "putting addresses back")
+        self._write(vip.take, "putting addresses back")
 
-    def _addresses(self, messages: list[bytes], doing: str) -> list[str]:
-        if not messages:
-            return []
-        try:
-            results = self._route.request(messages)
-        except OSError as error:
-            return [f"{doing}: {error.strerror}"]
-        return _problems(results, doing, harmless={errno.EADDRNOTAVAIL, errno.ENODEV})
+    def gate_is_missing(self, now: float) -> bool:
+        """Look at the gate of one VIP, now and then."""
+        if now < self._next_gate_check:
+            return False
+        self._next_gate_check = now + GATE_CHECK
+        return any(self._gates.check(vip.device) == errno.ENOENT for vip in list(self._vips.values())[:1])
+
+    def problems(self) -> list[str]:
+        """What the kernel refused of earlier batches."""
+        return self._writer.problems()
+
+    def finish(self, timeout: float) -> None:
+        """Wait until everything is written."""
+        self._writer.submit([], "").acquire(timeout=timeout)
+
+    def _write(self, messages: list[bytes], doing: str) -> LockType | None:
+        return self._writer.submit(messages, doing) if messages else None
 
     def _move_gates(self, opened: list[Vip], closed: list[Vip]) -> list[str]:
         try:
             results = self._gates.move([vip.device for vip in opened], [vip.device for vip in closed])
         except OSError as error:
             return [f"moving the gate: {error.strerror}"]
-        return _problems(results, "moving the gate", harmless=set())
-
-
-def _problems(results: list[int], doing: str, harmless: set[int]) -> list[str]:
-    """Each error once, with how often it came; what means "already so" is left out."""
-    counts: dict[int, int] = {}
-    for number in results:
-        if number and number not in harmless:
-            counts[number] = counts.get(number, 0) + 1
-    return [f"{doing}: {errno.errorcode.get(number, number)} ({count} times)" for number, count in counts.items()]
+        return describe(results, "moving the gate", harmless=set())

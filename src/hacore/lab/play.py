@@ -1,0 +1,91 @@
+"""Plays a scenario in a lab: heals whatever an earlier one left, lets the pair settle, records, and hands back the
+figures.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from hacore.errors import HacoreError
+from hacore.lab import rights, topology
+from hacore.lab.laboratory import Lab
+from hacore.lab.observers import Recording
+from hacore.lab.scenarios import Scenario
+from hacore.lab.stage import PhaseFigures, Stage
+
+_STARTING = 15.0
+
+
+class ScenarioRun(msgspec.Struct, kw_only=True):
+    """One play: its phases, or as many as there were before `error`.
+
+    Missed: frames the observers had no room for, 0 in a sound run.
+    """
+
+    scenario: str
+    phases: list[PhaseFigures]
+    missed: int
+    error: str | None = None
+    logs: dict[str, str] = {}
+
+    @property
+    def failed_over(self) -> bool:
+        """Whether every phase that is about a failover had one, and nothing else went wrong."""
+        return self.error is None and all(phase.moved for phase in self.phases if phase.must_move)
+
+
+def heal(lab: Lab) -> None:
+    """Undo every fault: ports up, nothing dropped, both nodes started and out of maintenance."""
+    lab.faults.drop_nothing()
+    lab.faults.set_ports([port for node in topology.NODES for port in topology.ports_of(node)], "up")
+    for node in lab.nodes.values():
+        if not node.running():
+            lab.start(node)
+    deadline = time.monotonic() + _STARTING
+    for node in lab.nodes.values():
+        while (status := node.status()) is None:
+            if not node.running() or time.monotonic() > deadline:
+                raise HacoreError(f"{node.name} does not run:\n{node.log_tail()}")
+            time.sleep(0.05)
+        if status.get("node", {}).get("maintenance"):
+            node.maintenance(False)
+
+
+def use_profile(lab: Lab, profile: str, preempt: bool) -> None:
+    """Have both nodes run with `profile`; they are stopped and started only where something changes."""
+    if (lab.record.profile, lab.record.preempt) != (profile, preempt):
+        lab.stop_nodes()
+        lab.configure(profile, preempt)
+    heal(lab)
+
+
+def play(
+    lab: Lab, scenario: Scenario, *, family: int = 4, watch: Callable[[Recording], None] | None = None
+) -> ScenarioRun:
+    """Play `scenario` once, `watch` being called now and then.
+
+    What goes wrong is told in `error`; only what makes the lab useless is raised.
+    """
+    heal(lab)
+    with Recording(lab.paths, family=family, mark=lab.directory, watch=watch) as recording:
+        stage = Stage(lab, recording)
+        error: str | None = None
+        try:
+            stage.settle(lab.preferred if lab.record.preempt else None)
+            scenario.play(stage)
+        except HacoreError as problem:
+            error = str(problem)
+        phases = stage.results()
+        missed = recording.observations().missed
+    run = ScenarioRun(scenario=scenario.name, phases=phases, missed=missed, error=error)
+    if not run.failed_over:
+        run.logs = {node.name: node.log_tail() for node in lab.nodes.values()}
+    return run
+
+
+def realtime(lab: Lab) -> bool:
+    """Whether the nodes of this lab may run under SCHED_RR."""
+    return lab.record.rights == rights.ROOT and rights.real_time()

@@ -1,0 +1,178 @@
+"""The network of the lab: who is where, under which address, behind which bridge port, and how it is made.
+
+Five namespaces. `switch` holds the bridges and one port for each cable, so that faults are made there and each node's
+forwarding is watched there, outside the node:
+
+    client ── lan-client │ br-lan │ lan-fw1 ── fw1 ── wan-fw1 │ br-wan │ wan-server ── server
+                         │        │ lan-fw2 ── fw2 ── wan-fw2 │        │
+                                    sync-fw1 ── br-sync ── sync-fw2
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from hacore.errors import PlatformError
+from hacore.lab import namespaces
+
+if TYPE_CHECKING:
+    from pyroute2 import IPRoute  # type: ignore[import-untyped]
+
+SWITCH = "switch"
+CLIENT = "client"
+SERVER = "server"
+NODES = ("fw1", "fw2")
+ROLES = (SWITCH, CLIENT, SERVER, *NODES)
+
+BRIDGES = ("br-lan", "br-wan", "br-sync")
+SIDES = ("lan", "wan")
+
+PREFIXES = {4: 16, 6: 64}
+VIPS = {
+    "lan": {4: "10.1.0.1", 6: "2001:db8:1::1"},
+    "wan": {4: "10.2.0.1", 6: "2001:db8:2::1"},
+}
+VHIDS = {"lan": 1, "wan": 2}
+HOSTS = {
+    CLIENT: {4: "10.1.0.100", 6: "2001:db8:1::100"},
+    SERVER: {4: "10.2.0.100", 6: "2001:db8:2::100"},
+}
+
+
+class Cable(NamedTuple):
+    """A veth pair: `interface` in the namespace `role`, the bridge port `port` in the switch."""
+
+    role: str
+    interface: str
+    bridge: str
+    port: str
+    addresses: tuple[str, ...]
+
+
+def _cables() -> tuple[Cable, ...]:
+    cables = [
+        Cable(CLIENT, "lan", "br-lan", "lan-client", ("10.1.0.100/16", "2001:db8:1::100/64")),
+        Cable(SERVER, "wan", "br-wan", "wan-server", ("10.2.0.100/16", "2001:db8:2::100/64")),
+    ]
+    for number, node in enumerate(NODES, start=1):
+        cables.append(
+            Cable(node, "lan", "br-lan", f"lan-{node}", (f"10.1.0.1{number}/16", f"2001:db8:1::1{number}/64"))
+        )
+        cables.append(
+            Cable(node, "wan", "br-wan", f"wan-{node}", (f"10.2.0.1{number}/16", f"2001:db8:2::1{number}/64"))
+        )
+        cables.append(Cable(node, "sync", "br-sync", f"sync-{node}", (f"10.9.0.{number}/24",)))
+    return tuple(cables)
+
+
+CABLES = _cables()
+
+
+def ports_of(node: str) -> tuple[str, ...]:
+    """The bridge ports that the interfaces of `node` hang on."""
+    return tuple(cable.port for cable in CABLES if cable.role == node)
+
+
+def group_of(role: str) -> int:
+    """The link group of a node's bridge ports: one request takes a group down as a whole."""
+    return 11 + NODES.index(role) if role in NODES else 10
+
+
+def vip_addresses() -> dict[str, tuple[str, int]]:
+    """Every virtual address and the side and family it belongs to."""
+    return {address: (side, family) for side, vips in VIPS.items() for family, address in vips.items()}
+
+
+def namespace_paths(name: str, held_in: Path) -> dict[str, Path]:
+    """Where the namespaces of the lab `name` are held, by role."""
+    return {role: held_in / f"hacore-{name}-{role}" for role in ROLES}
+
+
+def make_namespaces(paths: dict[str, Path]) -> None:
+    """Make the namespaces. PlatformError where the kernel refuses one."""
+    for path in paths.values():
+        try:
+            namespaces.create(path)
+        except OSError as error:
+            raise PlatformError(f"cannot make the network namespace {path}: {error}") from error
+
+
+def build(paths: dict[str, Path]) -> None:
+    """Make bridges, cables, addresses and routes in the namespaces. PlatformError where the kernel refuses a part."""
+    from pyroute2 import IPRoute
+    from pyroute2.netlink.exceptions import NetlinkError  # type: ignore[import-untyped]
+
+    for role, path in paths.items():
+        _set_sysctls(role, path)
+    try:
+        with namespaces.inside(paths[SWITCH]), IPRoute() as switch:
+            _build_switch(switch, paths)
+        for role in (CLIENT, SERVER, *NODES):
+            with namespaces.inside(paths[role]), IPRoute() as host:
+                _build_host(role, host)
+    except NetlinkError as error:
+        raise PlatformError(f"the kernel refused a part of the lab's network: {error}") from error
+
+
+def _set_sysctls(role: str, path: Path) -> None:
+    forwards = int(role in NODES)
+    values = {
+        "ipv4/ip_forward": forwards,
+        "ipv4/conf/all/rp_filter": 0,
+        "ipv4/conf/default/rp_filter": 0,
+        "ipv6/conf/all/forwarding": forwards,
+        "ipv6/conf/default/forwarding": forwards,
+        "ipv6/conf/default/accept_dad": 0,
+        "ipv6/conf/default/accept_ra": 0,
+        "ipv6/conf/default/disable_ipv6": int(role == SWITCH),
+    }
+    with namespaces.inside(path):
+        for key, value in values.items():
+            try:
+                Path("/proc/sys/net", key).write_text(str(value), encoding="ascii")
+            except OSError as error:
+                raise PlatformError(f"cannot set net/{key} in the namespace {path.name}: {error}") from error
+
+
+def _build_switch(switch: IPRoute, paths: dict[str, Path]) -> None:
+    def index(name: str) -> int:
+        return int(switch.link_lookup(ifname=name)[0])
+
+    for bridge in BRIDGES:
+        switch.link("add", ifname=bridge, kind="bridge", br_forward_delay=0, br_stp_state=0, br_mcast_snooping=0)
+        switch.link("set", index=index(bridge), state="up")
+    for cable in CABLES:
+        peer = {"ifname": cable.interface, "net_ns_fd": str(paths[cable.role])}
+        switch.link("add", ifname=cable.port, kind="veth", peer=peer)
+        switch.link("set", index=index(cable.port), master=index(cable.bridge), group=group_of(cable.role), state="up")
+    switch.link("set", index=index("lo"), state="up")
+
+
+def _build_host(role: str, host: IPRoute) -> None:
+    host.link("set", index=1, state="up")
+    for cable in CABLES:
+        if cable.role != role:
+            continue
+        index = host.link_lookup(ifname=cable.interface)[0]
+        host.link("set", index=index, state="up")
+        for text in cable.addresses:
+            interface = ipaddress.ip_interface(text)
+            host.addr("add", index=index, address=str(interface.ip), prefixlen=interface.network.prefixlen)
+    if role == CLIENT:
+        for family in PREFIXES:
+            host.route("add", dst="default", gateway=VIPS["lan"][family])
+    if role == SERVER:
+        for family, prefix in PREFIXES.items():
+            network = ipaddress.ip_interface(f"{HOSTS[CLIENT][family]}/{prefix}").network
+            host.route("add", dst=str(network), gateway=VIPS["wan"][family])
+
+
+def held_addresses(path: Path) -> set[str]:
+    """The virtual addresses that the kernel has in the namespace at `path` now."""
+    from pyroute2 import IPRoute
+
+    wanted = vip_addresses()
+    with namespaces.inside(path), IPRoute() as host:
+        return {address for message in host.get_addr() if (address := message.get("address")) in wanted}
