@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -90,6 +91,17 @@ def campaign(seed: int, count: int) -> None:
 @given(st.binary(max_size=400))
 def test_any_bytes(octets: bytes) -> None:
     holds(octets)
+
+
+def test_what_the_fuzzer_found() -> None:
+    octets = (ROOT / "tests" / "vectors" / "ctnetlink-corpus.bin").read_bytes()
+    count = 0
+    while octets:
+        (length,) = struct.unpack_from("<H", octets)
+        holds(octets[2 : 2 + length])
+        octets = octets[2 + length :]
+        count += 1
+    assert count > 100
 
 
 @settings(max_examples=200)
