@@ -1,0 +1,17 @@
+/* Sorting rows by key, without moving them. */
+#ifndef HACORE_CODEC_ORDER_H
+#define HACORE_CODEC_ORDER_H
+
+#include "row_hash.h"
+
+/* Pointers to rows in the order of their keys' bytes. */
+typedef struct Order {
+    const Row **rows;
+    size_t count, bytes;
+} Order;
+
+/* Of less than 2**32 rows; 0, or -1 when there is not enough memory. */
+int order_open(Order *order, const Row *rows, size_t count);
+void order_close(Order *order);
+
+#endif
