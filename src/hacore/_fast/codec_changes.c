@@ -20,14 +20,16 @@ void begin_chunk(Writer *w, int kind) {
     write_bytes(w, head, sizeof head);
 }
 
+void seal_chunk(uint8_t *chunk, size_t length) {
+    uint32_t body = (uint32_t)(length - CHUNK_HEAD);
+    memcpy(chunk + 4, &body, 4);
+    store64(chunk + 8, checksum(chunk, chunk + CHUNK_HEAD, body));
+}
+
 void end_chunk(Writer *w, size_t start) {
     static const uint8_t padding[SLACK] = {0};
     write_bytes(w, padding, sizeof padding);
-    if (w->failed) return;
-    uint8_t *head = w->bytes + start;
-    uint32_t length = (uint32_t)(w->length - start - CHUNK_HEAD);
-    memcpy(head + 4, &length, 4);
-    store64(head + 8, checksum(head, head + CHUNK_HEAD, length));
+    if (!w->failed) seal_chunk(w->bytes + start, w->length - start);
 }
 
 int64_t chunk_length(Reader *r) {

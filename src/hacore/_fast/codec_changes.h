@@ -38,6 +38,8 @@ typedef struct ChangeSpace {
 } ChangeSpace;
 
 void begin_chunk(Writer *writer, int kind);
+/* Fills in length and checksum. */
+void seal_chunk(uint8_t *chunk, size_t length);
 /* Pads, fills in length and checksum of the chunk that began at `start`. */
 void end_chunk(Writer *writer, size_t start);
 /* Looks at the first bytes of a chunk: 0 when more are needed to tell, its whole length, or -1 and the reader's rung. */
