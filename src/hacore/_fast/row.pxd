@@ -1,0 +1,59 @@
+# One connection as every kernel of hacore sees it: row.h for Cython. A typed memoryview of Row or Key takes numpy arrays of
+# hacore.states.layout.ROW_DTYPE or KEY_DTYPE and checks every field.
+
+from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t
+
+
+cdef extern from "row.h" nogil:
+    enum:
+        KEY_BYTES
+        ROW_BYTES
+
+    packed struct Key:
+        uint8_t family
+        uint8_t protocol
+        uint16_t zone
+        uint8_t source[16]
+        uint8_t destination[16]
+        uint16_t source_port
+        uint16_t destination_port
+
+    packed struct Row:
+        uint8_t family
+        uint8_t protocol
+        uint16_t zone
+        uint8_t source[16]
+        uint8_t destination[16]
+        uint16_t source_port
+        uint16_t destination_port
+        uint8_t reply_source[16]
+        uint8_t reply_destination[16]
+        uint16_t reply_source_port
+        uint16_t reply_destination_port
+        uint16_t reply_zone
+        uint8_t protocol_state
+        uint8_t master_protocol
+        uint32_t status
+        uint32_t timeout
+        uint32_t mark
+        uint8_t tcp_scale_original
+        uint8_t tcp_scale_reply
+        uint8_t tcp_flags_original
+        uint8_t tcp_flags_reply
+        uint32_t sctp_tag_original
+        uint32_t sctp_tag_reply
+        uint8_t labels[16]
+        uint32_t adjust_position_original
+        int32_t adjust_before_original
+        int32_t adjust_after_original
+        uint32_t adjust_position_reply
+        int32_t adjust_before_reply
+        int32_t adjust_after_reply
+        uint32_t synproxy_isn
+        uint32_t synproxy_its
+        uint32_t synproxy_tsoff
+        uint16_t master_source_port
+        uint16_t master_destination_port
+        uint8_t master_source[16]
+        uint8_t master_destination[16]
+        char helper[16]
