@@ -1,0 +1,545 @@
+# cython: boundscheck=False, wraparound=False, embedsignature=False
+"""Snapshots and deltas of rows: self-contained chunks of columns."""
+
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memset
+
+from hacore._fast.row cimport Key, Row
+
+import numpy as np
+
+from hacore._fast.row import KEY_DTYPE, ROW_DTYPE
+from hacore.errors import WireError
+
+
+cdef extern from *:
+    """
+    typedef const Row *RowPointer;
+    """
+    ctypedef const Row *RowPointer
+
+
+cdef extern from "codec_compare.h" nogil:
+    enum:
+        COLUMN_ROWS
+        CHUNK_HEAD
+        CHUNK_ROWS
+        CHUNK_CHANGES
+        CHUNK_BASE
+        CHUNK_END
+        CODEC_OK
+        CODEC_MEMORY
+        CODEC_TWICE
+        CODEC_WRONG
+        NAMED_BY_KEY
+        NAMED_BY_NUMBER
+    struct Writer:
+        uint8_t *bytes
+        size_t length
+        int failed
+    struct Reader:
+        const uint8_t *bytes
+        size_t length
+        size_t at
+        const char *rung
+        const char *message
+    struct Codec:
+        RowPointer order[65536]
+    struct Changes_ "Changes":
+        int naming
+        size_t inserted
+        size_t updated
+        size_t deleted
+        size_t deleted_keys
+        const RowPointer *inserted_rows
+        const RowPointer *before
+        const RowPointer *after
+        const uint64_t *updated_numbers
+        const uint64_t *deleted_numbers
+        const RowPointer *deleted_by_key
+    struct ChangeCounts:
+        int naming
+        size_t inserted
+        size_t updated
+        size_t deleted
+        size_t deleted_keys
+    struct ChangeSpace:
+        Row *inserted_rows
+        uint64_t *updated_numbers
+        uint64_t *deleted_numbers
+        uint8_t *updated_keys
+        uint8_t *deleted_keys
+        Row *values
+        uint64_t *masks
+        uint64_t check
+    struct Difference:
+        int64_t *inserted
+        int64_t *before
+        int64_t *after
+        int64_t *deleted
+        size_t inserted_count
+        size_t updated_count
+        size_t deleted_count
+    int codec_open(Codec *codec)
+    void codec_close(Codec *codec)
+    int order_rows(const Row *rows, size_t count, RowPointer *order)
+    int all_ascend(const RowPointer *order, size_t count)
+    void begin_chunk(Writer *writer, int kind)
+    void end_chunk(Writer *writer, size_t start)
+    int64_t c_chunk_length "chunk_length"(Reader *reader)
+    int open_chunk(Reader *reader, Reader *body)
+    int close_chunk(Reader *body)
+    void write_bytes(Writer *writer, const void *bytes, size_t size)
+    void write_varint(Writer *writer, uint64_t value)
+    const uint8_t *read_bytes(Reader *reader, size_t size)
+    uint64_t read_varint(Reader *reader, uint64_t limit)
+    int read_fails(Reader *reader, const char *rung, const char *message)
+    int write_rows(Writer *writer, const RowPointer *order, size_t count, Codec *codec)
+    int read_rows(Reader *reader, Row *rows, size_t count, Codec *codec)
+    int write_changes(Writer *writer, const Changes_ *changes, Codec *codec)
+    int read_change_counts(Reader *reader, ChangeCounts *counts)
+    int read_changes(Reader *reader, const ChangeCounts *counts, ChangeSpace *space, Codec *codec)
+    void patch_rows(Row *rows, const Row *values, const uint64_t *masks, size_t count)
+    void digest_of(const Row *rows, size_t count, uint8_t *digest)
+    uint64_t check_of(const RowPointer *rows, size_t count)
+    void compare_rows(const Row *old, size_t old_count, const Row *new, size_t new_count, Difference *found)
+
+
+MAX_CHUNK_ROWS = COLUMN_ROWS
+NAME_BITS = 56
+cdef size_t KEPT_ROWS = 4096  # a workspace that saw more rows than that is given back after use
+
+_workspaces = []
+
+
+cdef class _Workspace:
+    cdef Codec *codec
+    cdef size_t most
+
+    def __cinit__(self):
+        self.codec = <Codec *> malloc(sizeof(Codec))
+        if self.codec == NULL or codec_open(self.codec):
+            free(self.codec)
+            self.codec = NULL
+            raise MemoryError("no room to code a chunk")
+
+    def __dealloc__(self):
+        if self.codec != NULL:
+            codec_close(self.codec)
+            free(self.codec)
+
+
+cdef _Workspace _take():
+    return <_Workspace> (_workspaces.pop() if _workspaces else _Workspace())
+
+
+cdef void _give(_Workspace workspace, size_t rows):
+    if rows > workspace.most:
+        workspace.most = rows
+    if workspace.most <= KEPT_ROWS and len(_workspaces) < 2:
+        _workspaces.append(workspace)
+
+
+cdef class _Order:
+    """Rows in key order, without moving them."""
+    cdef RowPointer *rows
+    cdef size_t count
+    cdef object held
+
+    def __cinit__(self, const Row[::1] rows):
+        cdef int failed
+        self.count = rows.shape[0]
+        self.held = rows.base
+        self.rows = <RowPointer *> malloc((self.count + 1) * sizeof(RowPointer))
+        if self.rows == NULL:
+            raise MemoryError("no room to sort rows")
+        if self.count:
+            with nogil:
+                failed = order_rows(&rows[0], self.count, self.rows)
+            if failed:
+                raise MemoryError("no room to sort rows")
+
+    def __dealloc__(self):
+        free(self.rows)
+
+
+cdef class _Output:
+    cdef Writer writer
+
+    def __dealloc__(self):
+        free(self.writer.bytes)
+
+    cdef bytes take(self, int status):
+        if self.writer.failed or status == CODEC_MEMORY:
+            raise MemoryError("no room for the coded bytes")
+        if status == CODEC_TWICE:
+            raise ValueError("a key comes twice")
+        return PyBytes_FromStringAndSize(<char *> self.writer.bytes, self.writer.length)
+
+
+cdef int _raise(Reader *reader) except -1:
+    raise WireError(reader.rung.decode(), reader.message.decode(), reader.at)
+
+
+cdef Reader _reader(const uint8_t[::1] data):
+    cdef Reader reader
+    memset(&reader, 0, sizeof(Reader))
+    reader.length = data.shape[0]
+    reader.bytes = &data[0] if reader.length else NULL
+    return reader
+
+
+cdef int _open(Reader *reader, Reader *body, int kind) except -1:
+    """Opens the next chunk; its kind, which has to be `kind` unless that is 0."""
+    cdef int got
+    with nogil:
+        got = open_chunk(reader, body)
+    if got < 0:
+        _raise(reader)
+    if kind and got != kind:
+        read_fails(reader, "kind", "the chunk is of another kind than expected here")
+        _raise(reader)
+    return got
+
+
+cdef size_t _row_count(Reader *body) except? 0:
+    cdef size_t count = read_varint(body, COLUMN_ROWS)
+    if body.rung == NULL and not count:
+        read_fails(body, "number", "a chunk holds at least one row")
+    if body.rung != NULL:
+        _raise(body)
+    return count
+
+
+cdef int _no_more(Reader *reader) except -1:
+    if reader.at != reader.length:
+        read_fails(reader, "length", "there are bytes after the last chunk")
+        _raise(reader)
+    return 0
+
+
+def chunk_length(const uint8_t[::1] data):
+    cdef Reader reader = _reader(data)
+    cdef int64_t length = c_chunk_length(&reader)
+    if length < 0:
+        _raise(&reader)
+    return length
+
+
+def chunk_kind(const uint8_t[::1] data):
+    if data.shape[0] < CHUNK_HEAD:
+        raise WireError("short", "the chunk ends early", data.shape[0])
+    chunk_length(data)
+    return chr(data[1])
+
+
+cdef int _write_rows(Writer *writer, const RowPointer *order, size_t count, size_t limit, Codec *codec) noexcept nogil:
+    cdef size_t at = 0, size, start
+    cdef int status = CODEC_OK
+    while at < count and status == CODEC_OK:
+        size = min(limit, count - at)
+        start = writer.length
+        begin_chunk(writer, CHUNK_ROWS)
+        write_varint(writer, size)
+        status = write_rows(writer, order + at, size, codec)
+        end_chunk(writer, start)
+        at += size
+        if at < count and not all_ascend(order + at - 1, 2):
+            status = CODEC_TWICE
+    return status
+
+
+def encode_rows(const Row[::1] rows, size_t chunk_rows=32_768):
+    if not 1 <= chunk_rows <= COLUMN_ROWS:
+        raise ValueError(f"a chunk holds 1 to {COLUMN_ROWS} rows, got {chunk_rows}")
+    cdef _Order order = _Order(rows)
+    cdef _Output output = _Output()
+    cdef _Workspace workspace = _take()
+    cdef int status
+    with nogil:
+        status = _write_rows(&output.writer, order.rows, order.count, chunk_rows, workspace.codec)
+    _give(workspace, min(order.count, chunk_rows))
+    return output.take(status)
+
+
+def encode_chunk(const Row[::1] rows):
+    if not 1 <= rows.shape[0] <= COLUMN_ROWS:
+        raise ValueError(f"a chunk holds 1 to {COLUMN_ROWS} rows, got {rows.shape[0]}")
+    return encode_rows(rows, COLUMN_ROWS)
+
+
+def row_count(const uint8_t[::1] data):
+    cdef Reader reader = _reader(data)
+    if chunk_kind(data) != "R":
+        raise WireError("kind", "the chunk is of another kind than expected here", 1)
+    reader.at = CHUNK_HEAD
+    return _row_count(&reader)
+
+
+def decode_chunk(const uint8_t[::1] data, Row[::1] out=None):
+    cdef Reader reader = _reader(data), body
+    cdef _Workspace workspace
+    cdef int status
+    _open(&reader, &body, CHUNK_ROWS)
+    _no_more(&reader)
+    cdef size_t count = _row_count(&body)
+    rows = None
+    if out is None:
+        rows = np.empty(count, dtype=ROW_DTYPE)
+        out = rows
+    elif <size_t> out.shape[0] != count:
+        raise ValueError(f"out has to have {count} rows, got {out.shape[0]}")
+    workspace = _take()
+    with nogil:
+        status = read_rows(&body, &out[0], count, workspace.codec)
+        if status == CODEC_OK:
+            status = close_chunk(&body)
+    _give(workspace, count)
+    if status != CODEC_OK:
+        _raise(&body)
+    return out.base if rows is None else rows
+
+
+def encode_base(const uint8_t[::1] digest, uint64_t count):
+    if digest.shape[0] != 16:
+        raise ValueError(f"a digest has 16 bytes, got {digest.shape[0]}")
+    cdef _Output output = _Output()
+    begin_chunk(&output.writer, CHUNK_BASE)
+    write_bytes(&output.writer, &digest[0], 16)
+    write_varint(&output.writer, count)
+    end_chunk(&output.writer, 0)
+    return output.take(CODEC_OK)
+
+
+def decode_base(const uint8_t[::1] data):
+    cdef Reader reader = _reader(data), body
+    _open(&reader, &body, CHUNK_BASE)
+    _no_more(&reader)
+    cdef const uint8_t *digest = read_bytes(&body, 16)
+    cdef uint64_t count = read_varint(&body, <uint64_t> -1)
+    if close_chunk(&body):
+        _raise(&body)
+    return digest[:16], count
+
+
+def encode_end(uint64_t count):
+    cdef _Output output = _Output()
+    begin_chunk(&output.writer, CHUNK_END)
+    write_varint(&output.writer, count)
+    end_chunk(&output.writer, 0)
+    return output.take(CODEC_OK)
+
+
+def decode_end(const uint8_t[::1] data):
+    cdef Reader reader = _reader(data), body
+    _open(&reader, &body, CHUNK_END)
+    _no_more(&reader)
+    cdef uint64_t count = read_varint(&body, <uint64_t> -1)
+    if close_chunk(&body):
+        _raise(&body)
+    return count
+
+
+cdef RowPointer *_pointers(const Row[::1] rows, RowPointer *space, const int64_t[::1] order):
+    cdef size_t index
+    for index in range(<size_t> rows.shape[0]):
+        space[index] = &rows[order[index]]
+    return space
+
+
+cdef class _Names:
+    """Ascending numbers that name rows, and the order that made them so."""
+    cdef const uint64_t[::1] ascending
+    cdef const int64_t[::1] order
+    cdef const uint64_t *first
+
+    def __cinit__(self, names, size_t count):
+        numbers = np.ascontiguousarray(names, dtype=np.uint64)
+        if numbers.shape != (count,):
+            raise ValueError(f"expected {count} names, got {numbers.shape}")
+        order = np.argsort(numbers, kind="stable").astype(np.int64)
+        numbers = numbers[order]
+        if count and (numbers[count - 1] >> NAME_BITS or (numbers[1:] == numbers[:count - 1]).any()):
+            raise ValueError(f"names are different numbers below 2**{NAME_BITS}")
+        self.ascending, self.order = numbers, order
+        self.first = &self.ascending[0] if count else NULL
+
+
+def encode_changes(const Row[::1] inserted, const Row[::1] before, const Row[::1] after, deleted_keys, *, updated_names=None,
+                   deleted_names=None):
+    cdef Changes_ changes
+    cdef _Order new = _Order(inserted)
+    cdef const Key[::1] keys = deleted_keys
+    cdef size_t updates = after.shape[0], deletes = keys.shape[0]
+    cdef _Names update_names = _Names(() if updated_names is None else updated_names, 0 if updated_names is None else updates)
+    cdef _Names delete_names = _Names(() if deleted_names is None else deleted_names,
+                                      0 if deleted_names is None else len(deleted_names))
+    cdef const int64_t[::1] order
+    cdef size_t index
+    if before.shape[0] != after.shape[0]:
+        raise ValueError(f"expected as many rows before as after, got {before.shape[0]} and {after.shape[0]}")
+    if max(new.count, updates, deletes, <size_t> delete_names.ascending.shape[0]) > COLUMN_ROWS:
+        raise ValueError(f"a chunk holds at most {COLUMN_ROWS} changes of a kind")
+    if deleted_names is not None and updated_names is None and updates:
+        raise ValueError("rows are named by number or by key, not deleted by number and updated by key")
+    memset(&changes, 0, sizeof(changes))
+    changes.naming = NAMED_BY_NUMBER if updated_names is not None or deleted_names is not None else NAMED_BY_KEY
+    changes.inserted, changes.inserted_rows = new.count, new.rows
+    changes.updated, changes.deleted_keys = updates, deletes
+    changes.deleted, changes.deleted_numbers = delete_names.ascending.shape[0], delete_names.first
+    cdef RowPointer *space = <RowPointer *> malloc((2 * updates + deletes + 1) * sizeof(RowPointer))
+    cdef _Output output = _Output()
+    cdef _Workspace workspace = _take()
+    cdef int status
+    if space == NULL:
+        raise MemoryError("no room for the coded bytes")
+    try:
+        if changes.naming == NAMED_BY_NUMBER:
+            order = update_names.order
+            changes.updated_numbers = update_names.first
+        else:
+            order = _key_order(after)
+        changes.before = _pointers(before, space, order)
+        changes.after = _pointers(after, space + updates, order)
+        order = _key_order(keys)
+        changes.deleted_by_key = space + 2 * updates
+        for index in range(deletes):
+            space[2 * updates + index] = <RowPointer> &keys[order[index]]
+        with nogil:
+            begin_chunk(&output.writer, CHUNK_CHANGES)
+            status = write_changes(&output.writer, &changes, workspace.codec)
+            end_chunk(&output.writer, 0)
+    finally:
+        free(space)
+    _give(workspace, max(new.count, updates, deletes))
+    return output.take(status)
+
+
+cdef object _key_order(records):
+    """The indices that sort rows or keys by the key's bytes."""
+    records = np.asarray(records)
+    octets = records.view(np.uint8).reshape(len(records), records.dtype.itemsize)[:, :sizeof(Key)]
+    return np.argsort(np.ascontiguousarray(octets).view("V40").reshape(len(records)), kind="stable").astype(np.int64)
+
+
+cdef class Changes:
+    """What a chunk of changes says; rows are updated with `apply`, which needs them as they were."""
+    cdef readonly object inserted, updated_names, updated_keys, deleted_names, deleted_keys
+    cdef object values, masks
+    cdef uint64_t check
+
+    def __len__(self):
+        return len(self.inserted) + len(self.masks) + len(self.deleted_names) + len(self.deleted_keys)
+
+    def apply(self, const Row[::1] before):
+        cdef size_t count = len(self.masks)
+        cdef Row[::1] row
+        cdef const Row[::1] values
+        cdef const uint64_t[::1] masks
+        if <size_t> before.shape[0] != count:
+            raise ValueError(f"expected {count} rows, got {before.shape[0]}")
+        after = np.array(before, dtype=ROW_DTYPE)
+        if not count:
+            return after
+        row, values, masks = after, self.values, self.masks
+        cdef uint64_t check = 0
+        cdef RowPointer pointer
+        cdef size_t index
+        with nogil:
+            for index in range(count):
+                pointer = &row[index]
+                check += check_of(&pointer, 1)
+        if check != self.check:
+            raise WireError("base", "the updates were made from other rows than these")
+        with nogil:
+            patch_rows(&row[0], &values[0], &masks[0], count)
+        return after
+
+
+cdef Changes _read_changes(Reader *body):
+    cdef Changes changes = Changes.__new__(Changes)
+    cdef ChangeCounts counts
+    cdef ChangeSpace space
+    cdef _Workspace workspace
+    cdef int status
+    if read_change_counts(body, &counts) != CODEC_OK:
+        _raise(body)
+    cdef size_t numbered = counts.updated if counts.naming == NAMED_BY_NUMBER else 0
+    changes.inserted = np.empty(counts.inserted, dtype=ROW_DTYPE)
+    changes.updated_names = np.empty(numbered, dtype=np.uint64)
+    changes.updated_keys = np.empty(counts.updated - numbered, dtype=KEY_DTYPE)
+    changes.deleted_names = np.empty(counts.deleted, dtype=np.uint64)
+    changes.deleted_keys = np.empty(counts.deleted_keys, dtype=KEY_DTYPE)
+    changes.values = np.empty(counts.updated, dtype=ROW_DTYPE)
+    changes.masks = np.empty(counts.updated, dtype=np.uint64)
+    cdef Row[::1] inserted = changes.inserted, values = changes.values
+    cdef uint64_t[::1] updated_names = changes.updated_names, deleted_names = changes.deleted_names, masks = changes.masks
+    cdef Key[::1] updated_keys = changes.updated_keys, deleted_keys = changes.deleted_keys
+    memset(&space, 0, sizeof(space))
+    space.inserted_rows = &inserted[0] if counts.inserted else NULL
+    space.updated_numbers = &updated_names[0] if numbered else NULL
+    space.updated_keys = <uint8_t *> &updated_keys[0] if counts.updated - numbered else NULL
+    space.deleted_numbers = &deleted_names[0] if counts.deleted else NULL
+    space.deleted_keys = <uint8_t *> &deleted_keys[0] if counts.deleted_keys else NULL
+    space.values = &values[0] if counts.updated else NULL
+    space.masks = &masks[0] if counts.updated else NULL
+    workspace = _take()
+    with nogil:
+        status = read_changes(body, &counts, &space, workspace.codec)
+        if status == CODEC_OK:
+            status = close_chunk(body)
+    _give(workspace, max(counts.inserted, counts.updated, counts.deleted, counts.deleted_keys))
+    if status != CODEC_OK:
+        _raise(body)
+    changes.check = space.check
+    return changes
+
+
+def decode_changes(const uint8_t[::1] data):
+    cdef Reader reader = _reader(data), body
+    _open(&reader, &body, CHUNK_CHANGES)
+    _no_more(&reader)
+    return _read_changes(&body)
+
+
+def digest_of_rows(const Row[::1] rows):
+    cdef uint8_t[16] digest
+    cdef size_t count = rows.shape[0]
+    memset(digest, 0, 16)
+    if count:
+        with nogil:
+            digest_of(&rows[0], count, digest)
+    return digest[:16]
+
+
+def sort_rows(const Row[::1] rows):
+    cdef _Order order = _Order(rows)
+    ordered = np.empty(order.count, dtype=ROW_DTYPE)
+    cdef Row[::1] row = ordered
+    cdef size_t index
+    with nogil:
+        if not all_ascend(order.rows, order.count):
+            with gil:
+                raise ValueError("a key comes twice")
+        for index in range(order.count):
+            row[index] = order.rows[index][0]
+    return ordered
+
+
+def compare(const Row[::1] old, const Row[::1] new):
+    cdef Difference found
+    cdef size_t old_count = old.shape[0], new_count = new.shape[0]
+    parts = np.empty(new_count, np.int64), np.empty(min(old_count, new_count), np.int64), \
+        np.empty(min(old_count, new_count), np.int64), np.empty(old_count, np.int64)
+    cdef int64_t[::1] inserted = parts[0], before = parts[1], after = parts[2], deleted = parts[3]
+    memset(&found, 0, sizeof(found))
+    found.inserted = &inserted[0] if inserted.shape[0] else NULL
+    found.before = &before[0] if before.shape[0] else NULL
+    found.after = &after[0] if after.shape[0] else NULL
+    found.deleted = &deleted[0] if deleted.shape[0] else NULL
+    with nogil:
+        compare_rows(&old[0] if old_count else NULL, old_count, &new[0] if new_count else NULL, new_count, &found)
+    return (parts[0][:found.inserted_count], parts[1][:found.updated_count], parts[2][:found.updated_count],
+            parts[3][:found.deleted_count])
