@@ -1,4 +1,4 @@
-"""One TLS connection on a `Loop`: connects or is taken, shakes hands, then carries bytes both ways. Nothing in it waits.
+"""One TLS connection on a `Loop`: connects or is taken, shakes hands, then carries bytes both ways. Nothing waits.
 
 A connection that does not open in time, fails or is closed by the other side says so once, with the reason in words.
 """
@@ -131,14 +131,14 @@ class Connection:
         try:
             if self._tls is None:
                 self._connected()
-            if not self.is_open and not self.closed:
+            if not self.is_open:
                 self._shake_hands()
-            elif self.is_open:
+            else:
                 if events & ~WRITE and self._reading:
                     self._read()
                 if self.is_open and events & WRITE:
                     self._write()
-            if not self.closed and self.is_open:
+            if self.is_open:
                 self._watch()
         except OSError as error:
             self.close(explain(error))

@@ -1,4 +1,4 @@
-"""Which connections are replicated: not those that the settings ignore, nor the nodes' own."""
+"""Which connections are replicated: not those that the settings ignore, nor the nodes' own, which nobody can go on with."""
 
 from __future__ import annotations
 
@@ -64,6 +64,28 @@ class Filter:
             except ValueError:
                 continue  # a name: its connections are not tracked in the first place
         self._local = [_Network("127.0.0.0/8"), _Network("::1/128")]
+        self._own_4 = np.empty(0, np.uint32)
+        self._own_6: list[_Network] = []
+
+    def set_own_addresses(self, addresses: Iterable[str]) -> None:
+        """Addresses of this node alone, which no other node takes over: connections to and from them stay here."""
+        packed = [ip_address(text) for text in addresses]
+        four = [np.frombuffer(address.packed, "<u4")[0] for address in packed if address.version == 4]
+        self._own_4 = np.sort(np.array(four, np.uint32))
+        self._own_6 = [_Network(str(address)) for address in packed if address.version == 6]
+
+    def _is_own(self, rows: Rows, end: str) -> Mask:
+        found = np.zeros(len(rows), np.bool_)
+        if len(self._own_4):
+            address = rows.view(_NUMBERS)[f"{end}_4"]
+            place = np.minimum(np.searchsorted(self._own_4, address), len(self._own_4) - 1)
+            found |= (self._own_4[place] == address) & (rows["family"] == socket.AF_INET)
+        if self._own_6:
+            six = rows["family"] == socket.AF_INET6
+            if six.any():
+                for network in self._own_6:
+                    found |= six & network.holds(rows, end)
+        return found
 
     def wanted(self, rows: Rows) -> Mask:
         """(n,): which of `rows` are replicated, by their original tuple."""
@@ -71,6 +93,7 @@ class Filter:
         left_out = (protocol == CARP_PROTOCOL) | ((rows["status"] & TEMPLATE) != 0)
         for network in self._local:
             left_out |= (family == network.family) & network.holds(rows, "source")
+        left_out |= self._is_own(rows, "source") | self._is_own(rows, "destination")
         tcp = protocol == socket.IPPROTO_TCP
         if tcp.any():
             for network, port in self._places:

@@ -27,7 +27,6 @@ from hacore.node.messages import (
     Ready,
     StatesAnswer,
     StatesCondition,
-    StatesEvent,
     StatesPeer,
 )
 from hacore.node.settings import Settings
@@ -148,7 +147,8 @@ class StatesSupervision:
         return worker
 
     def _start(self, now: float) -> None:
-        assert self._worker is not None and self._configuration is not None
+        assert self._worker is not None
+        assert self._configuration is not None
         self._heard = now
         self._worker.start()
         self._worker.send(self._configuration)
@@ -243,7 +243,8 @@ class StatesSupervision:
         self._deadline = loop.call_at(self._bulk_since + self._settings.states.bulk_deadline, self._give_up_waiting)
 
     def _give_up_waiting(self, _now: float) -> None:
-        assert self._settings is not None and self._settings.states is not None
+        assert self._settings is not None
+        assert self._settings.states is not None
         condition = self._condition
         missing = ", ".join(condition.awaited) if condition and condition.awaited else "any peer"
         limit = self._settings.states.bulk_deadline
