@@ -33,8 +33,8 @@ def chunk_kind(data: Buffer) -> str:
 def row_count(data: Buffer) -> int:
     """How many rows a chunk of rows says it holds (1 to MAX_CHUNK_ROWS)."""
 
-def encode_rows(rows: Rows, chunk_rows: int = 32_768) -> bytes:
-    """`rows` in key order as chunks of `chunk_rows`, one after another; nothing for no rows.
+def encode_rows(rows: Rows, chunk_rows: int = 32_768) -> list[bytes]:
+    """`rows` in key order as chunks of `chunk_rows`; nothing for no rows.
 
     Raises:
         ValueError: a key comes twice, or `chunk_rows` is out of bounds.

@@ -46,7 +46,7 @@ cdef extern from "codec_compare.h" nogil:
         const char *rung
         const char *message
     struct Codec:
-        RowPointer order[65536]
+        Writer writer
     struct Changes_ "Changes":
         int naming
         size_t inserted
@@ -109,14 +109,12 @@ cdef extern from "codec_compare.h" nogil:
 
 MAX_CHUNK_ROWS = COLUMN_ROWS
 NAME_BITS = 56
-cdef size_t KEPT_ROWS = 4096  # a workspace that saw more rows than that is given back after use
 
 _workspaces = []
 
 
 cdef class _Workspace:
     cdef Codec *codec
-    cdef size_t most
 
     def __cinit__(self):
         self.codec = <Codec *> malloc(sizeof(Codec))
@@ -135,10 +133,8 @@ cdef _Workspace _take():
     return <_Workspace> (_workspaces.pop() if _workspaces else _Workspace())
 
 
-cdef void _give(_Workspace workspace, size_t rows):
-    if rows > workspace.most:
-        workspace.most = rows
-    if workspace.most <= KEPT_ROWS and len(_workspaces) < 2:
+cdef void _give(_Workspace workspace):
+    if len(_workspaces) < 2:
         _workspaces.append(workspace)
 
 
@@ -165,18 +161,16 @@ cdef class _Order:
         free(self.rows)
 
 
-cdef class _Output:
-    cdef Writer writer
-
-    def __dealloc__(self):
-        free(self.writer.bytes)
-
-    cdef bytes take(self, int status):
-        if self.writer.failed or status == CODEC_MEMORY:
-            raise MemoryError("no room for the coded bytes")
-        if status == CODEC_TWICE:
-            raise ValueError("a key comes twice")
-        return PyBytes_FromStringAndSize(<char *> self.writer.bytes, self.writer.length)
+cdef bytes _taken(Writer *writer, int status):
+    """What was written; the writer is empty then, and keeps its memory."""
+    cdef size_t length = writer.length
+    writer.length = 0
+    if writer.failed or status == CODEC_MEMORY:
+        writer.failed = 0
+        raise MemoryError("no room for the coded bytes")
+    if status == CODEC_TWICE:
+        raise ValueError("a key comes twice")
+    return PyBytes_FromStringAndSize(<char *> writer.bytes, length)
 
 
 cdef int _raise(Reader *reader) except -1:
@@ -235,39 +229,34 @@ def chunk_kind(const uint8_t[::1] data):
     return chr(data[1])
 
 
-cdef int _write_rows(Writer *writer, const RowPointer *order, size_t count, size_t limit, Codec *codec) noexcept nogil:
-    cdef size_t at = 0, size, start
-    cdef int status = CODEC_OK
-    while at < count and status == CODEC_OK:
-        size = min(limit, count - at)
-        start = writer.length
-        begin_chunk(writer, CHUNK_ROWS)
-        write_varint(writer, size)
-        status = write_rows(writer, order + at, size, codec)
-        end_chunk(writer, start)
-        at += size
-        if at < count and not all_ascend(order + at - 1, 2):
-            status = CODEC_TWICE
-    return status
-
-
 def encode_rows(const Row[::1] rows, size_t chunk_rows=32_768):
     if not 1 <= chunk_rows <= COLUMN_ROWS:
         raise ValueError(f"a chunk holds 1 to {COLUMN_ROWS} rows, got {chunk_rows}")
     cdef _Order order = _Order(rows)
-    cdef _Output output = _Output()
     cdef _Workspace workspace = _take()
+    cdef Writer *writer = &workspace.codec.writer
+    cdef size_t at = 0, size
     cdef int status
-    with nogil:
-        status = _write_rows(&output.writer, order.rows, order.count, chunk_rows, workspace.codec)
-    _give(workspace, min(order.count, chunk_rows))
-    return output.take(status)
+    chunks = []
+    while at < order.count:
+        size = min(chunk_rows, order.count - at)
+        with nogil:
+            begin_chunk(writer, CHUNK_ROWS)
+            write_varint(writer, size)
+            status = write_rows(writer, order.rows + at, size, workspace.codec)
+            end_chunk(writer, 0)
+            at += size
+            if at < order.count and not all_ascend(order.rows + at - 1, 2):
+                status = CODEC_TWICE
+        chunks.append(_taken(writer, status))
+    _give(workspace)
+    return chunks
 
 
 def encode_chunk(const Row[::1] rows):
     if not 1 <= rows.shape[0] <= COLUMN_ROWS:
         raise ValueError(f"a chunk holds 1 to {COLUMN_ROWS} rows, got {rows.shape[0]}")
-    return encode_rows(rows, COLUMN_ROWS)
+    return encode_rows(rows, COLUMN_ROWS)[0]
 
 
 def row_count(const uint8_t[::1] data):
@@ -296,7 +285,7 @@ def decode_chunk(const uint8_t[::1] data, Row[::1] out=None):
         status = read_rows(&body, &out[0], count, workspace.codec)
         if status == CODEC_OK:
             status = close_chunk(&body)
-    _give(workspace, count)
+    _give(workspace)
     if status != CODEC_OK:
         _raise(&body)
     return out.base if rows is None else rows
@@ -305,12 +294,15 @@ def decode_chunk(const uint8_t[::1] data, Row[::1] out=None):
 def encode_base(const uint8_t[::1] digest, uint64_t count):
     if digest.shape[0] != 16:
         raise ValueError(f"a digest has 16 bytes, got {digest.shape[0]}")
-    cdef _Output output = _Output()
-    begin_chunk(&output.writer, CHUNK_BASE)
-    write_bytes(&output.writer, &digest[0], 16)
-    write_varint(&output.writer, count)
-    end_chunk(&output.writer, 0)
-    return output.take(CODEC_OK)
+    cdef _Workspace workspace = _take()
+    cdef Writer *writer = &workspace.codec.writer
+    begin_chunk(writer, CHUNK_BASE)
+    write_bytes(writer, &digest[0], 16)
+    write_varint(writer, count)
+    end_chunk(writer, 0)
+    chunk = _taken(writer, CODEC_OK)
+    _give(workspace)
+    return chunk
 
 
 def decode_base(const uint8_t[::1] data):
@@ -325,11 +317,14 @@ def decode_base(const uint8_t[::1] data):
 
 
 def encode_end(uint64_t count):
-    cdef _Output output = _Output()
-    begin_chunk(&output.writer, CHUNK_END)
-    write_varint(&output.writer, count)
-    end_chunk(&output.writer, 0)
-    return output.take(CODEC_OK)
+    cdef _Workspace workspace = _take()
+    cdef Writer *writer = &workspace.codec.writer
+    begin_chunk(writer, CHUNK_END)
+    write_varint(writer, count)
+    end_chunk(writer, 0)
+    chunk = _taken(writer, CODEC_OK)
+    _give(workspace)
+    return chunk
 
 
 def decode_end(const uint8_t[::1] data):
@@ -390,8 +385,8 @@ def encode_changes(const Row[::1] inserted, const Row[::1] before, const Row[::1
     changes.updated, changes.deleted_keys = updates, deletes
     changes.deleted, changes.deleted_numbers = delete_names.ascending.shape[0], delete_names.first
     cdef RowPointer *space = <RowPointer *> malloc((2 * updates + deletes + 1) * sizeof(RowPointer))
-    cdef _Output output = _Output()
     cdef _Workspace workspace = _take()
+    cdef Writer *writer = &workspace.codec.writer
     cdef int status
     if space == NULL:
         raise MemoryError("no room for the coded bytes")
@@ -408,13 +403,14 @@ def encode_changes(const Row[::1] inserted, const Row[::1] before, const Row[::1
         for index in range(deletes):
             space[2 * updates + index] = <RowPointer> &keys[order[index]]
         with nogil:
-            begin_chunk(&output.writer, CHUNK_CHANGES)
-            status = write_changes(&output.writer, &changes, workspace.codec)
-            end_chunk(&output.writer, 0)
+            begin_chunk(writer, CHUNK_CHANGES)
+            status = write_changes(writer, &changes, workspace.codec)
+            end_chunk(writer, 0)
     finally:
         free(space)
-    _give(workspace, max(new.count, updates, deletes))
-    return output.take(status)
+    chunk = _taken(writer, status)
+    _give(workspace)
+    return chunk
 
 
 cdef object _key_order(records):
@@ -490,7 +486,7 @@ cdef Changes _read_changes(Reader *body):
         status = read_changes(body, &counts, &space, workspace.codec)
         if status == CODEC_OK:
             status = close_chunk(body)
-    _give(workspace, max(counts.inserted, counts.updated, counts.deleted, counts.deleted_keys))
+    _give(workspace)
     if status != CODEC_OK:
         _raise(body)
     changes.check = space.check

@@ -1,6 +1,8 @@
+#define _GNU_SOURCE
 #include "codec_order.h"
 
 #include <stdlib.h>
+#include <sys/mman.h>
 
 #include "codec_bytes.h"
 
@@ -69,6 +71,15 @@ static void sort_run(Entry *entries, Entry *spare, size_t count) {
     }
 }
 
+/* Large pages where there are any: sorting a million rows takes 48 MB, 12,000 page faults with small ones. */
+static Entry *entries_open(size_t count) {
+    size_t bytes = count * 2 * sizeof(Entry);
+    void *area = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (area == MAP_FAILED) return NULL;
+    madvise(area, bytes, MADV_HUGEPAGE);
+    return area;
+}
+
 int order_rows(const Row *rows, size_t count, const Row **order) {
     int sorted = 1;
     uint64_t beyond = 0;
@@ -78,7 +89,7 @@ int order_rows(const Row *rows, size_t count, const Row **order) {
         if (!sorted) break;
     }
     if (sorted) return 0;
-    Entry *entries = malloc(count * 2 * sizeof(Entry));
+    Entry *entries = entries_open(count);
     if (!entries) return -1;
     for (size_t i = 0; i < count; i++) {
         const Row *row = &rows[i];
@@ -95,6 +106,6 @@ int order_rows(const Row *rows, size_t count, const Row **order) {
         if (end - start > 1) sort_run(&entries[start], entries + count, end - start);
     }
     for (size_t i = 0; i < count; i++) order[i] = entries[i].row;
-    free(entries);
+    munmap(entries, count * 2 * sizeof(Entry));
     return 0;
 }

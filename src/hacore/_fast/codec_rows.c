@@ -3,16 +3,19 @@
 #define AHEAD 8 /* rows whose memory is asked for before they are looked at */
 
 int codec_open(Codec *c) {
-    Dictionary *all[] = {&c->destination, &c->port, &c->profile, &c->tcp, &c->mark, &c->other};
+    Dictionary *all[] = {&c->destination, &c->port, &c->profile, &c->tcp, &c->mark, &c->translated, &c->other};
     int failed = 0;
+    c->writer = (Writer){0};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) failed |= dictionary_open(all[i]);
     if (failed) codec_close(c);
     return failed ? CODEC_MEMORY : CODEC_OK;
 }
 
 void codec_close(Codec *c) {
-    Dictionary *all[] = {&c->destination, &c->port, &c->profile, &c->tcp, &c->mark, &c->other};
+    Dictionary *all[] = {&c->destination, &c->port, &c->profile, &c->tcp, &c->mark, &c->translated, &c->other};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) dictionary_close(all[i]);
+    free(c->writer.bytes);
+    c->writer = (Writer){0};
 }
 
 /* ---- what is expected ---- */
@@ -306,9 +309,10 @@ static void write_timeouts(Writer *w, size_t listed, size_t count, Codec *c) {
 
 int write_rows(Writer *w, const Row *const *order, size_t count, Codec *c) {
     Runs runs = {0, 0};
-    Dictionary *all[] = {&c->destination, &c->port, &c->profile, &c->tcp, &c->mark};
+    Dictionary *all[] = {&c->destination, &c->port, &c->profile, &c->tcp, &c->mark, &c->translated};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) dictionary_clear(all[i]);
     uint32_t flags = 0;
+    size_t addresses = 0, ports = 0; /* of source NAT, the one thing beyond a plain row that most rows may have */
     for (size_t i = 0; i < count; i++) {
         const Row *row = order[i];
         if (i + AHEAD < count)
@@ -316,7 +320,11 @@ int write_rows(Writer *w, const Row *const *order, size_t count, Codec *c) {
         if (i && !ascends(order[i - 1], row)) return CODEC_TWICE;
         key_columns(c, &runs, i, row);
         Value profile = profile_of(row), tcp = {load32(&row->tcp_scale_original), 0}, mark = {row->mark, 0};
-        flags |= flags_in(profile);
+        uint32_t mine = flags_in(profile);
+        flags |= mine;
+        if (mine & ROW_REPLY_DESTINATION)
+            c->translated_numbers[addresses++] = dictionary_number(&c->translated, value_at(row->reply_destination));
+        if (mine & ROW_REPLY_DESTINATION_PORT) c->translated_ports[ports++] = row->reply_destination_port;
         c->profiles[i] = dictionary_number(&c->profile, profile);
         c->timeouts[i] = row->timeout;
         c->tcps[i] = dictionary_number(&c->tcp, tcp);
@@ -328,8 +336,17 @@ int write_rows(Writer *w, const Row *const *order, size_t count, Codec *c) {
     write_values(w, &c->tcp, c->tcps, count, 0, c->values, &c->scratch);
     write_values(w, &c->mark, c->marks, count, 0, c->values, &c->scratch);
     for (size_t i = 0, found = 0; i < COLUMN_COUNT; i++) {
-        if (!(flags & COLUMNS[i].flag)) continue;
-        if (!i || COLUMNS[i].flag != COLUMNS[i - 1].flag) found = places_with(COLUMNS[i].flag, count, c);
+        uint32_t flag = COLUMNS[i].flag;
+        if (!(flags & flag)) continue;
+        if (flag == ROW_REPLY_DESTINATION) {
+            write_values(w, &c->translated, c->translated_numbers, addresses, 1, c->values, &c->scratch);
+            continue;
+        }
+        if (flag == ROW_REPLY_DESTINATION_PORT) {
+            write_numbers(w, c->translated_ports, ports, &c->scratch);
+            continue;
+        }
+        if (!i || flag != COLUMNS[i - 1].flag) found = places_with(flag, count, c);
         write_field(w, order, c->places, found, COLUMNS[i].field, c);
     }
     return w->failed ? CODEC_MEMORY : CODEC_OK;

@@ -25,14 +25,15 @@ enum {
 /* All that encoding or decoding a chunk needs beside its input and output; one for each thread that does so. */
 typedef struct Codec {
     NumberScratch scratch;
-    Dictionary destination, port, profile, tcp, mark, other;
+    Dictionary destination, port, profile, tcp, mark, translated, other;
     Value values[COLUMN_ROWS], destinations[COLUMN_ROWS], profile_values[COLUMN_ROWS];
     uint64_t outer_words[COLUMN_ROWS], inner_words[COLUMN_ROWS];
     uint32_t heads[COLUMN_ROWS], outer_sizes[COLUMN_ROWS], inner_sizes[COLUMN_ROWS];
     uint32_t destination_numbers[COLUMN_ROWS], source_ports[COLUMN_ROWS], destination_ports[COLUMN_ROWS];
     uint32_t profiles[COLUMN_ROWS], timeouts[COLUMN_ROWS], tcps[COLUMN_ROWS], marks[COLUMN_ROWS];
+    uint32_t translated_numbers[COLUMN_ROWS], translated_ports[COLUMN_ROWS];
     uint32_t bases[COLUMN_ROWS], column[COLUMN_ROWS], places[COLUMN_ROWS];
-    const Row *order[COLUMN_ROWS];
+    Writer writer; /* what becomes of a chunk, kept to be used again */
 } Codec;
 
 int codec_open(Codec *codec);

@@ -18,7 +18,7 @@ from hacore._fast.codec import (
     row_count,
 )
 from hacore.errors import WireError
-from hacore.states.layout import ROW_DTYPE, Rows, as_rows
+from hacore.states.layout import KEY_BYTES, ROW_DTYPE, Rows, as_rows
 
 BELIEVED_ROWS: Final = 1 << 22
 """Memory is reserved for so many rows on the word of chunk headers alone: a lie costs address space only."""
@@ -31,7 +31,7 @@ def encode_snapshot(rows: npt.NDArray[Any]) -> bytes:
         TypeError: not an array of rows.
         ValueError: a key comes twice.
     """
-    return encode_rows(as_rows(rows)) + encode_end(len(rows))
+    return b"".join([*encode_rows(as_rows(rows)), encode_end(len(rows))])
 
 
 def decode_snapshot(data: bytes | bytearray | memoryview) -> Rows:
@@ -50,7 +50,7 @@ def decode_snapshot(data: bytes | bytearray | memoryview) -> Rows:
             larger[:at] = rows[:at]
             rows = larger
         decode_chunk(chunk, rows[at : at + count])
-        if at and rows[at - 1 : at].tobytes() >= rows[at : at + 1].tobytes()[:40]:
+        if at and rows[at - 1].tobytes()[:KEY_BYTES] >= rows[at].tobytes()[:KEY_BYTES]:
             raise WireError("order", "chunks come twice or out of order")
         at += count
     if not chunks or decode_end(chunks[-1]) != at:
