@@ -150,6 +150,7 @@ class ConfigureStates(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     reconcile_interval: float
     ignore: list[IgnoredStates]
     own_places: list[tuple[str, int]]  # whose connections are the nodes' own and are not replicated
+    virtual_addresses: list[str]
 
 
 class Held(msgspec.Struct, frozen=True, tag=True):

@@ -18,6 +18,7 @@ from hacore.node.states_tls import explain
 OPEN_TIMEOUT = 5.0  # seconds from the first packet to the end of the handshake
 RECORD_BYTES = 16384  # of TLS
 READ_BYTES = 1 << 18  # taken in one turn, so that one peer does not keep the others waiting
+WRITE_BYTES = 1 << 20  # given in one turn
 CHUNK_BYTES = 1 << 16  # handed to TLS at once
 SOCKET_BUFFER_BYTES = 4 << 20
 
@@ -25,8 +26,8 @@ SOCKET_BUFFER_BYTES = 4 << 20
 class Connection:
     """Bytes to and from one peer.
 
-    `on_open(connection)` once the handshake is done; `on_data(data)` with bytes as they come; `on_room()` when
-    everything that was given to `send` is on its way; `on_close(reason)` once, at the end.
+    `on_open(connection)` once the handshake is done; `on_data(data)` with bytes as they come; `on_room()` whenever
+    everything that was given to `send` is on its way, to give it more; `on_close(connection, reason)` once, at the end.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Connection:
         self._queued_bytes = 0
         self._current = memoryview(b"")
         self._reading = True
+        self._unfinished = False
         self._again: Timer | None = None
         self._buffer = bytearray(READ_BYTES)
         self._raw = sock
@@ -79,7 +81,7 @@ class Connection:
     # What it is asked
 
     @property
-    def names_seen(self) -> ssl.SSLSocket:
+    def tls(self) -> ssl.SSLSocket:
         """The TLS socket, once open: for the peer's certificate and the protocol agreed on."""
         assert self._tls is not None
         return self._tls
@@ -90,16 +92,20 @@ class Connection:
         return self._queued_bytes + len(self._current)
 
     def send(self, data: bytes) -> None:
-        """Queue; `flush` hands it on."""
+        """Queue; `flush` hands it on (not needed in `on_room`)."""
         if data and not self.closed:
             self._queue.append(data)
             self._queued_bytes += len(data)
 
     def flush(self) -> None:
-        """Send what the kernel takes now."""
-        if self.is_open and not self.closed:
-            self._write()
-            self._watch()
+        """Send what the kernel takes now, after asking `on_room` for more where nothing waits."""
+        if self.is_open:
+            try:
+                self._write()
+            except OSError as error:
+                self.close(explain(error))
+            if self.is_open:
+                self._watch()
 
     def read_on(self, wanted: bool) -> None:
         """Whether bytes are taken from the network: False lets TCP hold the peer back."""
@@ -136,7 +142,7 @@ class Connection:
             else:
                 if events & ~WRITE and self._reading:
                     self._read()
-                if self.is_open and events & WRITE:
+                if events & WRITE and not self.closed:
                     self._write()
             if self.is_open:
                 self._watch()
@@ -206,7 +212,12 @@ class Connection:
 
     def _write(self) -> None:
         assert self._tls is not None
+        limit = self.sent_bytes + WRITE_BYTES
+        self._unfinished = False
         while not self.closed:
+            if self.sent_bytes >= limit:
+                self._unfinished = True
+                return
             if not self._current:
                 if not self._queue:
                     self.on_room()
@@ -231,7 +242,7 @@ class Connection:
         return taken[0] if len(taken) == 1 else b"".join(taken)
 
     def _watch(self) -> None:
-        self._set_events((READ if self._reading else 0) | (WRITE if self.pending_bytes else 0))
+        self._set_events((READ if self._reading else 0) | (WRITE if self.pending_bytes or self._unfinished else 0))
 
     def _set_events(self, events: int) -> None:
         if events != self._events:

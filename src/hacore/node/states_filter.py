@@ -1,4 +1,4 @@
-"""Which connections are replicated: not those that the settings ignore, nor the nodes' own, which nobody can go on with."""
+"""Which connections are replicated: not those that the settings ignore, and not the nodes' own."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _NUMBERS = np.dtype(
 )  # fmt: skip
 
 
-class _Network:
+class Network:
     """A network of either family, as a test on the addresses of rows."""
 
     def __init__(self, text: str) -> None:
@@ -56,23 +56,23 @@ class Filter:
     """Made of the settings' rules and of the places (host, port) where the nodes' workers listen."""
 
     def __init__(self, ignore: Iterable[IgnoredStates] = (), own_places: Iterable[tuple[str, int]] = ()) -> None:
-        self._rules = [(rule.protocol, _Network(rule.network) if rule.network else None) for rule in ignore]
-        self._places: list[tuple[_Network, int]] = []
+        self._rules = [(rule.protocol, Network(rule.network) if rule.network else None) for rule in ignore]
+        self._places: list[tuple[Network, int]] = []
         for host, port in own_places:
             try:
-                self._places.append((_Network(str(ip_address(host))), port))
+                self._places.append((Network(str(ip_address(host))), port))
             except ValueError:
                 continue  # a name: its connections are not tracked in the first place
-        self._local = [_Network("127.0.0.0/8"), _Network("::1/128")]
+        self._local = [Network("127.0.0.0/8"), Network("::1/128")]
         self._own_4 = np.empty(0, np.uint32)
-        self._own_6: list[_Network] = []
+        self._own_6: list[Network] = []
 
     def set_own_addresses(self, addresses: Iterable[str]) -> None:
         """Addresses of this node alone, which no other node takes over: connections to and from them stay here."""
         packed = [ip_address(text) for text in addresses]
         four = [np.frombuffer(address.packed, "<u4")[0] for address in packed if address.version == 4]
         self._own_4 = np.sort(np.array(four, np.uint32))
-        self._own_6 = [_Network(str(address)) for address in packed if address.version == 6]
+        self._own_6 = [Network(str(address)) for address in packed if address.version == 6]
 
     def _is_own(self, rows: Rows, end: str) -> Mask:
         found = np.zeros(len(rows), np.bool_)

@@ -101,7 +101,7 @@ def _receive(connection: ssl.SSLSocket, progress: Callable[[int], None]) -> Rows
 
 
 class Difference(NamedTuple):
-    """One entry that two kernels do not share: the rows of both, None where there is none, and the fields that differ."""
+    """One entry that two kernels do not share: the rows of both (None: there is none) and the fields that differ."""
 
     here: npt.NDArray[np.void] | None
     there: npt.NDArray[np.void] | None
@@ -140,9 +140,7 @@ def _places(rows: Rows) -> dict[bytes, int]:
     return {key.tobytes(): index for index, key in enumerate(keys_of(rows))}
 
 
-def settled(
-    once: dict[bytes, Difference], again: dict[bytes, Difference]
-) -> dict[bytes, Difference]:
+def settled(once: dict[bytes, Difference], again: dict[bytes, Difference]) -> dict[bytes, Difference]:
     """The differences that were there both times: what was only in flight is gone or another by then."""
     return {
         key: again[key]

@@ -15,10 +15,9 @@ Phase = Literal["down", "hello", "bulk update", "repair", "stream"]
 class StreamStatus(Struct, kw_only=True):
     """One direction between this node and a peer.
 
-    `since`: when it entered `phase`, and `reason` why it is down. `position` is that of the last change sent (or taken),
-    `acknowledged` that which the other side confirmed; `lag_states` changes wait between the two, the oldest for `lag`
-    seconds. `bulk_rows` of `bulk_total` have gone over in the bulk update under way, or in the last one (`bulk_total` 0:
-    not known).
+    `since`: when it entered `phase`, and `reason` why it is down. `position` is that of the last change sent or taken,
+    `acknowledged` that which is in the replica's kernel; `lag_states` changes wait between the two, the oldest for
+    `lag` seconds. `bulk_rows` of `bulk_total` have gone over in the bulk update under way, or in the last one.
     """
 
     phase: Phase = "down"

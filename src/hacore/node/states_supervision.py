@@ -82,6 +82,7 @@ def configuration(settings: Settings) -> ConfigureStates | None:
             for rule in states.ignore
         ],
         own_places=[(place.host, place.port) for place in places],
+        virtual_addresses=[str(address.ip) for vip in settings.vips for address in vip.addresses],
     )  # fmt: skip
 
 
