@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import msgspec
 import pytest
 
 from hacore.carp.demotion import BULK_UPDATE, MAINTENANCE, NO_STATE_SYNC
@@ -129,12 +130,12 @@ def test_three_nodes_settle_on_one(profile: tuple[tuple[int, int], ...]) -> None
     assert network.masters() == [network.nodes[1]]
 
 
-def test_equal_nodes_settle_on_the_higher_address() -> None:
+def test_equal_nodes_settle_on_the_lower_address() -> None:
     network = Network()
     for _ in range(2):
         network.add(settings(advbase=0, advskew=2, family=46))
     settle(network, 5.0)
-    assert network.masters() == [network.nodes[1]]
+    assert network.masters() == [network.nodes[0]]
     assert sum(end - start for start, end in network.double_masters) < 0.02
 
 
@@ -243,7 +244,8 @@ def test_partition_heals_to_one_master(profile: tuple[tuple[int, int], ...]) -> 
     settle(network)
     assert network.masters() == [first]
     assert second.transitions(healed)[0].reason == "more frequent advertisement received"
-    assert any(isinstance(event, Noticed) and event.kind == "other master" for event in first.history)
+    noticed = any(isinstance(event, Noticed) and event.kind == "other master" for event in first.history)
+    assert noticed or profile is FAST, "at the short intervals the second may yield before it has said a word"
 
 
 @PROFILES
@@ -327,6 +329,22 @@ class TestRekey:
         assert all(
             not event.reason.startswith("master timed out") for node in nodes for event in node.transitions(start)
         )
+
+    def test_previous_keys_of_an_earlier_run(self) -> None:
+        """The one node was restarted with other settings, the other has the old ones still: no split."""
+        network = Network()
+        old, new = settings(advskew=100), settings(advskew=0, password=b"new", previous=(settings().key_material,))
+        new = msgspec.structs.replace(
+            new, previous=tuple(msgspec.structs.replace(each, remaining=60.0) for each in new.previous)
+        )
+        second = network.add(old)
+        settle(network)
+        first = network.add(new)
+        settle(network, 40.0)
+        assert network.masters() == [first]
+        assert second.state() is State.BACKUP
+        settle(network, 40.0)
+        assert network.masters() == [second, first], "the old key has ended"
 
     def test_old_key_ends_with_rekey_time(self) -> None:
         network = Network()

@@ -21,6 +21,10 @@ cdef extern from *:
     ctypedef const Row *RowPointer
 
 
+cdef extern from "codec_order.h":
+    pass
+
+
 cdef extern from "codec_compare.h" nogil:
     enum:
         COLUMN_ROWS
@@ -84,7 +88,10 @@ cdef extern from "codec_compare.h" nogil:
         size_t deleted_count
     int codec_open(Codec *codec)
     void codec_close(Codec *codec)
-    int order_rows(const Row *rows, size_t count, RowPointer *order)
+    struct Order:
+        RowPointer *rows
+    int order_open(Order *order, const Row *rows, size_t count)
+    void order_close(Order *order)
     int all_ascend(const RowPointer *order, size_t count)
     void begin_chunk(Writer *writer, int kind)
     void end_chunk(Writer *writer, size_t start)
@@ -140,6 +147,7 @@ cdef void _give(_Workspace workspace):
 
 cdef class _Order:
     """Rows in key order, without moving them."""
+    cdef Order order
     cdef RowPointer *rows
     cdef size_t count
     cdef object held
@@ -148,17 +156,17 @@ cdef class _Order:
         cdef int failed
         self.count = rows.shape[0]
         self.held = rows.base
-        self.rows = <RowPointer *> malloc((self.count + 1) * sizeof(RowPointer))
-        if self.rows == NULL:
+        if self.count >> 32:
+            raise ValueError("more than 2**32 rows")
+        with nogil:
+            failed = order_open(&self.order, &rows[0] if self.count else NULL, self.count)
+        if failed:
             raise MemoryError("no room to sort rows")
-        if self.count:
-            with nogil:
-                failed = order_rows(&rows[0], self.count, self.rows)
-            if failed:
-                raise MemoryError("no room to sort rows")
+        self.rows = self.order.rows
 
     def __dealloc__(self):
-        free(self.rows)
+        if self.order.rows != NULL:
+            order_close(&self.order)
 
 
 cdef bytes _taken(Writer *writer, int status):

@@ -4,7 +4,14 @@
 
 #include "row_hash.h"
 
-/* Fills `order` with pointers to the rows in the order of their keys' bytes; 0, or -1 when there is not enough memory. */
-int order_rows(const Row *rows, size_t count, const Row **order);
+/* Pointers to rows in the order of their keys' bytes. */
+typedef struct Order {
+    const Row **rows;
+    size_t count, bytes;
+} Order;
+
+/* Of less than 2**32 rows; 0, or -1 when there is not enough memory. */
+int order_open(Order *order, const Row *rows, size_t count);
+void order_close(Order *order);
 
 #endif

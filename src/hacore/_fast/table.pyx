@@ -70,7 +70,9 @@ cdef extern from "table_store.h" nogil:
                           size_t *found)
     void table_gather(const Table_ *table, const uint32_t *positions, size_t count, int age, uint32_t now, Row *rows)
     int table_deleted(const Table_ *table, uint32_t since, int owner, uint8_t *keys, size_t *found)
-    void table_rekey(Table_ *table, SipKey digest_key)
+    void table_names(const Table_ *table, const int64_t *positions, size_t count, uint64_t *names, uint8_t *alone)
+    void table_resolve(const Table_ *table, const uint64_t *names, size_t count, int owner, int64_t *positions)
+    int table_rekey(Table_ *table, SipKey seed, SipKey digest_key)
     size_t table_memory(const Table_ *table)
 
 
@@ -354,14 +356,48 @@ cdef class Table:
             memcpy(&value[0, 0], self.table.digests[of], <size_t> self.table.partitions * 16)
         return values
 
-    def rekey(self, bytes digest_key):
-        cdef SipKey key = _sip_key(digest_key, "digest_key")
+    def names(self, keys):
+        cdef const int64_t[::1] position = self.find(keys)
+        cdef size_t count = position.shape[0]
+        names, alone = np.empty(count, dtype=np.uint64), np.empty(count, dtype=np.bool_)
+        cdef uint64_t[::1] name = names
+        cdef uint8_t[::1] only = alone.view(np.uint8)
+        if not count:
+            return names, alone
         self._enter()
         try:
             with nogil:
-                table_rekey(&self.table, key)
+                table_names(&self.table, &position[0], count, &name[0], &only[0])
         finally:
             self.busy = False
+        return names, alone
+
+    def resolve(self, const uint64_t[::1] names, *, owner=None):
+        cdef size_t count = names.shape[0]
+        cdef int whose = _owner(owner)
+        positions = np.empty(count, dtype=np.int64)
+        cdef int64_t[::1] position = positions
+        if not count:
+            return positions
+        self._enter()
+        try:
+            with nogil:
+                table_resolve(&self.table, &names[0], count, whose, &position[0])
+        finally:
+            self.busy = False
+        return positions
+
+    def rekey(self, bytes seed, bytes digest_key):
+        cdef SipKey index = _sip_key(seed, "seed"), digests = _sip_key(digest_key, "digest_key")
+        cdef int failed
+        self._enter()
+        try:
+            with nogil:
+                failed = table_rekey(&self.table, index, digests)
+        finally:
+            self.busy = False
+        if failed:
+            raise MemoryError("no room for another index")
 
     def rows(self):
         cdef _Area area = _Area()

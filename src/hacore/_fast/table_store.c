@@ -418,7 +418,53 @@ int table_deleted(const Table *t, uint32_t since, int owner, uint8_t *keys, size
     return !newer(t->tombstones_lost, since);
 }
 
-void table_rekey(Table *t, SipKey digest_key) {
+static uint64_t name_of(const Meta *meta) { return (uint64_t)meta->partition << 32 | meta->hash; }
+
+static void count_named(const Table *t, const Index *index, uint64_t name, int owner, uint32_t *found, uint32_t *position) {
+    uint32_t hash = (uint32_t)name, bucket;
+    if (!index->size) return;
+    for (uint32_t at = home(hash, index->size); (bucket = index->buckets[at]); at = next_bucket(at, index->size)) {
+        if (((bucket ^ hash << t->position_bits) & ~t->position_mask) || bucket == CARRIED) continue;
+        const Meta *meta = &t->meta[position_in(t, bucket)];
+        if (name_of(meta) != name || (owner != TABLE_ANY_OWNER && meta->owner != owner)) continue;
+        *position = position_in(t, bucket);
+        ++*found;
+    }
+}
+
+static uint32_t find_named(const Table *t, uint64_t name, int owner, uint32_t *position) {
+    uint32_t found = 0;
+    count_named(t, &t->index, name, owner, &found, position);
+    count_named(t, &t->old, name, owner, &found, position);
+    return found;
+}
+
+void table_names(const Table *t, const int64_t *positions, size_t count, uint64_t *names, uint8_t *alone) {
+    for (size_t i = 0; i < count; i++) {
+        uint32_t position;
+        names[i] = 0;
+        alone[i] = 0;
+        if (positions[i] < 0) continue;
+        const Meta *meta = &t->meta[positions[i]];
+        names[i] = name_of(meta);
+        alone[i] = find_named(t, names[i], meta->owner, &position) == 1;
+    }
+}
+
+void table_resolve(const Table *t, const uint64_t *names, size_t count, int owner, int64_t *positions) {
+    for (size_t i = 0; i < count; i++) {
+        uint32_t position = 0;
+        positions[i] = find_named(t, names[i], owner, &position) == 1 ? (int64_t)position : -1;
+    }
+}
+
+int table_rekey(Table *t, SipKey seed, SipKey digest_key) {
+    Index index;
+    if (new_index(&index, t->old.size ? t->index.size + t->index.size / 2 : t->index.size)) return -1;
+    drop_index(&t->old);
+    drop_index(&t->index);
+    t->index = index;
+    t->seed = seed;
     t->digest_key = digest_key;
     for (size_t owner = 0; owner < TABLE_OWNERS; owner++)
         if (t->digests[owner]) memset(t->digests[owner], 0, t->partitions * sizeof(Digest));
@@ -426,7 +472,10 @@ void table_rekey(Table *t, SipKey digest_key) {
         uint64_t of_key;
         Digest digest = hash_row(digest_key, &t->rows[position], &of_key);
         Meta *meta = &t->meta[position];
+        meta->hash = (uint32_t)hash_key(seed, &t->rows[position]);
         meta->partition = partition_of(t, of_key);
         t->digests[meta->owner][meta->partition] += digest;
+        link_bucket(&t->index, meta->hash, bucket_of(t, meta->hash, position));
     }
+    return 0;
 }

@@ -112,7 +112,13 @@ uint32_t table_select(const Table *table, const Filter *filter, uint32_t cursor,
 void table_gather(const Table *table, const uint32_t *positions, size_t count, int age, uint32_t now, Row *rows);
 /* Keys deleted after `since`, oldest first, into `keys` (only counted when NULL); 0 when the log does not reach back that far. */
 int table_deleted(const Table *table, uint32_t since, int owner, uint8_t *keys, size_t *found);
-void table_rekey(Table *table, SipKey digest_key);
+/* Short names: hash and partition, the same on every node that has the same seed and digest key. `alone` tells whether no other row of
+ * that owner has the name; position -1 has none. */
+void table_names(const Table *table, const int64_t *positions, size_t count, uint64_t *names, uint8_t *alone);
+/* The position of the owner's only row of that name, or -1. */
+void table_resolve(const Table *table, const uint64_t *names, size_t count, int owner, int64_t *positions);
+/* Other secrets: index, partitions and digests are made anew. 0, or -1 when there is not enough memory. */
+int table_rekey(Table *table, SipKey seed, SipKey digest_key);
 size_t table_memory(const Table *table);
 
 #endif

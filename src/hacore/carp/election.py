@@ -15,7 +15,14 @@ from typing import NamedTuple
 
 import msgspec
 
-from hacore._fast.advert import Advertisement, advert_frame, gratuitous_arp_frame, parse_frame, unsolicited_na_frame
+from hacore._fast.advert import (
+    Advertisement,
+    AdvertKey,
+    advert_frame,
+    gratuitous_arp_frame,
+    parse_frame,
+    unsolicited_na_frame,
+)
 from hacore.carp import demotion as reasons
 from hacore.carp.announce import RateLimit
 from hacore.carp.counters import Counters, counter_of
@@ -33,6 +40,8 @@ ADVERT_TOS = 0xE0  # DSCP 56, as current FreeBSD sends
 MAX_PEERS = 256  # bounds what authentic senders that change their addresses can make this node remember
 STALL_SHARE = 0.75  # of the dead time: a MASTER that did not run for this long may have been replaced
 ANNOUNCE_RATE = 500.0  # announcements a second over all interfaces, after a burst of twice the addresses and 64
+
+NOBODYS_KEY = AdvertKey(b"", 1, [])
 
 
 def virtual_mac(vhid: int) -> bytes:
@@ -110,6 +119,7 @@ class Election:
                 counter = (self._counters_from + 0x9E3779B97F4A7C15 * len(self._routers)) % 2**64
                 router = self._routers[place] = VirtualRouter(settings, counter, self._journal)
                 router.since, router.enabled = now, self.enabled
+                router.keep_previous_keys(now)
                 router.set_port(self._ports.get(settings.interface), now)
             else:
                 router = known
@@ -241,7 +251,7 @@ class Election:
         if router is None or family not in router.families:
             counters = self.counters
             self._count_received(counters, family)
-            self._count(counters, "badlen" if len(frame.payload) < 36 else "badvhid")
+            self._count(counters, _why_nobodys(frame.payload))
             return
         counters = router.counters
         self._count_received(counters, family)
@@ -269,9 +279,9 @@ class Election:
         except WireError as error:
             if error.rung != "authentication":
                 raise
-            for key, _until in router.old_keys:
+            for old in router.old_keys:
                 try:
-                    return key.verify(payload)
+                    return old.key.verify(payload)
                 except WireError:
                     continue
             raise
@@ -439,3 +449,13 @@ class Election:
             counters.ipackets += 1
         else:
             counters.ipackets6 += 1
+
+
+def _why_nobodys(payload: bytes) -> str:
+    """The counter of a packet that no virtual router here takes: as in the kernel, length and checksum come first."""
+    try:
+        NOBODYS_KEY.verify(payload)
+    except WireError as error:
+        if error.rung in ("short", "checksum"):
+            return counter_of(error)
+    return "badvhid"

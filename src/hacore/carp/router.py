@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 from collections import deque
 from statistics import median
+from typing import NamedTuple
 
 import msgspec
 
@@ -30,7 +31,31 @@ SETTLE = 0.2  # after INIT a BACKUP listens at least this long: ports and member
 LEAVE_LIMIT_FAST = 0.05  # how long a leaving MASTER waits for its successor: with advbase 0
 LEAVE_LIMIT = 1.0  # and otherwise
 BOW_OUT_REPEAT = 0.1  # the longest time between two bow-outs of one leave: one may be lost
+MAX_OLD_KEYS = 2  # each is one more advertisement an interval
 MEASURED_GAPS = 8  # how many intervals of the current MASTER are remembered
+
+
+class KeyMaterial(msgspec.Struct, frozen=True):
+    """What an HMAC is made from: a password and bare addresses. `remaining` seconds it is still sent and accepted."""
+
+    password: bytes
+    addresses: frozenset[str]
+    remaining: float = 0.0
+
+    def __repr__(self) -> str:
+        return f"KeyMaterial({sorted(self.addresses)})"
+
+    def same(self, other: KeyMaterial) -> bool:
+        """Whether advertisements of the one authenticate at the other."""
+        return self.password == other.password and self.addresses == other.addresses
+
+
+class OldKey(NamedTuple):
+    """A key of earlier settings, sent and accepted until then."""
+
+    material: KeyMaterial
+    key: AdvertKey
+    until: float
 
 
 class RouterSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,6 +71,7 @@ class RouterSettings(msgspec.Struct, frozen=True, kw_only=True):
     virtual_mac: bool = True
     peer: str = ""
     peer6: str = ""
+    previous: tuple[KeyMaterial, ...] = ()  # of settings that changed a while ago, perhaps before this start
 
     def __repr__(self) -> str:
         return f"RouterSettings({self.name!r}, {self.interface!r}, vhid={self.vhid})"
@@ -60,13 +86,15 @@ class RouterSettings(msgspec.Struct, frozen=True, kw_only=True):
         """The unicast peer of each family that has one."""
         return {family: peer for family, peer in ((4, self.peer), (6, self.peer6)) if peer}
 
-    def same_key(self, other: RouterSettings) -> bool:
-        """Whether advertisements of the one authenticate at the other."""
-        return self.password == other.password and set(self.addresses) == set(other.addresses)
+    @property
+    def key_material(self) -> KeyMaterial:
+        """What its advertisements are made and verified with."""
+        return KeyMaterial(self.password, frozenset(address.split("/")[0] for address in self.addresses))
 
-    def make_key(self) -> AdvertKey:
-        """The key that its advertisements are made and verified with."""
-        return AdvertKey(self.password, self.vhid, [address.split("/")[0] for address in self.addresses])
+    def make_key(self, material: KeyMaterial | None = None) -> AdvertKey:
+        """The key of its own material, or of older one."""
+        material = material or self.key_material
+        return AdvertKey(material.password, self.vhid, sorted(material.addresses))
 
 
 class Port(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,7 +141,7 @@ class VirtualRouter:
         self.settings = settings
         self.families = settings.families
         self.key = settings.make_key()
-        self.old_keys: list[tuple[AdvertKey, float]] = []  # with the time until which each is sent and accepted
+        self.old_keys: list[OldKey] = []
         self.counter = counter
         self.counters = Counters()
         self.port: Port | None = None
@@ -160,7 +188,7 @@ class VirtualRouter:
     @property
     def keys(self) -> list[AdvertKey]:
         """The current key first, then those that a change of settings keeps for a while."""
-        return [self.key, *(key for key, _until in self.old_keys)]
+        return [self.key, *(old.key for old in self.old_keys)]
 
     def effective_advskew(self, demotion: int) -> int:
         """The advskew that is carried while the node is demoted by this much."""
@@ -168,7 +196,7 @@ class VirtualRouter:
 
     def next_deadline(self) -> float | None:
         """When `handle_deadline` has something to do."""
-        times = [until for _key, until in self.old_keys]
+        times = [old.until for old in self.old_keys]
         if self.state is State.MASTER:
             times += [time for time in (self._next_advert, self.announcements.next_time()) if time is not None]
             if self.leaving:
@@ -278,17 +306,23 @@ class VirtualRouter:
         return bow_out
 
     def _yields_to_equal(self, family: int, source: bytes) -> bool:
-        """Between equals the numerically higher source address keeps; only the first family of both decides."""
+        """Between equals one source address keeps: the lower one, as a number of which the last byte counts most.
+
+        ucarp compares so on little-endian machines, and would hold the address for ever beside a node that does not.
+        Only the first family of both decides.
+        """
         own = self.port.source(family) if self.port else b""
         if not any(own) or not any(source):
             return True
-        return family == self.families[0] and own < source
+        return family == self.families[0] and source[::-1] < own[::-1]
 
     def _answer_other_master(self, address: str, bow_out: bool, now: float) -> None:
         """A MASTER that must yield: tell it at once, and take the segment's tables back once it has."""
         if bow_out:
             return
-        if self.announcements.split_heard(now):
+        # What it sent before it can have heard this node, such as the other family's half of the advert that was preempted.
+        unaware = now - self.since < self.interval
+        if not unaware and self.announcements.split_heard(now):
             self._journal.append(
                 Noticed(
                     at=now, vip=self.settings.name, kind="other master", text=f"{address} also advertises as MASTER"
@@ -301,8 +335,8 @@ class VirtualRouter:
 
     def handle_deadline(self, now: float) -> None:
         """Timers that are due by `now`."""
-        if self.old_keys and any(until <= now for _key, until in self.old_keys):
-            self.old_keys = [(key, until) for key, until in self.old_keys if until > now]
+        if self.old_keys and any(old.until <= now for old in self.old_keys):
+            self.old_keys = [old for old in self.old_keys if old.until > now]
             self._journal.append(
                 Noticed(at=now, vip=self.settings.name, kind="rekey", text="the old address list or password ends here")
             )
@@ -382,16 +416,26 @@ class VirtualRouter:
 
     def change(self, settings: RouterSettings, now: float, rekey_time: float) -> None:
         """New settings for the same VHID and interface; only another key leads through INIT."""
-        same_key = settings.same_key(self.settings)
+        before = self.settings.key_material
         self.settings = settings
-        if same_key:
+        if settings.key_material.same(before):
             return
-        self.old_keys = [(self.key, now + rekey_time), *self.old_keys][:2]
+        self._keep_key(before, now + rekey_time)
+        self.old_keys = [old for old in self.old_keys if not old.material.same(settings.key_material)]
         self.key = settings.make_key()
         self.families = settings.families
         self.leave(Situation.CHANGED, now)
         if self.state is State.INIT:
             self.configure(now)
+
+    def keep_previous_keys(self, now: float) -> None:
+        """At the start: what the settings were before, where the other nodes may still have those."""
+        for material in self.settings.previous:
+            self._keep_key(material, now + material.remaining)
+
+    def _keep_key(self, material: KeyMaterial, until: float) -> None:
+        others = [old for old in self.old_keys if not old.material.same(material)]
+        self.old_keys = [OldKey(material, self.settings.make_key(material), until), *others][:MAX_OLD_KEYS]
 
     def rekeyed(self) -> None:
         """Every peer is known to have the new addresses and password."""

@@ -4,8 +4,8 @@
 A situation that a state's row does not name changes nothing. The rules are those of FreeBSD's carp(4)
 (`carp_input_c`, `carp_master_down`, `carp_sc_state`), with these departures:
 
-* A MASTER that hears an equally frequent one yields only to the numerically higher source address. FreeBSD yields
-  always, which leaves two equals without a MASTER for one dead time, again and again where their timers agree.
+* A MASTER that hears an equally frequent one yields only to the source address that ucarp would yield to. FreeBSD
+  yields always, which leaves two equals without a MASTER for one dead time, again and again where their timers agree.
 * "The master will time out" is judged from the interval that is carried only where advbase is above 0; with advbase 0
   the carried advskew rises with demotion while the interval stays. A bow-out is recognised as such.
 * A MASTER that was stalled steps down for any MASTER that appeared meanwhile, also a slower one.
@@ -75,7 +75,7 @@ TABLE: dict[State, dict[Situation, Outcome]] = {
     State.MASTER: {
         **_LEAVE,
         Situation.HEARD_FASTER: Outcome(State.BACKUP, "more frequent advertisement received"),
-        Situation.HEARD_EQUAL: Outcome(State.BACKUP, "equally frequent advertisement of a higher address received"),
+        Situation.HEARD_EQUAL: Outcome(State.BACKUP, "equally frequent advertisement of the address that keeps"),
         Situation.STALLED: Outcome(State.BACKUP, "stalled, and another master took over"),
         Situation.HANDED_OVER: Outcome(State.BACKUP, "handed over to a successor"),
     },

@@ -99,6 +99,7 @@ class BusCommands:
                 carp_enabled=node.carp_enabled,
                 preempt=settings.carp.preempt,
                 peers=last.peers if last else [],
+                counters=last.counters if last else Counters(),
                 realtime=Realtime(
                     obtained=not node.refused,
                     scheduler=not any(text.startswith("SCHED_RR") for text in node.refused),

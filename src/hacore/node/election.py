@@ -77,7 +77,8 @@ class ElectionWorker:
     def run(self) -> None:
         """Until everything was given up."""
         planned = time.monotonic()
-        ready: list[int] = []
+        channel_fd, monitor_fd = self.channel.fileno(), self.ports.monitor.fileno()
+        ready = {channel_fd, monitor_fd}
         while True:
             now = time.monotonic()
             self.pulse.beat(now)
@@ -85,10 +86,13 @@ class ElectionWorker:
             stalled = late > self.election.stall_tolerance
             if stalled:
                 self.election.stalled(late)
-            self._receive(list(self.readers) if stalled else ready, now, everything=stalled)
+            self._receive(set(self.readers) if stalled else ready, now, everything=stalled)
+            if monitor_fd in ready or stalled:
+                self._follow_links(now)
             if stalled:
                 self.election.resumed(late, time.monotonic())
-            self._hear_supervisor(now)
+            if channel_fd in ready or self.channel.closed or self.asked_to_leave:
+                self._hear_supervisor(now)
             now = time.monotonic()
             self.election.handle_deadline(now)
             self._settle(now, renew_all=stalled)
@@ -131,20 +135,21 @@ class ElectionWorker:
             return 0.0
         return min(at for at in times if at is not None)
 
-    def _wait(self, until: float) -> list[int]:
-        """Sleep until then or until a descriptor is ready; returns those of packet sockets."""
+    def _wait(self, until: float) -> set[int]:
+        """Sleep until then or until a descriptor is ready; returns those that are."""
         self.timer.arm(until)
         events = select.EPOLLIN | (select.EPOLLOUT if self.channel.wants_write else 0)
         if events != self.channel_events:
             self.poll.modify(self.channel.fileno(), events)
             self.channel_events = events
-        ready = [fd for fd, _events in self.poll.poll()]
-        self.timer.drain()
-        return [fd for fd in ready if fd in self.readers]
+        ready = {fd for fd, _events in self.poll.poll()}
+        if self.timer.fileno() in ready:
+            self.timer.drain()
+        return ready
 
     # Receiving
 
-    def _receive(self, ready: list[int], now: float, *, everything: bool) -> None:
+    def _receive(self, ready: set[int], now: float, *, everything: bool) -> None:
         for fd in ready:
             name = self.readers.get(fd)
             if name is None:
@@ -161,7 +166,6 @@ class ElectionWorker:
                     self.election.receive(name, frame, now)
                 if not everything or len(frames) < FRAMES_AT_ONCE:
                     break
-        self._follow_links(now)
 
     def _follow_links(self, now: float) -> None:
         changes = self.ports.read()

@@ -86,5 +86,7 @@ class Guard:
     def close(self) -> None:
         """Close the sockets and the page."""
         self._pulse.close()
+        self._route.close()
+        self._gates.close()
         self._packet.close()
         os.close(self.pulse_fd)

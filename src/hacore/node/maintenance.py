@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from hacore.errors import PlatformError, PrivilegeError
+from hacore.node.durable import sync_directory
 
 FLAG = "maintenance"
 
@@ -25,13 +26,13 @@ def enter(state_dir: Path) -> bool:
         try:
             handle = os.open(state_dir / FLAG, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         except FileExistsError:
-            _sync_directory(state_dir)
+            sync_directory(state_dir)
             return False
         try:
             os.fsync(handle)
         finally:
             os.close(handle)
-        _sync_directory(state_dir)
+        sync_directory(state_dir)
         return True
     except OSError as error:
         raise _refusal(state_dir, error) from error
@@ -41,20 +42,12 @@ def leave(state_dir: Path) -> bool:
     """Removes the flag; its removal is on the disk when this returns. False if it was not set."""
     try:
         (state_dir / FLAG).unlink()
-        _sync_directory(state_dir)
+        sync_directory(state_dir)
         return True
     except FileNotFoundError:
         return False
     except OSError as error:
         raise _refusal(state_dir, error) from error
-
-
-def _sync_directory(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _refusal(state_dir: Path, error: OSError) -> PrivilegeError | PlatformError:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from hacore.carp.router import RouterSettings
+from hacore.carp.router import KeyMaterial, RouterSettings
 from hacore.carp.terms import master_down_interval
 from hacore.node.settings import Vip
 
 
-def router_settings(vip: Vip) -> RouterSettings:
-    """The settings that the election takes."""
+def router_settings(vip: Vip, previous: tuple[KeyMaterial, ...] = ()) -> RouterSettings:
+    """The settings that the election takes; `previous` keys are those of `KeyRing`."""
     return RouterSettings(
         name=vip.name,
         interface=vip.interface,
@@ -20,6 +20,7 @@ def router_settings(vip: Vip) -> RouterSettings:
         virtual_mac=vip.virtual_mac,
         peer=str(vip.peer or ""),
         peer6=str(vip.peer6 or ""),
+        previous=previous,
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from hacore.carp.counters import Counters
 
@@ -113,6 +113,7 @@ class NodeStatus(Struct, kw_only=True):
 
     `carp_enabled` is False between `carp disable` and the next start; `reported` is when the election worker said what
     stands under `vips` and `peers` (0: never), which is older than `generated` when that worker does not answer.
+    `counters` are of the packets that belong to no virtual router, such as those of an unknown VHID.
     """
 
     name: str
@@ -126,6 +127,7 @@ class NodeStatus(Struct, kw_only=True):
     carp_enabled: bool = True
     preempt: bool = True
     peers: list[PeerHeard] = []
+    counters: Counters = field(default_factory=Counters)
     realtime: Realtime = Realtime()
     warnings: list[str] = []
     workers: dict[str, Worker] = {}

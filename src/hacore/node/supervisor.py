@@ -30,6 +30,7 @@ from hacore.node.commands import Result, Runner
 from hacore.node.guard import Guard
 from hacore.node.history import History
 from hacore.node.hooks import Hooks, epochs_of
+from hacore.node.key_ring import KeyRing
 from hacore.node.loop import Loop
 from hacore.node.messages import (
     Configure,
@@ -84,6 +85,7 @@ class Supervisor:
         self.checks = Checks(
             self.loop, self.runner, self.history.record, demote=self.demote, undemote=lambda name: self.demote(name, 0)
         )
+        self.keys = KeyRing(settings.node.state_dir)
         self.guard = Guard()
         self.election: WorkerProcess[FromElection] = WorkerProcess(
             self.loop,
@@ -126,6 +128,7 @@ class Supervisor:
         if maintenance.is_entered(self.settings.node.state_dir):
             self.demotions["maintenance"] = Demote("maintenance", 240)
         self.hooks.load(self.settings.hooks)
+        self._remember_keys()
         self._prepare(self._start_first)
         self.notifier.start_watchdog(self.loop)
         try:
@@ -212,6 +215,7 @@ class Supervisor:
         old, self.settings = self.settings, new
         places = {(vip.interface, vip.vhid) for vip in new.vips}
         leaving = [vip for vip in old.vips if (vip.interface, vip.vhid) not in places]
+        self._remember_keys()
         self.hooks.load(new.hooks)
         self.checks.load(new.checks)
         self.replication.load(new)
@@ -220,6 +224,11 @@ class Supervisor:
         )
         self._prepare(lambda now: self._reloaded(now, bool(leaving)), [*new.vips, *leaving])
         return later
+
+    def _remember_keys(self) -> None:
+        problem = self.keys.remember(self.settings.vips, self.settings.carp.rekey_time, time.time())
+        if problem:
+            self.history.record("keys", problem)
 
     def _reloaded(self, now: float, leftovers: bool) -> None:
         self._configure_election()
@@ -305,7 +314,7 @@ class Supervisor:
     def _configure_election(self) -> None:
         self.election.send(
             Configure(
-                routers=[router_settings(vip) for vip in self.settings.vips],
+                routers=[router_settings(vip, self.keys.previous(vip, time.time())) for vip in self.settings.vips],
                 devices=self._devices,
                 preempt=self.settings.carp.preempt,
                 rekey_time=self.settings.carp.rekey_time,

@@ -57,6 +57,11 @@ class Gates:
         self._leases = LeaseSocket()
         self._nft = NftSocket()
 
+    def close(self) -> None:
+        """Close the sockets; gates stay as they are."""
+        self._leases.close()
+        self._nft.close()
+
     def check(self, device: Device) -> int:
         """0 while the gate of the device stands; ENOENT if somebody deleted it (`nft flush ruleset` does)."""
         return self._leases.check(device.device) if device.gate == "adverts" else 0

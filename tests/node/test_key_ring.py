@@ -1,0 +1,62 @@
+"""Keys that were current until lately, over restarts."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Interface
+from pathlib import Path
+
+from hacore.node.key_ring import FILE, KeyRing
+from hacore.node.settings import Vip
+from hacore.node.settings_values import Secret
+
+
+def vip(password: bytes = b"old", *addresses: str) -> Vip:
+    return Vip(
+        name="lan",
+        interface="lan",
+        vhid=1,
+        password=Secret(password),
+        addresses=tuple(IPv4Interface(address) for address in addresses or ("10.1.0.1/16",)),
+    )
+
+
+def ring(directory: Path, *vips: Vip, now: float) -> KeyRing:
+    made = KeyRing(directory)
+    assert made.remember(vips, 600.0, now) == ""
+    return made
+
+
+def test_nothing_changed(tmp_path: Path) -> None:
+    ring(tmp_path, vip(), now=0.0)
+    assert ring(tmp_path, vip(), now=10.0).previous(vip(), 10.0) == ()
+
+
+def test_a_replaced_key_lasts_for_rekey_time_over_restarts(tmp_path: Path) -> None:
+    ring(tmp_path, vip(b"old"), now=0.0)
+    (previous,) = ring(tmp_path, vip(b"new"), now=100.0).previous(vip(b"new"), 100.0)
+    assert (previous.password, previous.addresses, previous.remaining) == (b"old", frozenset({"10.1.0.1"}), 600.0)
+    again = ring(tmp_path, vip(b"new"), now=400.0)
+    assert again.previous(vip(b"new"), 400.0)[0].remaining == 300.0
+    assert ring(tmp_path, vip(b"new"), now=701.0).previous(vip(b"new"), 701.0) == ()
+
+
+def test_address_lists_count_and_prefix_lengths_do_not(tmp_path: Path) -> None:
+    ring(tmp_path, vip(b"old", "10.1.0.1/16"), now=0.0)
+    assert ring(tmp_path, vip(b"old", "10.1.0.1/24"), now=1.0).previous(vip(), 1.0) == ()
+    assert len(ring(tmp_path, vip(b"old", "10.1.0.1/24", "10.1.0.2/24"), now=2.0).previous(vip(), 2.0)) == 1
+
+
+def test_going_back_forgets_neither(tmp_path: Path) -> None:
+    ring(tmp_path, vip(b"a"), now=0.0)
+    ring(tmp_path, vip(b"b"), now=1.0)
+    (previous,) = ring(tmp_path, vip(b"a"), now=2.0).previous(vip(b"a"), 2.0)
+    assert previous.password == b"b"
+
+
+def test_the_file_is_secret_and_a_broken_one_is_told(tmp_path: Path) -> None:
+    ring(tmp_path, vip(), now=0.0)
+    path = tmp_path / FILE
+    assert path.stat().st_mode & 0o777 == 0o600
+    path.write_bytes(b"{")
+    assert "previous keys are lost" in KeyRing(tmp_path).remember([vip()], 600.0, 1.0)
+    assert ring(tmp_path, vip(), now=2.0).previous(vip(), 2.0) == ()
