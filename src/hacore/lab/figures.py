@@ -129,6 +129,44 @@ def sent_by(seen: Observations, node: str, kind: int) -> Times:
     return np.sort(np.concatenate(parts)) if parts else np.zeros(0)
 
 
+class Lateness(msgspec.Struct, frozen=True):
+    """How late things on a schedule were: the middle, the 99th and the 99.9th percentile, the worst, in seconds."""
+
+    count: int
+    median: float
+    p99: float
+    p999: float
+    worst: float
+
+
+def lateness_figures(lateness: Times) -> Lateness:
+    """The percentiles of `lateness`; zeros where there is none."""
+    if not len(lateness):
+        return Lateness(0, 0.0, 0.0, 0.0, 0.0)
+    median, p99, p999, worst = (float(value) for value in np.percentile(lateness, [50, 99, 99.9, 100]))
+    return Lateness(len(lateness), median, p99, p999, worst)
+
+
+def lateness(times: Times, interval: float) -> Times:
+    """How late each of `times` (ascending) is on a grid of `interval` seconds that the earliest of them mark.
+
+    One that is late by a whole interval starts a new grid, as a sender does that does not make up for what it missed.
+    The first second serves only to find the grid.
+    """
+    learned = max(2, round(1 / interval))
+    if len(times) <= learned:
+        return np.zeros(0)
+    steps = interval * np.arange(learned)
+    due = float((times[:learned] - steps).min()) + interval * learned
+    found = np.zeros(len(times) - learned)
+    for index, moment in enumerate(times[learned:].tolist()):
+        late = max(0.0, moment - due)
+        found[index] = late
+        due = moment if late >= interval else min(due, moment)
+        due += interval
+    return found
+
+
 def last_after(times: Times, start: float, end: float) -> float:
     """The last of `times` from `start` to `end`, counted from `start`; 0 where there is none."""
     inside = times[(times >= start) & (times < end)]

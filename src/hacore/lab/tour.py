@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hacore.errors import HacoreError
-from hacore.lab import laboratory, nodes, play, report, topology
+from hacore.lab import laboratory, nodes, play, report, tables, topology
 from hacore.lab.laboratory import Lab
 from hacore.lab.observers import Recording
 from hacore.lab.scenarios import SCENARIOS
@@ -68,8 +68,8 @@ def _show(console: Console, run: play.ScenarioRun) -> None:
         lines.add_column(justify="right", style="cyan")
         lines.add_column()
         for moment, words in phase.timeline:
-            lines.add_row(report.time_text(moment), words)
-        gap = report.time_text(phase.probe.gap)
+            lines.add_row(tables.time_text(moment), words)
+        gap = tables.time_text(phase.probe.gap)
         cost = f"the client waited {gap} at most, {phase.probe.lost} of {phase.probe.sent} datagrams lost"
         holders = [name for name, held in phase.holders_after.items() if held]
         body: list[Table | Text] = [
@@ -78,7 +78,7 @@ def _show(console: Console, run: play.ScenarioRun) -> None:
             Text(f"holding addresses now: {', '.join(holders)}"),
         ]
         if phase.dead_held is not None and phase.dead_forwarded is not None:
-            forwarded, held = report.time_text(phase.dead_forwarded), report.time_text(phase.dead_held)
+            forwarded, held = tables.time_text(phase.dead_forwarded), tables.time_text(phase.dead_held)
             body.append(Text(f"the dead node forwarded for {forwarded} more; its last address was gone after {held}"))
         console.print(Panel(Group(*body), title=f"{run.scenario}: {phase.name}", title_align="left"))
     if run.error:
@@ -121,9 +121,9 @@ def run(directory: Path, console: Console, *, say: Callable[[str], None] | None 
             _show(console, played)
         reports.append(report.make(lab, runs[profile], family=4, realtime=realtime))
     for made in reports:
-        console.print(report.table(made))
+        console.print(tables.scenario_table(made))
     tell("Who holds the addresses now:")
-    for line in report.holders_text(reports[-1].nodes, reports[-1].addresses):
+    for line in tables.holders_text(reports[-1].nodes, reports[-1].addresses):
         tell(f"  {line}")
     failed = [played.scenario for made in reports for played in made.runs if not played.failed_over]
     if failed:

@@ -38,7 +38,7 @@ from hacore.node.messages import (
 )
 from hacore.node.ports import Ports
 from hacore.node.pulse import Pulse
-from hacore.node.realtime import become_realtime
+from hacore.node.realtime import become_realtime, freeze_collector
 from hacore.node.vips import Vip, Vips
 
 PRIORITY = 50  # of SCHED_RR; above ordinary work, below the kernel's own threads
@@ -345,6 +345,7 @@ def main() -> None:
     os.close(pulse_fd)
     signal.signal(signal.SIGTERM, lambda _number, _frame: worker.ask_to_leave())
     worker.refused = become_realtime(PRIORITY)
+    freeze_collector()
     channel.send(Ready(refused=worker.refused))
     worker.run()
     channel.flush()

@@ -46,7 +46,7 @@ from hacore.node.messages import (
     WantsDevices,
 )
 from hacore.node.notify import Notifier
-from hacore.node.realtime import become_realtime
+from hacore.node.realtime import become_realtime, freeze_collector
 from hacore.node.router_settings import prepare_request, router_settings
 from hacore.node.runtime_lock import RuntimeLock
 from hacore.node.settings import Settings, Vip, load
@@ -67,10 +67,10 @@ LEFTOVERS_AFTER = 2.5  # seconds after a reload, when removed VIPs have left, un
 class Supervisor:
     """One node. `run` returns when it was told to stop, or raises what kept it from running."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, refused: list[str]) -> None:
         self.settings = settings
         self.started = time.time()
-        self.refused: list[str] = []
+        self.refused = refused
         self.warnings: dict[str, str] = {}
         self.demotions: dict[str, Demote] = {}
         self.carp_enabled = True
@@ -95,6 +95,7 @@ class Supervisor:
             on_start=self._start_election,
             on_message=self._hear_election,
             on_end=self._election_ended,
+            on_lost=self._election_lost,
         )
         self.replication = StatesSupervision(self)
         self.commands = BusCommands(self)
@@ -103,6 +104,7 @@ class Supervisor:
         serve_events(self.server, self.commands.handlers, self.history)
         self.notifier = Notifier()
         self._devices: list[Device] = []
+        self._given_up: list[str] = []
         self._preparing = False
         self._failure: HacoreError | None = None
         self._stopping = False
@@ -113,7 +115,7 @@ class Supervisor:
         """Until SIGTERM or SIGINT."""
         libc.set_process_name("hacore")
         libc.forbid_core_dumps()
-        self.refused = become_realtime(PRIORITY)
+        freeze_collector()
         self.loop.on_signals(
             {
                 signal.SIGTERM: self.stop,
@@ -388,8 +390,11 @@ class Supervisor:
             self.election.kill("did not run for one dead time", now)
         self.loop.call_at(self.guard.next_look(self.loop.now()), self._look_at_pulse)
 
+    def _election_lost(self, now: float) -> None:
+        self._given_up = self.guard.give_up(now)
+
     def _election_ended(self, why: str, now: float) -> None:
-        given_up = self.guard.give_up()
+        given_up = self._given_up
         if self._stopping:
             self._election_gone(now)
         at = time.time()
@@ -438,5 +443,7 @@ def run(path: str | Path) -> None:
     settings = load(path, present_interfaces())
     require_privileges()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    supervisor = Supervisor(settings)
-    supervisor.run()
+    refused = become_realtime(PRIORITY)
+    if refused and settings.node.realtime == "require":
+        raise PrivilegeError(f'{"; ".join(refused)} (the settings say realtime = "require")')
+    Supervisor(settings, refused).run()
