@@ -194,7 +194,7 @@ def made(directory: Path, *, start: bool = True, **settings: Any) -> Iterator[Pa
             yield pair
         except BaseException:
             for node in pair.nodes:
-                print(f"--- {node.name}\n{node.log.read_text() if node.log.exists() else ''}")
+                sys.stderr.write(f"--- {node.name}\n{node.log.read_text() if node.log.exists() else ''}\n")
             raise
         finally:
             for node in pair.nodes:

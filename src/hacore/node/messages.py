@@ -148,6 +148,7 @@ class ConfigureStates(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     peers: list[StatesPeer]
     max_states: int
     reconcile_interval: float
+    event_buffer_bytes: int
     ignore: list[IgnoredStates]
     own_places: list[tuple[str, int]]  # whose connections are the nodes' own and are not replicated
     virtual_addresses: list[str]

@@ -83,6 +83,7 @@ class StatesWorker:
             clock,
             self.turn_soon,
             lambda text: self.tell("states", text),
+            buffer_bytes=configuration.event_buffer_bytes,
         )
         self.peers = Peers(
             loop,

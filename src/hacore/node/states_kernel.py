@@ -16,7 +16,6 @@ from hacore.node.loop import READ, Loop, Timer
 from hacore.node.states_filter import Filter
 from hacore.states.origin import Origin
 
-EVENT_BUFFER_BYTES = 64 << 20  # about 80,000 events, which is most of a second at full load
 EVENT_ROWS = 4096  # taken in one turn
 PAUSE = 0.001  # events that come within it go into one frame
 PAUSE_BELOW_ROWS = 512  # where more came at once there is no need to wait for company
@@ -40,7 +39,7 @@ class KernelFollower:
         on_change: Callable[[], None],
         on_problem: Callable[[str], None],
         *,
-        buffer_bytes: int = EVENT_BUFFER_BYTES,
+        buffer_bytes: int,
     ) -> None:
         self.listening = False
         self.events = self.echoes = self.ignored = self.lost = self.reconciles = 0
@@ -221,9 +220,7 @@ class KernelFollower:
             self._plan(self._ended + max(self._interval, SPACING * self.reconcile_duration))
 
     def filter_now(self) -> Filter:
-        """The filter, with this node's addresses of this moment: connections of its own stay here, as nobody takes those
-        over.
-        """
+        """The filter, with this node's addresses of this moment: nobody takes over connections of those."""
         present = {change.address for change in rtnl.dump_addresses()}
         self._wanted.set_own_addresses(sorted(present - self._virtual_addresses))
         return self._wanted

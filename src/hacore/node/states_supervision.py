@@ -73,6 +73,7 @@ def configuration(settings: Settings) -> ConfigureStates | None:
         ],
         max_states=states.max_states,
         reconcile_interval=states.reconcile_interval,
+        event_buffer_bytes=states.event_buffer_bytes,
         ignore=[
             IgnoredStates(
                 protocol=PROTOCOLS[rule.protocol] if isinstance(rule.protocol, str)
