@@ -320,7 +320,7 @@ class VirtualRouter:
         """A MASTER that must yield: tell it at once, and take the segment's tables back once it has."""
         if bow_out:
             return
-        # What it sent before it can have heard this node, such as the other family's half of the advert that was preempted.
+        # What it sent before it can have heard this node, such as the other family's half of a preempted advert.
         unaware = now - self.since < self.interval
         if not unaware and self.announcements.split_heard(now):
             self._journal.append(

@@ -66,7 +66,8 @@ class ElectionWorker:
         self.poll = select.epoll()
         self.readers: dict[int, str] = {}
         self.ends_at: float | None = None
-        self.wanted_devices_at = 0.0
+        self.wants_devices = False
+        self.asked_for_devices_at = 0.0
         self.poll.register(self.timer.fileno(), select.EPOLLIN)
         self.poll.register(self.channel.fileno(), select.EPOLLIN)
         self.poll.register(self.ports.monitor.fileno(), select.EPOLLIN)
@@ -96,6 +97,7 @@ class ElectionWorker:
             now = time.monotonic()
             self.election.handle_deadline(now)
             self._settle(now, renew_all=stalled)
+            self._ask_for_devices(now)
             if self.ends_at is not None and (self.election.has_left or now >= self.ends_at):
                 self.vips.finish(LEAVE_LIMIT)
                 self.channel.send(Left())
@@ -115,7 +117,7 @@ class ElectionWorker:
         self.vips.renew(now, everything=renew_all)
         if self.vips.gate_is_missing(now):
             self.election.notice("", "gate", "the nftables table hacore was deleted: making it again", now)
-            self._want_devices(now)
+            self.wants_devices = True
         self._warn(self.vips.problems(), now)
         if time.monotonic() - now <= self.election.stall_tolerance:
             self._send(self.election.frames_to_send(now), now)
@@ -176,7 +178,7 @@ class ElectionWorker:
             if isinstance(change, AddressChange) and not change.added:
                 self._address_removed(change, now)
             elif isinstance(change, LinkChange) and not change.present and change.ifindex in by_ifindex:
-                self._want_devices(now)
+                self.wants_devices = True
         self._follow_ports(now)
 
     def _follow_ports(self, now: float) -> None:
@@ -184,7 +186,7 @@ class ElectionWorker:
             self._open_socket(name, now)
             port = self.ports.port(name)
             if port is not None and not self._devices_stand(name):
-                self._want_devices(now)
+                self.wants_devices = True
                 port = None
             self.election.set_port(name, port, now)
 
@@ -197,9 +199,10 @@ class ElectionWorker:
                     return False
         return True
 
-    def _want_devices(self, now: float) -> None:
-        if now - self.wanted_devices_at > 1.0:
-            self.wanted_devices_at = now
+    def _ask_for_devices(self, now: float) -> None:
+        """Once a second at most; what comes too soon is asked on a later turn."""
+        if self.wants_devices and now - self.asked_for_devices_at > 1.0:
+            self.wants_devices, self.asked_for_devices_at = False, now
             self.channel.send(WantsDevices())
 
     def _address_removed(self, change: AddressChange, now: float) -> None:
