@@ -17,7 +17,7 @@ import time
 from collections import Counter
 from typing import ClassVar
 
-from hacore.lab.flow_server import FTP_PORT, RECORD, SOURCE_PORT, TCP_PORT, UDP_PORT
+from hacore.lab.flow_server import FTP_PORT, RECORD, SOURCE_PORT, TCP_PORT, UDP_PORT, say
 
 PACE = 0.25  # seconds between two records of a flow
 TICK = 0.01
@@ -35,6 +35,7 @@ class Flow:
         self.number, self.sock = number, sock
         self.sent = self.received = 0
         self.sent_at = 0.0
+        self.is_lost = False  # the last record, for good
         self.problem = ""
         sock.setblocking(False)
 
@@ -141,27 +142,36 @@ class Control(Stream):
         return b"200 NOOP %010d\r\n" % (self.received + 1)
 
 
-class Datagrams(Flow):
-    """UDP: some may be lost, but the server sees one source port for good."""
-
-    kind = "udp"
+class Unreliable(Flow):
+    """Datagrams: some may be lost."""
 
     def __init__(self, number: int, sock: socket.socket, place: tuple[str, int]) -> None:
         super().__init__(number, sock)
-        self._port = 0
         sock.connect(place)
 
     def turn(self, now: float) -> None:
         """A record that was lost is not waited for."""
         if self.sent != self.received and now - self.sent_at > LOST_AFTER:
-            self.received = self.sent
-            self._lost = True
+            self.received, self.is_lost = self.sent, True
         super().turn(now)
-
-    _lost = False
 
     def failed(self, error: OSError) -> None:
         """Errors come and go with the path."""
+
+    def came(self, count: int) -> None:
+        """The record with this number is back."""
+        if count == self.sent:
+            self.received, self.is_lost = count, False
+
+
+class Datagrams(Unreliable):
+    """UDP: the server sees one source port for good."""
+
+    kind = "udp"
+
+    def __init__(self, number: int, sock: socket.socket, place: tuple[str, int]) -> None:
+        super().__init__(number, sock, place)
+        self._port = 0
 
     def ready(self) -> None:
         """An answer, with the port that the server saw."""
@@ -173,25 +183,19 @@ class Datagrams(Flow):
                 if self._port not in (0, port):
                     self.problem = "translated to another port"
                 self._port = port
-                if count == self.sent:
-                    self.received, self._lost = count, False
+                self.came(count)
         except OSError:
             return
 
 
-class Echo(Flow):
+class Echo(Unreliable):
     """ICMP echo; what identifiers the server saw is the server's to say."""
 
     kind = "icmp"
 
     def __init__(self, number: int, sock: socket.socket, place: tuple[str, int]) -> None:
-        super().__init__(number, sock)
+        super().__init__(number, sock, place)
         self._identifier = FIRST_IDENTIFIER + number
-        sock.connect(place)
-
-    turn = Datagrams.turn
-    _lost = False
-    failed = Datagrams.failed
 
     def put(self, record: bytes) -> None:
         """An echo request."""
@@ -206,15 +210,15 @@ class Echo(Flow):
                 if len(packet) < 8 + RECORD.size or packet[0] != 0:
                     continue
                 number, count = RECORD.unpack_from(packet, 8)
-                if number == self.number and count == self.sent:
-                    self.received, self._lost = count, False
+                if number == self.number:
+                    self.came(count)
         except OSError:
             return
 
 
 def checksum(data: bytes) -> int:
     """Of RFC 1071."""
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
     total = (total & 0xFFFF) + (total >> 16)
     return ~(total + (total >> 16)) & 0xFFFF
 
@@ -288,11 +292,7 @@ class Client:
         marks = {flow.number: flow.sent for flow in self.flows}
         deadline = time.monotonic() + patience
         while True:
-            left = [
-                flow
-                for flow in self.flows
-                if flow.problem or flow.received <= marks[flow.number] or getattr(flow, "_lost", False)
-            ]
+            left = [flow for flow in self.flows if flow.problem or flow.received <= marks[flow.number] or flow.is_lost]
             if not any(not flow.problem for flow in left) or time.monotonic() > deadline:
                 return left
             for _ in range(10):
@@ -320,7 +320,7 @@ class Client:
                 continue
             if not said:
                 return
-            print(json.dumps(self.check()), flush=True)
+            say(json.dumps(self.check()))
 
 
 def main() -> None:
@@ -328,9 +328,9 @@ def main() -> None:
     client = Client(*sys.argv[1:4])
     client.open(*map(int, sys.argv[4:9]))
     if left := client.until_all(PATIENCE):
-        print(f"{len(left)} of {len(client.flows)} flows did not begin: {left[0].kind}, {left[0].problem}", flush=True)
+        say(f"{len(left)} of {len(client.flows)} flows did not begin: {left[0].kind}, {left[0].problem}")
         return
-    print("ready", flush=True)
+    say("ready")
     client.run()
 
 

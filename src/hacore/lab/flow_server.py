@@ -141,15 +141,22 @@ class Server:
                 if fd == sys.stdin.fileno():
                     if not os.read(fd, 4096):
                         return
-                    print(json.dumps({"icmp": {key: sorted(seen) for key, seen in self.identifiers.items()}}), flush=True)
+                    seen = {flow: sorted(identifiers) for flow, identifiers in self.identifiers.items()}
+                    say(json.dumps({"icmp": seen}))
                 elif fd in self._ready:
                     self._ready[fd]()
+
+
+def say(text: str) -> None:
+    """A line for the lab."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
 
 
 def main() -> None:
     """Entry of the process."""
     server = Server()
-    print("ready", flush=True)
+    say("ready")
     server.run()
 
 
