@@ -154,7 +154,7 @@ cdef class _Order:
 
     def __cinit__(self, const Row[::1] rows):
         cdef int failed
-        self.count = rows.shape[0]
+        self.count = <size_t> rows.shape[0]
         self.held = rows.base
         if self.count >> 32:
             raise ValueError("more than 2**32 rows")
@@ -178,7 +178,7 @@ cdef bytes _taken(Writer *writer, int status):
         raise MemoryError("no room for the coded bytes")
     if status == CODEC_TWICE:
         raise ValueError("a key comes twice")
-    return PyBytes_FromStringAndSize(<char *> writer.bytes, length)
+    return PyBytes_FromStringAndSize(<char *> writer.bytes, <Py_ssize_t> length)
 
 
 cdef int _raise(Reader *reader) except -1:
@@ -188,7 +188,7 @@ cdef int _raise(Reader *reader) except -1:
 cdef Reader _reader(const uint8_t[::1] data):
     cdef Reader reader
     memset(&reader, 0, sizeof(Reader))
-    reader.length = data.shape[0]
+    reader.length = <size_t> data.shape[0]
     reader.bytes = &data[0] if reader.length else NULL
     return reader
 
@@ -358,7 +358,7 @@ cdef class _Names:
     cdef const int64_t[::1] order
     cdef const uint64_t *first
 
-    def __cinit__(self, names, size_t count):
+    def __cinit__(self, names, Py_ssize_t count):
         numbers = np.ascontiguousarray(names, dtype=np.uint64)
         if numbers.shape != (count,):
             raise ValueError(f"expected {count} names, got {numbers.shape}")
@@ -375,7 +375,7 @@ def encode_changes(const Row[::1] inserted, const Row[::1] before, const Row[::1
     cdef Changes_ changes
     cdef _Order new = _Order(inserted)
     cdef const Key[::1] keys = deleted_keys
-    cdef size_t updates = after.shape[0], deletes = keys.shape[0]
+    cdef size_t updates = <size_t> after.shape[0], deletes = <size_t> keys.shape[0]
     cdef _Names update_names = _Names(() if updated_names is None else updated_names, 0 if updated_names is None else updates)
     cdef _Names delete_names = _Names(() if deleted_names is None else deleted_names,
                                       0 if deleted_names is None else len(deleted_names))
@@ -391,7 +391,7 @@ def encode_changes(const Row[::1] inserted, const Row[::1] before, const Row[::1
     changes.naming = NAMED_BY_NUMBER if updated_names is not None or deleted_names is not None else NAMED_BY_KEY
     changes.inserted, changes.inserted_rows = new.count, new.rows
     changes.updated, changes.deleted_keys = updates, deletes
-    changes.deleted, changes.deleted_numbers = delete_names.ascending.shape[0], delete_names.first
+    changes.deleted, changes.deleted_numbers = <size_t> delete_names.ascending.shape[0], delete_names.first
     cdef RowPointer *space = <RowPointer *> malloc((2 * updates + deletes + 1) * sizeof(RowPointer))
     cdef _Workspace workspace = _take()
     cdef Writer *writer = &workspace.codec.writer
@@ -438,7 +438,7 @@ cdef class Changes:
         return len(self.inserted) + len(self.masks) + len(self.deleted_names) + len(self.deleted_keys)
 
     def apply(self, const Row[::1] before):
-        cdef size_t count = len(self.masks)
+        cdef size_t count = <size_t> len(self.masks)
         cdef Row[::1] row
         cdef const Row[::1] values
         cdef const uint64_t[::1] masks
@@ -510,7 +510,7 @@ def decode_changes(const uint8_t[::1] data):
 
 def digest_of_rows(const Row[::1] rows):
     cdef uint8_t[16] digest
-    cdef size_t count = rows.shape[0]
+    cdef size_t count = <size_t> rows.shape[0]
     memset(digest, 0, 16)
     if count:
         with nogil:
@@ -534,7 +534,7 @@ def sort_rows(const Row[::1] rows):
 
 def compare(const Row[::1] old, const Row[::1] new):
     cdef Difference found
-    cdef size_t old_count = old.shape[0], new_count = new.shape[0]
+    cdef size_t old_count = <size_t> old.shape[0], new_count = <size_t> new.shape[0]
     parts = np.empty(new_count, np.int64), np.empty(min(old_count, new_count), np.int64), \
         np.empty(min(old_count, new_count), np.int64), np.empty(old_count, np.int64)
     cdef int64_t[::1] inserted = parts[0], before = parts[1], after = parts[2], deleted = parts[3]
@@ -545,5 +545,5 @@ def compare(const Row[::1] old, const Row[::1] new):
     found.deleted = &deleted[0] if deleted.shape[0] else NULL
     with nogil:
         compare_rows(&old[0] if old_count else NULL, old_count, &new[0] if new_count else NULL, new_count, &found)
-    return (parts[0][:found.inserted_count], parts[1][:found.updated_count], parts[2][:found.updated_count],
-            parts[3][:found.deleted_count])
+    return (parts[0][:<Py_ssize_t> found.inserted_count], parts[1][:<Py_ssize_t> found.updated_count],
+            parts[2][:<Py_ssize_t> found.updated_count], parts[3][:<Py_ssize_t> found.deleted_count])

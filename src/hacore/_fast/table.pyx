@@ -109,6 +109,34 @@ cdef int _owner(object owner) except? -2:
     return owner
 
 
+cdef class _Keys:
+    """Keys, or rows by their heads, as a pointer and the bytes from one to the next."""
+    cdef const Key[::1] keys
+    cdef const Row[::1] rows
+    cdef const uint8_t *first
+    cdef size_t stride
+    cdef size_t count
+
+    def __cinit__(self, keys):
+        if keys.dtype == ROW_DTYPE:
+            self.rows = keys
+            self.count, self.stride = <size_t> self.rows.shape[0], sizeof(Row)
+            self.first = <const uint8_t *> &self.rows[0] if self.count else NULL
+        else:
+            self.keys = keys
+            self.count, self.stride = <size_t> self.keys.shape[0], sizeof(Key)
+            self.first = <const uint8_t *> &self.keys[0] if self.count else NULL
+
+
+cdef Row *_before(Row[::1] before, size_t count) except? NULL:
+    """Where the rows that were there before are put, NULL for nowhere."""
+    if before is None or (not count and not before.shape[0]):
+        return NULL
+    if <size_t> before.shape[0] != count:
+        raise ValueError(f"before has to have {count} rows, got {before.shape[0]}")
+    return &before[0]
+
+
 cdef class _Area:
     """The table's memory as bytes, read-only, for numpy to look at; holds the table."""
     cdef Table table
@@ -185,18 +213,13 @@ cdef class Table:
     cdef object _put(self, const Row[::1] rows, int mode, object owner, object epoch, object generation, object now,
                      object slack, object keep_owner, Row[::1] before):
         cdef PutOptions options
-        cdef size_t count = rows.shape[0]
-        cdef Row *old = NULL
-        if before is not None:
-            if before.shape[0] != rows.shape[0]:
-                raise ValueError(f"before has to have {rows.shape[0]} rows, got {before.shape[0]}")
-            if count:
-                old = &before[0]
+        cdef size_t count = <size_t> rows.shape[0]
+        cdef Row *old = _before(before, count)
         if owner is None:
             raise ValueError("a row has an owner")
         options.mode = mode
         options.keep_owner = bool(keep_owner)
-        options.owner = _owner(owner)
+        options.owner = <uint8_t> _owner(owner)
         options.generation = generation
         options.epoch = epoch
         options.now = now
@@ -214,53 +237,30 @@ cdef class Table:
         return outcomes
 
     def delete(self, keys, *, Row[::1] before=None):
-        cdef const uint8_t *first
-        cdef size_t stride, count = len(keys)
-        cdef const Key[::1] as_keys
-        cdef const Row[::1] as_rows
-        cdef Row *old = NULL
-        if before is not None:
-            if <size_t> before.shape[0] != count:
-                raise ValueError(f"before has to have {count} rows, got {before.shape[0]}")
-            if count:
-                old = &before[0]
-        outcomes = np.empty(count, dtype=np.uint8)
-        if not count:
+        cdef _Keys named = _Keys(keys)
+        cdef Row *old = _before(before, named.count)
+        outcomes = np.empty(named.count, dtype=np.uint8)
+        if not named.count:
             return outcomes
-        if keys.dtype == ROW_DTYPE:
-            as_rows = keys
-            first, stride = <const uint8_t *> &as_rows[0], sizeof(Row)
-        else:
-            as_keys = keys
-            first, stride = <const uint8_t *> &as_keys[0], sizeof(Key)
         cdef uint8_t[::1] outcome = outcomes
         self._enter()
         try:
             with nogil:
-                table_delete(&self.table, first, stride, count, &outcome[0], old)
+                table_delete(&self.table, named.first, named.stride, named.count, &outcome[0], old)
         finally:
             self.busy = False
         return outcomes
 
     def find(self, keys):
-        cdef const uint8_t *first
-        cdef size_t stride, count = len(keys)
-        cdef const Key[::1] as_keys
-        cdef const Row[::1] as_rows
-        positions = np.empty(count, dtype=np.int64)
-        if not count:
+        cdef _Keys named = _Keys(keys)
+        positions = np.empty(named.count, dtype=np.int64)
+        if not named.count:
             return positions
-        if keys.dtype == ROW_DTYPE:
-            as_rows = keys
-            first, stride = <const uint8_t *> &as_rows[0], sizeof(Row)
-        else:
-            as_keys = keys
-            first, stride = <const uint8_t *> &as_keys[0], sizeof(Key)
         cdef int64_t[::1] position = positions
         self._enter()
         try:
             with nogil:
-                table_find(&self.table, first, stride, count, &position[0])
+                table_find(&self.table, named.first, named.stride, named.count, &position[0])
         finally:
             self.busy = False
         return positions
@@ -274,8 +274,8 @@ cdef class Table:
 
     def assign(self, keys, *, owner, epoch):
         cdef int64_t[::1] position = self.find(keys)
-        cdef size_t count = position.shape[0]
-        cdef uint8_t to = _owner(int(owner))
+        cdef size_t count = <size_t> position.shape[0]
+        cdef uint8_t to = <uint8_t> _owner(int(owner))
         cdef uint32_t at = epoch
         cdef int failed
         if not count:
@@ -291,7 +291,7 @@ cdef class Table:
         return int(np.count_nonzero(np.asarray(position) >= 0))
 
     cdef object _gather(self, const uint32_t[::1] positions, object now):
-        cdef size_t count = positions.shape[0]
+        cdef size_t count = <size_t> positions.shape[0]
         cdef int age = now is not None
         cdef uint32_t at = now if age else 0
         rows = np.empty(count, dtype=ROW_DTYPE)
@@ -308,8 +308,9 @@ cdef class Table:
 
     cdef tuple _select(self, Filter *wanted, uint32_t cursor, size_t limit, object now):
         cdef size_t found = 0
-        limit = min(limit, <size_t> self.table.count)
-        positions = np.empty(max(limit, 1), dtype=np.uint32)
+        if limit > self.table.count:
+            limit = self.table.count
+        positions = np.empty(limit + 1, dtype=np.uint32)
         cdef uint32_t[::1] position = positions
         self._enter()
         try:
@@ -317,7 +318,7 @@ cdef class Table:
                 cursor = table_select(&self.table, wanted, cursor, limit, &position[0], &found)
         finally:
             self.busy = False
-        return self._gather(positions[:found], now), cursor
+        return self._gather(positions[:<Py_ssize_t> found], now), cursor
 
     def scan(self, cursor=None, limit=65_536, *, owner=None, now=None):
         cdef Filter wanted = Filter(_owner(owner), NULL, 0, 0, 0, 0)
@@ -358,7 +359,7 @@ cdef class Table:
 
     def names(self, keys):
         cdef const int64_t[::1] position = self.find(keys)
-        cdef size_t count = position.shape[0]
+        cdef size_t count = <size_t> position.shape[0]
         names, alone = np.empty(count, dtype=np.uint64), np.empty(count, dtype=np.bool_)
         cdef uint64_t[::1] name = names
         cdef uint8_t[::1] only = alone.view(np.uint8)
@@ -373,7 +374,7 @@ cdef class Table:
         return names, alone
 
     def resolve(self, const uint64_t[::1] names, *, owner=None):
-        cdef size_t count = names.shape[0]
+        cdef size_t count = <size_t> names.shape[0]
         cdef int whose = _owner(owner)
         positions = np.empty(count, dtype=np.int64)
         cdef int64_t[::1] position = positions
@@ -403,18 +404,18 @@ cdef class Table:
         cdef _Area area = _Area()
         area.table = self
         area.start = <char *> self.table.rows
-        area.size = self.table.count * sizeof(Row)
+        area.size = <Py_ssize_t> (self.table.count * sizeof(Row))
         return np.frombuffer(area, dtype=ROW_DTYPE) if area.size else np.empty(0, dtype=ROW_DTYPE)
 
     def metadata(self):
         cdef _Area area = _Area()
         area.table = self
         area.start = <char *> self.table.meta
-        area.size = self.table.count * sizeof(Meta)
+        area.size = <Py_ssize_t> (self.table.count * sizeof(Meta))
         return np.frombuffer(area, dtype=META_DTYPE) if area.size else np.empty(0, dtype=META_DTYPE)
 
     def hashes(self, const Key[::1] keys):
-        cdef size_t count = keys.shape[0]
+        cdef size_t count = <size_t> keys.shape[0]
         values = np.empty(count, dtype=np.uint32)
         cdef uint32_t[::1] value = values
         cdef size_t index
