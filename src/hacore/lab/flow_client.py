@@ -21,7 +21,7 @@ from hacore.lab.flow_server import FTP_PORT, RECORD, SOURCE_PORT, TCP_PORT, UDP_
 
 PACE = 0.25  # seconds between two records of a flow
 TICK = 0.01
-PATIENCE = 15.0
+PATIENCE = 10.0  # longer than what TCP waits to send again after a few seconds without an answer
 LOST_AFTER = 0.5  # a datagram that did not come back by then never will
 FIRST_IDENTIFIER = 20_000
 
@@ -300,7 +300,9 @@ class Client:
 
     def check(self) -> dict[str, dict[str, object]]:
         """How many of each kind are alive, and why the others are not."""
-        dead = {flow.number: flow.problem or "no answer" for flow in self.until_all(PATIENCE)}
+        for flow in self.until_all(PATIENCE):
+            flow.problem = flow.problem or "no answer"
+        dead = {flow.number: flow.problem for flow in self.flows if flow.problem}
         found: dict[str, dict[str, object]] = {}
         for kind in dict.fromkeys(flow.kind for flow in self.flows):
             flows = [flow for flow in self.flows if flow.kind == kind]

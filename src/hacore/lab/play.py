@@ -96,6 +96,7 @@ def play(
             stage.settle(lab.preferred if lab.record.preempt else None)
             if flows:
                 going = stack.enter_context(Flows(lab, flows))
+                stage.after_move = going.check
             scenario.play(stage)
             if going is not None:
                 survived = going.check()
