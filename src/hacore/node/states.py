@@ -7,6 +7,7 @@ may use a core for itself: nobody waits for it.
 from __future__ import annotations
 
 import gc
+import math
 import os
 import signal
 import socket
@@ -46,6 +47,9 @@ SIGN_OF_LIFE = 1.0  # seconds between two conditions that are alike
 LEAVE_LIMIT = 1.0  # seconds until what is left goes unsent
 RECEIVED_AHEAD = 4096  # rows waiting for the kernel while more is read: about 20 ms of work, less than a chunk
 EXTRA_INTERVALS = 2  # a copy outlives its original by so many intervals of comparison
+LARGEST_SLACK = (
+    5  # seconds by which a timeout may be off before it is sent; a quarter of the interval where that is less
+)
 EPOCH_FILE = "states-epoch"
 
 
@@ -64,13 +68,19 @@ class StatesWorker:
         self.warnings: dict[str, str] = {}
         self._epoch_file = Path(configuration.state_dir) / EPOCH_FILE
         self.replication = Replication(
-            ReplicationSettings(name=configuration.node, max_states=configuration.max_states),
+            ReplicationSettings(
+                name=configuration.node,
+                max_states=configuration.max_states,
+                reconcile_slack=max(1, min(LARGEST_SLACK, int(configuration.reconcile_interval / 4))),
+            ),
             instance=os.urandom(16),
             seed=os.urandom(16),
             digest_key=os.urandom(16),
             epoch=self._read_epoch(),
         )
-        self.injector = conntrack.Injector(extra_timeout=int(EXTRA_INTERVALS * configuration.reconcile_interval))
+        self.injector = conntrack.Injector(
+            extra_timeout=1 + math.ceil(EXTRA_INTERVALS * configuration.reconcile_interval)
+        )
         self.queue = InjectionQueue(self.injector)
         self.wanted = Filter(configuration.ignore, configuration.own_places)
         self.kernel = KernelFollower(
@@ -107,7 +117,8 @@ class StatesWorker:
 
     def start(self) -> None:
         """From now on all happens in the loop."""
-        self._keep_events(0.0)
+        self.loop.register(self.channel.fileno(), self.hear)
+        self._keep_events(self.loop.now())
         self.peers.listen(*self.configuration.listen)
         for peer in self.configuration.peers:
             self.peers.add(peer.name, peer.host, peer.port)
@@ -342,7 +353,6 @@ def main() -> None:
         channel.send(StatesEvent(kind="states", text=f"the states worker cannot start: {error}", at=time.time()))
         channel.flush()
         sys.exit(getattr(error, "exit_code", 1))
-    loop.register(channel.fileno(), worker.hear)
     loop.on_signals({signal.SIGTERM: worker.leave})
     channel.send(Ready(refused=[]))
     for message in waiting:

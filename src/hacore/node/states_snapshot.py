@@ -12,7 +12,7 @@ from msgspec import Struct
 Phase = Literal["down", "hello", "bulk update", "repair", "stream"]
 
 
-class StreamStatus(Struct, kw_only=True):
+class StreamStatus(Struct, frozen=True, kw_only=True):
     """One direction between this node and a peer.
 
     `since`: when it entered `phase`, and `reason` why it is down. `position` is that of the last change sent or taken,
@@ -35,7 +35,7 @@ class StreamStatus(Struct, kw_only=True):
     repairs: int = 0
 
 
-class PeerStates(Struct, kw_only=True):
+class PeerStates(Struct, frozen=True, kw_only=True):
     """A peer: what goes there, what comes from there, and how many rows of the table are its own."""
 
     name: str
@@ -45,7 +45,7 @@ class PeerStates(Struct, kw_only=True):
     rows: int = 0
 
 
-class TableStates(Struct, kw_only=True):
+class TableStates(Struct, frozen=True, kw_only=True):
     """The worker's table: `own` rows are this node's; `protocols` counts rows by protocol."""
 
     rows: int = 0
@@ -56,7 +56,7 @@ class TableStates(Struct, kw_only=True):
     protocols: dict[str, int] = {}
 
 
-class KernelStates(Struct, kw_only=True):
+class KernelStates(Struct, frozen=True, kw_only=True):
     """The kernel's side. `entries` of `limit` are in its table; `listening` while this node is MASTER of something.
 
     `echoes` are events of this worker's own injections, `ignored` those that the settings leave out, `lost` how often
@@ -81,7 +81,7 @@ class KernelStates(Struct, kw_only=True):
     errors: dict[str, int] = {}
 
 
-class StatesStatus(Struct, kw_only=True):
+class StatesStatus(Struct, frozen=True, kw_only=True):
     """The whole of `hacore states show --json`."""
 
     node: str
