@@ -4,7 +4,7 @@
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 from hacore._fast.row cimport Key, Row
 
@@ -403,10 +403,10 @@ def encode_changes(const Row[::1] inserted, const Row[::1] before, const Row[::1
             order = update_names.order
             changes.updated_numbers = update_names.first
         else:
-            order = _key_order(after)
+            order = _key_order(&after[0] if updates else NULL, sizeof(Row), updates)
         changes.before = _pointers(before, space, order)
         changes.after = _pointers(after, space + updates, order)
-        order = _key_order(keys)
+        order = _key_order(&keys[0] if deletes else NULL, sizeof(Key), deletes)
         changes.deleted_by_key = space + 2 * updates
         for index in range(deletes):
             space[2 * updates + index] = <RowPointer> &keys[order[index]]
@@ -421,11 +421,18 @@ def encode_changes(const Row[::1] inserted, const Row[::1] before, const Row[::1
     return chunk
 
 
-cdef object _key_order(records):
-    """The indices that sort rows or keys by the key's bytes."""
-    records = np.asarray(records)
-    octets = records.view(np.uint8).reshape(len(records), records.dtype.itemsize)[:, :sizeof(Key)]
-    return np.argsort(np.ascontiguousarray(octets).view("V40").reshape(len(records)), kind="stable").astype(np.int64)
+cdef object _key_order(const void *first, size_t stride, size_t count):
+    """The indices that sort `count` keys, `stride` bytes apart, by their bytes."""
+    order = np.zeros(count, dtype=np.int64)
+    if count < 2:
+        return order
+    copies = np.empty((count, sizeof(Key)), dtype=np.uint8)
+    cdef uint8_t[:, ::1] copy = copies
+    cdef size_t index
+    with nogil:
+        for index in range(count):
+            memcpy(&copy[index, 0], <const char *> first + index * stride, sizeof(Key))
+    return np.argsort(copies.view("V40").reshape(count), kind="stable").astype(np.int64)
 
 
 cdef class Changes:
@@ -444,10 +451,11 @@ cdef class Changes:
         cdef const uint64_t[::1] masks
         if <size_t> before.shape[0] != count:
             raise ValueError(f"expected {count} rows, got {before.shape[0]}")
-        after = np.array(before, dtype=ROW_DTYPE)
+        after = np.empty(count, dtype=ROW_DTYPE)
         if not count:
             return after
         row, values, masks = after, self.values, self.masks
+        memcpy(&row[0], &before[0], count * sizeof(Row))
         cdef uint64_t check = 0
         cdef RowPointer pointer
         cdef size_t index

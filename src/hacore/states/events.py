@@ -73,6 +73,4 @@ class NotFitted(Event, frozen=True, kw_only=True, tag="not fitted"):
     count: int
 
 
-AnyEvent = (
-    PeerConnected | PeerDisconnected | SyncStarted | Synced | Repaired | EpochRaised | QueueDropped | NotFitted
-)
+AnyEvent = PeerConnected | PeerDisconnected | SyncStarted | Synced | Repaired | EpochRaised | QueueDropped | NotFitted

@@ -1,9 +1,39 @@
-"""The origin: what the kernel's own table says, into the table and the log."""
+"""The origin: what the kernel's own table says, into the table and the log.
+
+Events are brought down to what they come to for each key in a batch, put into the table at once, and what has changed is encoded once.
+A row is sent as its difference against what every replica has, unless one of them is not known to have it: while a bulk update or a
+comparison of digests runs, rows are sent whole.
+"""
 
 from __future__ import annotations
 
-from hacore.states.layout import Rows
+from collections.abc import Callable
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from hacore._fast.codec import encode_changes
+from hacore._fast.ctnetlink import EVENT_DESTROY, HAS_ALL, complete
+from hacore._fast.ctnetlink_dtypes import EXPECTATION_DTYPE
+from hacore._fast.row import ROW_DTYPE
+from hacore._fast.table import CHANGED, DELETED, FULL, NEW, REFRESHED, SAME, Table
+from hacore.states.events import AnyEvent, NotFitted, QueueDropped
+from hacore.states.frames import Kind, expectations_body, takeover_body
+from hacore.states.gather import NO_KEYS, NO_ROWS, join, keys, pick, place
+from hacore.states.layout import Keys, Rows
+from hacore.states.log import Log
+from hacore.states.ownership import SELF, Node, Ownership, hand_over
 from hacore.states.replica import Expectations
+
+FRAME_ROWS: Final = 8192
+"""Changes of each kind in one frame: 1.7 MB when nothing can be saved."""
+MAX_EXPECTATIONS: Final = 16_384
+KEY_OF_EXPECTATION: Final = 59
+"""Bytes of an expectation up to its master's protocol: zone, tuple and mask."""
+NOT_FITTED_INTERVAL: Final = 60.0
+
+Mask = npt.NDArray[np.bool_]
 
 
 class Origin:
@@ -13,42 +43,434 @@ class Origin:
     here and another node keeps, `sightings` destroy events of rows of connected peers, left alone.
     """
 
-    observed: int
-    claimed: int
-    contested: int
-    sightings: int
+    def __init__(
+        self,
+        table: Table,
+        ownership: Ownership,
+        log: Log,
+        journal: list[AnyEvent],
+        *,
+        slack: int,
+        named: Callable[[], bool],
+    ) -> None:
+        self.observed = 0
+        self.claimed = 0
+        self.contested = 0
+        self.sightings = 0
+        self.whole_for: set[object] = set()
+        """Who is not known to have all rows: while anybody is in here, rows are sent whole."""
+        self._table = table
+        self._ownership = ownership
+        self._log = log
+        self._journal = journal
+        self._slack = slack
+        self._named = named
+        self._generation = 1
+        self._expectations: dict[bytes, bytes] = {}
+        self._not_fitted_at = -np.inf
+        self._not_fitted = 0
+
+    # Events
 
     def observe(self, rows: Rows, events: Rows, now: float) -> int:
         """Events as `EventSocket.receive` gives them: (n,) rows and EVENT_DTYPE beside them, in order; how many changes came of them.
 
         A key may come any number of times. `rows` is overwritten (completed). Returns changes put into the log.
         """
-        raise NotImplementedError
+        count = len(rows)
+        if not count:
+            return 0
+        self.observed += count
+        alive = events["kind"] != EVENT_DESTROY
+        positions = self._table.find(rows)
+        if self._ownership.others_own:
+            allowed = self._allowed(positions, alive, now)
+            if not allowed.all():
+                rows, events, alive, positions = (
+                    pick(rows, allowed),
+                    events[allowed],
+                    alive[allowed],
+                    positions[allowed],
+                )
+                if not len(rows):
+                    return 0
+        if len(rows) > 1:
+            hashes = self._table.hashes(keys(rows))
+            order = hashes.argsort(kind="stable")
+            ordered = hashes[order]
+            again = ordered[1:] == ordered[:-1]
+            if again.any():
+                rows, alive, positions = self._net(rows, events, alive, positions, order, again)
+                return self._apply(rows, alive, positions, now)
+        partial = (events["present"] != HAS_ALL) & alive
+        if partial.any():
+            complete(rows, self._known(positions), events)
+        return self._apply(rows, alive, positions, now)
 
-    def observe_expectations(self, expectations: Expectations, events: Rows, now: float) -> None:
-        """Events of expectations, in order: (n,) of EXPECTATION_DTYPE and EVENT_DTYPE."""
-        raise NotImplementedError
+    def _known(self, positions: npt.NDArray[np.int64]) -> Rows:
+        """The rows at these positions, zeros where absent."""
+        known = np.zeros(len(positions), dtype=ROW_DTYPE)
+        if len(self._table):
+            found = positions >= 0
+            if found.all():
+                return pick(self._table.rows(), positions)
+            place(known, found, pick(self._table.rows(), positions[found]))
+        return known
+
+    def _net(
+        self,
+        rows: Rows,
+        events: Rows,
+        alive: Mask,
+        positions: npt.NDArray[np.int64],
+        order: npt.NDArray[np.intp],
+        again: Mask,
+    ) -> tuple[Rows, Mask, npt.NDArray[np.int64]]:
+        """What events come to that name keys more than once: one row a key, whether it lives, and its position in the table.
+
+        `order` sorts the events by hash, `again` tells where a hash comes once more. Two keys of one hash fall into one group; they
+        are told apart by their positions being worked through one after the other only if they differ, so such a group is taken
+        apart by key.
+        """
+        starts = np.flatnonzero(np.concatenate(([True], ~again)))
+        sizes = np.diff(np.append(starts, len(order)))
+        group = np.repeat(np.arange(len(starts)), sizes)
+        first = order[starts]
+        plain = keys(rows).view(np.dtype((np.void, 40)))
+        if not (plain[order] == plain[first][group]).all():
+            _, first, inverse = np.unique(plain, return_index=True, return_inverse=True)
+            group_of = inverse.reshape(-1)
+            order = group_of.argsort(kind="stable")
+            group = group_of[order]
+            starts = np.flatnonzero(np.concatenate(([True], group[1:] != group[:-1])))
+            sizes = np.diff(np.append(starts, len(order)))
+            first = order[starts]
+        rank = np.arange(len(order)) - np.repeat(starts, sizes)
+        where = positions[first]
+        state = self._known(where)
+        lives = where >= 0
+        place(state, ~lives, pick(rows, first[~lives]))  # a key that never lives is named, too
+        unknown = ~lives
+        for turn in range(int(sizes.max())):
+            chosen = rank == turn
+            event, target = order[chosen], group[chosen]
+            told, living = pick(rows, event), alive[event]
+            known = pick(state, target)
+            fresh = unknown[target]
+            if fresh.any():
+                known.view(np.uint8).reshape(len(known), -1)[fresh] = 0
+            complete(told, known, events[event])
+            place(state, target[living], pick(told, living))
+            lives[target] = living
+            unknown[target] = ~living
+        return state, lives, where
+
+    def _allowed(self, positions: npt.NDArray[np.int64], alive: Mask, now: float) -> Mask:
+        """Which events may change the table: those of rows of other owners only as the rules of ownership have it."""
+        ownership = self._ownership
+        found = positions >= 0
+        allowed = np.ones(len(positions), dtype=np.bool_)
+        if not found.any():
+            return allowed
+        metadata = self._table.metadata()
+        owners = np.where(found, metadata["owner"][positions], SELF)
+        foreign = owners != SELF
+        if not foreign.any():
+            return allowed
+        connected = np.zeros(256, dtype=np.bool_)
+        for node in ownership.nodes:
+            connected[node.index] = node.connected
+        spoken_for = foreign & connected[owners]
+        sighted = spoken_for & ~alive
+        self.sightings += int(np.count_nonzero(sighted))
+        if not ownership.master:
+            return ~foreign
+        touched = foreign & alive
+        epochs = metadata["epoch"][positions]
+        lost = touched & ~ownership.wins(SELF, ownership.epoch, owners, epochs)
+        if lost.any() and ownership.may_contest(now):
+            ownership.raise_epoch("traffic on rows of another node with a higher epoch", now)
+            lost[:] = False
+        self.contested += int(np.count_nonzero(lost))
+        self.claimed += int(np.count_nonzero(touched & ~lost))
+        return ~(sighted | lost)
+
+    def _apply(self, rows: Rows, alive: Mask, positions: npt.NDArray[np.int64], now: float) -> int:
+        """One event a key: into the table, and what differs into the log."""
+        table = self._table
+        if alive.all():
+            put, gone = rows, NO_ROWS
+            known = positions
+        else:
+            put, gone = pick(rows, alive), pick(rows, ~alive & (positions >= 0))
+            known = positions[alive]
+        names = self._names(put, known) if self._sends_differences else None
+        gone_names = self._names(gone, None) if self._sends_differences and len(gone) else None
+        self._ownership.me.has_rows = True
+        before = np.empty(len(put), dtype=ROW_DTYPE)
+        foreign = self._foreign(known)
+        outcomes = table.put(
+            put, owner=SELF, epoch=self._ownership.epoch, generation=self._generation, now=int(now), before=before
+        )
+        if len(gone):
+            gone_outcomes = table.delete(gone)
+            if not (gone_outcomes == DELETED).all():
+                kept = gone_outcomes == DELETED
+                gone = pick(gone, kept)
+                gone_names = gone_names[kept] if gone_names is not None else None
+        return self._send(put, before, outcomes, foreign, names, gone, gone_names, now)
+
+    def _foreign(self, positions: npt.NDArray[np.int64]) -> Mask | None:
+        """Which rows belong to somebody else up to now; None: none can."""
+        if not self._ownership.others_own or not len(self._table):
+            return None
+        found = positions >= 0
+        return found & (self._table.metadata()["owner"][positions] != SELF)
+
+    # What has changed, into the log
+
+    @property
+    def _sends_differences(self) -> bool:
+        return not self.whole_for
+
+    def _names(self, rows: Rows, positions: npt.NDArray[np.int64] | None) -> npt.NDArray[np.int64] | None:
+        """Names of the rows that the table has, as numbers, -1 for one without; None: names are of no use now. Before any change."""
+        if not self._named() or not len(rows) or (positions is not None and not (positions >= 0).any()):
+            return None
+        names, unique = self._table.names(rows)
+        return np.where(unique, names.astype(np.int64), -1)
+
+    def _send(
+        self,
+        rows: Rows,
+        before: Rows,
+        outcomes: npt.NDArray[np.uint8],
+        foreign: Mask | None,
+        names: npt.NDArray[np.int64] | None,
+        gone: Rows,
+        gone_names: npt.NDArray[np.int64] | None,
+        now: float,
+    ) -> int:
+        whole = outcomes == NEW
+        differing = (outcomes == CHANGED) | (outcomes == REFRESHED)
+        refused = int(np.count_nonzero(outcomes == FULL))
+        if refused:
+            self.not_fitted(refused, now)
+        if foreign is not None:
+            whole |= differing & foreign
+            differing &= ~foreign
+        if not self._sends_differences:
+            whole |= differing
+            differing[:] = False
+        elif names is not None:
+            nameless = differing & (names < 0)
+            if nameless.any():
+                whole |= nameless
+                differing &= ~nameless
+        inserted = rows if whole.all() else pick(rows, whole)
+        if differing.any():
+            changed_before, changed_after = pick(before, differing), pick(rows, differing)
+            changed_names = names[differing].astype(np.uint64) if names is not None else None
+        else:
+            changed_before = changed_after = NO_ROWS
+            changed_names = None
+        if gone_names is not None:
+            named = gone_names >= 0
+            deleted_names, deleted = gone_names[named].astype(np.uint64), pick(gone, ~named)
+        else:
+            deleted_names, deleted = None, gone
+        return self._append(inserted, changed_before, changed_after, changed_names, deleted, deleted_names, now)
+
+    def _append(
+        self,
+        inserted: Rows,
+        before: Rows,
+        after: Rows,
+        names: npt.NDArray[np.uint64] | None,
+        deleted: Rows,
+        deleted_names: npt.NDArray[np.uint64] | None,
+        now: float,
+    ) -> int:
+        """Frames of at most FRAME_ROWS changes of each kind."""
+        gone = 0 if deleted_names is None else len(deleted_names)
+        count = len(inserted) + len(after) + len(deleted) + gone
+        if not self._log.wanted:
+            if count:
+                self._log.skip(count)
+            return count
+        for start in range(0, max(len(inserted), len(after), len(deleted), gone), FRAME_ROWS):
+            part = slice(start, start + FRAME_ROWS)
+            deleted_keys = keys(deleted[part]) if len(deleted) > start else NO_KEYS
+            after_names: Any = names[part] if names is not None else None
+            gone_names: Any = deleted_names[part] if deleted_names is not None else None
+            chunk = encode_changes(
+                inserted[part],
+                before[part],
+                after[part],
+                deleted_keys,
+                updated_names=after_names,
+                deleted_names=gone_names,
+            )
+            rows = len(inserted[part]) + len(after[part]) + len(deleted_keys)
+            rows += len(gone_names) if gone_names is not None else 0
+            self._log.append(Kind.CHANGES, self._ownership.epoch, rows, now, chunk)
+        return count
+
+    def not_fitted(self, count: int, now: float) -> None:
+        """Rows were refused by a full table."""
+        self._not_fitted += count
+        if now - self._not_fitted_at >= NOT_FITTED_INTERVAL:
+            self._journal.append(NotFitted(at=now, count=self._not_fitted))
+            self._not_fitted, self._not_fitted_at = 0, now
+
+    # Dumps
 
     def begin_reconcile(self, now: float) -> None:
         """A dump of the kernel's table starts: before it is asked for."""
-        raise NotImplementedError
+        self._generation = self._generation % 255 + 1
 
     def reconcile(self, rows: Rows, now: float) -> int:
-        """A batch of the dump, at once when it is received (no events in between). Not traffic: no row changes hands. Returns changes."""
-        raise NotImplementedError
+        """A batch of the dump, at once when it is received (no events in between). Not traffic: no row changes hands but those that a
+        MASTER inherits from a node that is gone. Returns changes."""
+        table, ownership = self._table, self._ownership
+        if not len(rows):
+            return 0
+        positions = table.find(rows)
+        foreign = None
+        if ownership.others_own and len(table):
+            owners = np.where(positions >= 0, table.metadata()["owner"][positions], SELF)
+            foreign = owners != SELF
+            if foreign.any():
+                inherited = np.zeros(256, dtype=np.bool_)
+                for node in ownership.nodes:
+                    inherited[node.index] = ownership.master and not node.connected
+                taken = foreign & inherited[owners]
+                left = foreign & ~taken
+                self._take_over(pick(rows, taken), now)
+                if left.any():
+                    kept = ~left
+                    rows, positions, foreign = pick(rows, kept), positions[kept], taken[kept]
+                else:
+                    foreign = taken
+        names = self._names(rows, positions) if self._sends_differences else None
+        ownership.me.has_rows = True
+        before = np.empty(len(rows), dtype=ROW_DTYPE)
+        outcomes = table.put(
+            rows, owner=SELF, epoch=ownership.epoch, generation=self._generation, now=int(now), slack=self._slack,
+            keep_owner=True, before=before,
+        )  # fmt: skip
+        if foreign is not None and foreign.any():
+            outcomes = np.where(foreign & (outcomes == SAME), CHANGED, outcomes).astype(np.uint8)
+        touched = (outcomes == CHANGED) | (outcomes == REFRESHED)
+        if touched.any():
+            table.assign(pick(rows, touched), owner=SELF, epoch=ownership.epoch)
+        return self._send(rows, before, outcomes, foreign, names, NO_ROWS, None, now)
+
+    def _take_over(self, rows: Rows, now: float) -> None:
+        """Rows of nodes that are gone become this node's before they are put."""
+        if len(rows):
+            self.claimed += len(rows)
+            self._table.assign(rows, owner=SELF, epoch=self._ownership.epoch)
 
     def end_reconcile(self, now: float, *, complete: bool = True) -> int:
         """The dump's end: rows that were not seen are deleted, if it was `complete`; how many."""
-        raise NotImplementedError
+        if not complete:
+            return 0
+        table, ownership = self._table, self._ownership
+        stale = [table.stale(self._generation, owner=SELF)]
+        if ownership.master:
+            stale += [
+                table.stale(self._generation, owner=node.index)
+                for node in ownership.nodes
+                if node.index != SELF and node.has_rows and not node.connected
+            ]
+        own, inherited = stale[0], join(stale[1:]) if len(stale) > 1 else NO_ROWS
+        if len(inherited):
+            table.delete(inherited)
+        if not len(own):
+            return len(inherited)
+        names = self._names(own, None) if self._sends_differences else None
+        table.delete(own)
+        empty = np.empty(0, dtype=np.uint8)
+        self._send(NO_ROWS, NO_ROWS, empty, None, None, own, names, now)
+        return len(own) + len(inherited)
 
-    def expectations(self) -> Expectations:
-        """Those that are in force here."""
-        raise NotImplementedError
+    # Whole owners
+
+    def take_over(self, node: Node, now: float) -> int:
+        """This MASTER goes on as the owner of all rows of another node (life); the replicas are told in one frame. How many."""
+        ownership = self._ownership
+        if node.epoch >= ownership.epoch:
+            ownership.raise_epoch(f"taking over the rows of {node.name}", now)
+        count = hand_over(self._table, node.index, SELF, ownership.epoch)
+        node.has_rows = False
+        if count:
+            self.claimed += count
+            self._log.append(Kind.TAKEOVER, ownership.epoch, 1, now, takeover_body(node.name, node.instance))
+        ownership.forget(node)
+        return count
+
+    def restamp(self, since: int, now: float) -> int:
+        """Rows touched since this node had epoch `since` get its present one, here and at the replicas. How many."""
+        table = self._table
+        if not len(table):
+            return 0
+        metadata = table.metadata()
+        chosen = np.flatnonzero((metadata["owner"] == SELF) & (metadata["epoch"] >= since))
+        for start in range(0, len(chosen), FRAME_ROWS):
+            rows = pick(table.rows(), chosen[start : start + FRAME_ROWS])
+            rows["timeout"] = self._left(rows, chosen[start : start + FRAME_ROWS], now)
+            table.assign(rows, owner=SELF, epoch=self._ownership.epoch)
+            self._append(rows, NO_ROWS, NO_ROWS, None, NO_ROWS, None, now)
+        return len(chosen)
+
+    def _left(self, rows: Rows, positions: npt.NDArray[np.intp], now: float) -> npt.NDArray[np.uint32]:
+        """What is left of timeouts."""
+        passed = int(now) - self._table.metadata()["stamp"][positions].astype(np.int64)
+        return np.maximum(rows["timeout"].astype(np.int64) - passed, 0).astype(np.uint32)
 
     def clear(self, now: float) -> None:
         """This node owns nothing any more; the replicas drop its rows."""
-        raise NotImplementedError
+        cursor: int | None = None
+        while cursor != 0:
+            rows, cursor = self._table.scan(cursor, 65_536, owner=SELF)
+            self._table.delete(rows)
+        self._expectations.clear()
+        self._log.append(Kind.CLEAR, self._ownership.epoch, 1, now)
 
     def drop_queue(self, reason: str, now: float) -> None:
         """After a hang: nothing that waits in the log is sent any more; digests tell what the peers miss."""
-        raise NotImplementedError
+        self._log.drop()
+        self._journal.append(QueueDropped(at=now, reason=reason))
+
+    # Expectations
+
+    def observe_expectations(self, expectations: Expectations, events: Rows, now: float) -> None:
+        """Events of expectations, in order: (n,) of EXPECTATION_DTYPE and EVENT_DTYPE."""
+        touched: dict[bytes, bytes] = {}
+        for record, kind in zip(expectations, events["kind"], strict=True):
+            name = _expectation_key(record)
+            touched[name] = record.tobytes()
+            if kind == EVENT_DESTROY:
+                self._expectations.pop(name, None)
+            elif name in self._expectations or len(self._expectations) < MAX_EXPECTATIONS:
+                self._expectations[name] = record.tobytes()
+        born = [record for name, record in touched.items() if name in self._expectations]
+        gone = [record for name, record in touched.items() if name not in self._expectations]
+        for start in range(0, max(len(born), len(gone)), FRAME_ROWS):
+            part = slice(start, start + FRAME_ROWS)
+            body = expectations_body(_records(born[part]), _records(gone[part]), whole=False)
+            self._log.append(Kind.EXPECTATIONS, self._ownership.epoch, len(born[part]) + len(gone[part]), now, body)
+
+    def expectations(self) -> Expectations:
+        """Those that are in force here."""
+        return _records(list(self._expectations.values()))
+
+
+def _records(records: list[bytes]) -> Expectations:
+    return np.frombuffer(b"".join(records), dtype=EXPECTATION_DTYPE)
+
+
+def _expectation_key(record: np.void) -> bytes:
+    """What tells one expectation from another: everything in front of the translation."""
+    return record.tobytes()[:KEY_OF_EXPECTATION]

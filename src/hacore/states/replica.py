@@ -1,16 +1,44 @@
-"""The replica: rows that the peers own, into the table and, as work, for the kernel."""
+"""The replica: rows that the peers own, into the table and, as work, for the kernel.
+
+Whatever comes with an older epoch than a row has, or loses against the row's owner otherwise, is refused row by row. An update that meets
+another row than it was made from is left out; the session then asks for digests, and the partition is repaired.
+"""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections import deque
+from typing import Final, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from hacore.states.layout import Rows
+from hacore._fast.codec import Changes, decode_changes, decode_chunk
+from hacore._fast.ctnetlink_dtypes import EXPECTATION_DTYPE
+from hacore._fast.row import ROW_DTYPE
+from hacore._fast.table import CHANGED, DELETED, FULL, NEW, REFRESHED, Table
+from hacore.errors import WireError
+from hacore.states.frames import Body, Digests, Partitions, read_expectations
+from hacore.states.gather import NO_ROWS, join, pick
+from hacore.states.layout import Keys, Rows
+from hacore.states.ownership import Node, Ownership, hand_over
 
 Expectations = npt.NDArray[np.void]
 """A one-dimensional array of `EXPECTATION_DTYPE`."""
+
+Mask = npt.NDArray[np.bool_]
+
+NO_FLAGS: Final[Mask] = np.zeros(0, dtype=np.bool_)
+
+TCP: Final = 6
+TCP_CLOSING: Final = (4, 5, 6, 7, 8)
+"""TCP_CONNTRACK_FIN_WAIT to TCP_CONNTRACK_CLOSE (linux/netfilter/nf_conntrack_tcp.h): a row in these goes by itself soon."""
+
+
+class Receipt(Protocol):
+    """What a session wants to hear of when its work is in the kernel."""
+
+    def done(self, now: float) -> None:
+        """It is."""
 
 
 class Work(NamedTuple):
@@ -25,28 +53,324 @@ class Work(NamedTuple):
     """
 
     rows: Rows
-    new: npt.NDArray[np.bool_]
+    new: Mask
     deleted: Rows
     expectations: Expectations | None = None
     expectations_gone: Expectations | None = None
-    receipt: object = None
+    receipt: Receipt | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows) + len(self.deleted)
+
+
+class Following:
+    """How far this node follows an origin; outlives the connections.
+
+    Attributes:
+        position: of `instance`'s log, applied to the table.
+        complete: no change up to it is missing.
+        generation: of the table's rows, goes up with each sync.
+        expectations: that this origin has in the kernel here.
+    """
+
+    __slots__ = ("complete", "expectations", "generation", "instance", "position")
+
+    def __init__(self) -> None:
+        self.instance = bytes(16)
+        self.position = 0
+        self.complete = False
+        self.generation = 0
+        self.expectations: dict[bytes, bytes] = {}
 
 
 class Replica:
     """Of all peers: one queue of work in the order in which the frames came."""
 
-    refused: int  # rows ever, with an older epoch or lost against another owner's
-    mismatched: int  # updates ever that met another row than they were made from
+    def __init__(self, table: Table, ownership: Ownership) -> None:
+        self.refused = 0
+        """Rows ever, with an older epoch or lost against another owner's."""
+        self.mismatched = 0
+        """Frames ever with updates that met other rows than they were made from."""
+        self.not_fitted = 0
+        """Rows ever that found the table full."""
+        self._table = table
+        self._ownership = ownership
+        self._queue: deque[Work] = deque()
+        self._pending = 0
+        self._following: dict[int, Following] = {}
+
+    def following(self, node: Node) -> Following:
+        """How far this node follows that one."""
+        found = self._following.get(node.index)
+        if found is None or found.instance != node.instance:
+            kept = found.generation if found else 0
+            found = self._following[node.index] = Following()
+            found.instance, found.generation = node.instance, kept
+        return found
+
+    # Work
 
     @property
     def pending_rows(self) -> int:
         """Rows in the work that was not taken yet. Stop reading from the connections while it is more than a few milliseconds' worth."""
-        raise NotImplementedError
+        return self._pending
 
     def work(self, limit: int = 1 << 62) -> list[Work]:
         """Takes work for the kernel: whole frames, until there are `limit` rows."""
-        raise NotImplementedError
+        taken: list[Work] = []
+        while self._queue and limit > 0:
+            work = self._queue.popleft()
+            limit -= len(work)
+            self._pending -= len(work)
+            taken.append(work)
+        return taken
 
     def done(self, work: Work, now: float) -> None:
         """It is in the kernel: the origin is told."""
-        raise NotImplementedError
+        if work.receipt is not None:
+            work.receipt.done(now)
+
+    def _enqueue(self, work: Work) -> None:
+        self._queue.append(work)
+        self._pending += len(work)
+
+    # Frames
+
+    def changes(self, node: Node, epoch: int, chunk: Body, now: float, receipt: Receipt) -> bool:
+        """Applies a chunk of changes; False when updates met other rows than they were made from.
+
+        Raises:
+            WireError: it is no chunk of changes.
+        """
+        changes = decode_changes(chunk)
+        whole = True
+        alone = self._ownership.only_owner(node.index)
+        known, known_found = self._updated(changes, node)
+        doomed, doomed_deleted = self._doomed(changes, node)
+        parts: list[Rows] = []
+        if len(changes.inserted):
+            parts.append(changes.inserted)
+        if len(known):
+            try:
+                if not known_found:
+                    raise WireError("base", "a row to be updated is not there")
+                parts.append(changes.apply(known))
+            except WireError as error:
+                if error.rung != "base":
+                    raise
+                self.mismatched += 1
+                whole = False
+        rows, new = self._put(node, epoch, join(parts), alone, now) if parts else (NO_ROWS, NO_FLAGS)
+        deleted = self._delete(node, doomed, alone) if len(doomed) else NO_ROWS
+        if not doomed_deleted:
+            whole = False
+        if len(rows) or len(deleted):
+            self._enqueue(Work(rows, new, deleted, receipt=receipt))
+        else:
+            receipt.done(now)
+        return whole
+
+    def _updated(self, changes: Changes, node: Node) -> tuple[Rows, bool]:
+        """The rows that are to be updated, as they are here, and whether all were found."""
+        if len(changes.updated_names):
+            positions = self._table.resolve(changes.updated_names, owner=node.index)
+        elif len(changes.updated_keys):
+            positions = self._table.find(changes.updated_keys)
+        else:
+            return NO_ROWS, True
+        if (positions < 0).any():
+            return np.zeros(len(positions), dtype=ROW_DTYPE), False
+        return pick(self._table.rows(), positions), True
+
+    def _doomed(self, changes: Changes, node: Node) -> tuple[Keys, bool]:
+        """The rows (or only their keys) that are to be deleted, and whether every name was found."""
+        if not len(changes.deleted_names):
+            return changes.deleted_keys, True
+        positions = self._table.resolve(changes.deleted_names, owner=node.index)
+        found = positions >= 0
+        whole = bool(found.all())
+        rows = pick(self._table.rows(), positions if whole else positions[found]) if found.any() else NO_ROWS
+        if len(changes.deleted_keys):
+            by_key = np.zeros(len(changes.deleted_keys), dtype=ROW_DTYPE)
+            by_key.view(np.uint8).reshape(len(by_key), -1)[:, :40] = changes.deleted_keys.view(np.uint8).reshape(
+                len(by_key), 40
+            )
+            rows = join([rows, by_key])
+        return rows, whole
+
+    def _put(self, node: Node, epoch: int, rows: Rows, alone: bool, now: float) -> tuple[Rows, Mask]:
+        """Rows that `node` owns into the table; those that the kernel is to have, and which of them are new."""
+        table = self._table
+        if not alone and len(table):
+            positions = table.find(rows)
+            found = positions >= 0
+            metadata = table.metadata()
+            owners = metadata["owner"][positions]
+            wins = self._ownership.wins(node.index, epoch, owners, metadata["epoch"][positions]) | ~found
+            if not wins.all():
+                self.refused += len(rows) - int(np.count_nonzero(wins))
+                rows = pick(rows, wins)
+        if not len(rows):
+            return NO_ROWS, NO_FLAGS
+        outcomes = table.put(
+            rows, owner=node.index, epoch=epoch, generation=self.following(node).generation, now=int(now)
+        )
+        node.has_rows = True
+        new = outcomes == NEW
+        if new.all():
+            return rows, new
+        self.not_fitted += int(np.count_nonzero(outcomes == FULL))
+        wanted = new | (outcomes == CHANGED) | (outcomes == REFRESHED)
+        return pick(rows, wanted), new[wanted]
+
+    def _delete(self, node: Node, doomed: Keys | Rows, alone: bool) -> Rows:
+        """Takes rows out of the table, those of `node` only; what the kernel is to lose."""
+        table = self._table
+        if not alone:
+            positions = table.find(doomed)
+            mine = positions >= 0
+            if len(table):
+                mine &= table.metadata()["owner"][positions] == node.index
+            if not mine.all():
+                doomed = pick(doomed, mine)
+            if not len(doomed):
+                return NO_ROWS
+        before = np.empty(len(doomed), dtype=ROW_DTYPE)
+        outcomes = table.delete(doomed, before=before)
+        deleted = outcomes == DELETED
+        return self._spared(before if deleted.all() else pick(before, deleted))
+
+    def _spared(self, deleted: Rows) -> Rows:
+        """A MASTER keeps in its kernel what another one deletes but for TCP connections that have ended.
+
+        A flow that has moved here and never sends an event (UDP, established TCP) expires on the node that it has left. Here it may be
+        alive; if it is not, it goes by its own timeout, else the next dump finds it.
+        """
+        if not self._ownership.master or not len(deleted):
+            return deleted
+        ended = (deleted["protocol"] == TCP) & np.isin(deleted["protocol_state"], TCP_CLOSING)
+        return pick(deleted, ended)
+
+    def clear(self, node: Node, now: float, receipt: Receipt) -> None:
+        """`node` owns nothing any more."""
+        parts: list[Rows] = [NO_ROWS]
+        cursor: int | None = None
+        while cursor != 0:
+            rows, cursor = self._table.scan(cursor, 65_536, owner=node.index)
+            self._table.delete(rows)
+            parts.append(rows)
+        node.has_rows = False
+        deleted = join(parts)
+        gone = _records(list(self.following(node).expectations.values()))
+        self.following(node).expectations.clear()
+        if len(deleted) or len(gone):
+            self._enqueue(Work(NO_ROWS, NO_FLAGS, deleted, None, gone if len(gone) else None, receipt))
+        else:
+            receipt.done(now)
+
+    def expectations(self, node: Node, body: Body, now: float, receipt: Receipt) -> None:
+        """Expectations of `node`. The kernel does not tell their zone: it is that of the connection that expects."""
+        whole, new, gone = read_expectations(body)
+        held = self.following(node).expectations
+        if whole:
+            named = {record.tobytes() for record in new}
+            gone = _records([record for record in held.values() if record not in named])
+        for record in gone:
+            held.pop(record.tobytes()[:59], None)
+        for record in new:
+            if len(held) < 65_536:
+                held[record.tobytes()[:59]] = record.tobytes()
+        if len(new) or len(gone):
+            self._enqueue(Work(NO_ROWS, NO_FLAGS, NO_ROWS, self._zoned(new), self._zoned(gone), receipt))
+        else:
+            receipt.done(now)
+
+    def _zoned(self, expectations: Expectations) -> Expectations | None:
+        if not len(expectations):
+            return None
+        found = expectations.copy()
+        keys = np.zeros(len(found), dtype=ROW_DTYPE)
+        for field, theirs in _MASTER_FIELDS.items():
+            keys[field] = found[theirs]
+        zoned = found["zone"] != 0
+        positions = self._table.find(keys)
+        known = (positions >= 0) & ~zoned
+        if known.any():
+            found["zone"][known] = self._table.rows()["zone"][positions[known]]
+        return found
+
+    def take_over(self, node: Node, epoch: int, name: str, instance: bytes) -> int:
+        """`node` goes on as the owner of the rows of that life of another one; how many it got."""
+        former = self._ownership.life(name, instance)
+        if former is None or former is node or former.epoch >= epoch or not len(self._table):
+            return 0
+        count = hand_over(self._table, former.index, node.index, epoch)
+        former.has_rows = False
+        node.has_rows = node.has_rows or count > 0
+        self._ownership.forget(former)
+        return count
+
+    # Syncs
+
+    def begin_sync(self, node: Node) -> None:
+        """What is put from now on has been seen in this sync."""
+        following = self.following(node)
+        following.generation = following.generation % 255 + 1
+        following.complete = False
+
+    def sync_rows(self, node: Node, epoch: int, chunk: Body, now: float, receipt: Receipt) -> int:
+        """A chunk of rows; how many it has.
+
+        Raises:
+            WireError: it is no chunk of rows.
+        """
+        rows = decode_chunk(chunk)
+        wanted, new = self._put(node, epoch, rows, self._ownership.only_owner(node.index), now)
+        if len(wanted):
+            self._enqueue(Work(wanted, new, NO_ROWS, receipt=receipt))
+        else:
+            receipt.done(now)
+        return len(rows)
+
+    def end_sync(self, node: Node, partitions: Partitions, now: float, receipt: Receipt) -> int:
+        """Rows of `node` that did not come (in these partitions, or at all) are deleted; how many."""
+        table = self._table
+        generation = self.following(node).generation
+        if len(partitions):
+            rows = table.select(partitions, owner=node.index)
+            if len(rows):
+                seen = table.metadata()["generation"][table.find(rows)] == generation
+                rows = pick(rows, ~seen)
+        else:
+            rows = table.stale(generation, owner=node.index)
+        if len(rows):
+            table.delete(rows)
+            deleted = self._spared(rows)
+            self._enqueue(Work(NO_ROWS, NO_FLAGS, deleted, receipt=receipt))
+        else:
+            receipt.done(now)
+        return len(rows)
+
+    def differences(self, node: Node, digests: Digests) -> Partitions:
+        """The partitions in which this node has other rows of `node`."""
+        mine = self._table.digests(node.index)
+        differing: Partitions = np.flatnonzero((mine != digests).any(axis=1)).astype(np.uint16)
+        return differing
+
+    def rows_of(self, node: Node) -> int:
+        """How many rows `node` owns here."""
+        return int(np.count_nonzero(self._table.metadata()["owner"] == node.index)) if len(self._table) else 0
+
+
+_MASTER_FIELDS: Final = {
+    "family": "family",
+    "protocol": "master_protocol",
+    "source": "master_source",
+    "destination": "master_destination",
+    "source_port": "master_source_port",
+    "destination_port": "master_destination_port",
+}
+
+
+def _records(records: list[bytes]) -> Expectations:
+    return np.frombuffer(b"".join(records), dtype=EXPECTATION_DTYPE)

@@ -15,16 +15,25 @@ clock that never goes back and counts sleep.
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
+import numpy as np
 
 from hacore._fast.table import Table
 from hacore.states.events import AnyEvent
+from hacore.states.frames import Hello, Kind, role_body
+from hacore.states.gather import pick
 from hacore.states.log import Log
 from hacore.states.origin import Origin
-from hacore.states.ownership import Ownership
+from hacore.states.ownership import SELF, Node, Ownership
 from hacore.states.receiver import ReceiverSession
 from hacore.states.replica import Replica
 from hacore.states.sender import SenderSession
+from hacore.states.session import Session
+
+EXPIRE_INTERVAL: Final = 60.0
+"""Seconds between looks for rows that nobody speaks for any more."""
 
 
 class ReplicationSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,6 +49,7 @@ class ReplicationSettings(msgspec.Struct, frozen=True, kw_only=True):
         dead_time: seconds of silence after which a connection is given up.
         bulk_rows: rows in a chunk of a bulk update.
         bulk_window: chunks of a bulk update that may be on the way to the peer's kernel.
+        linger: seconds that rows of a node that is gone are kept past their timeouts, where they cannot be seen to end.
     """
 
     name: str
@@ -51,6 +61,7 @@ class ReplicationSettings(msgspec.Struct, frozen=True, kw_only=True):
     dead_time: float = 5.0
     bulk_rows: int = 8192
     bulk_window: int = 8
+    linger: int = 120
 
 
 class Replication:
@@ -58,48 +69,219 @@ class Replication:
 
     Args:
         instance: 16 random bytes of this process: what tells a peer that the node started anew.
-        seed: 16 random bytes for the table's index.
-        digest_key: 16 random bytes; the nodes agree on the largest of theirs.
+        seed, digest_key: 16 random bytes each. The nodes agree on the largest pair of theirs: names of rows and digests need it.
         epoch: the last `EpochRaised.epoch`, 0 for none.
     """
-
-    settings: ReplicationSettings
-    table: Table
-    ownership: Ownership
-    log: Log
-    origin: Origin
-    replica: Replica
 
     def __init__(
         self, settings: ReplicationSettings, *, instance: bytes, seed: bytes, digest_key: bytes, epoch: int = 0
     ) -> None:
-        raise NotImplementedError
+        self.settings = settings
+        self.instance = instance
+        self.secret = digest_key + seed
+        self.journal: list[AnyEvent] = []
+        self.table = Table(seed, digest_key, max_states=settings.max_states)
+        self.log = Log(settings.log_bytes)
+        self.ownership = Ownership(settings.name, instance, epoch, self.journal, self._announce)
+        self.origin = Origin(
+            self.table, self.ownership, self.log, self.journal, slack=settings.reconcile_slack, named=self._named
+        )
+        self.replica = Replica(self.table, self.ownership)
+        self._sessions: list[SenderSession | ReceiverSession] = []
+        self._expire_at: float | None = None
+
+    # Roles
 
     def set_master(self, master: bool, now: float, *, promoted: bool = False) -> None:
         """Whether this node is MASTER of any VHID. `promoted`: it has just become MASTER of one, whatever it was before: a new epoch."""
-        raise NotImplementedError
+        before = self.ownership.master
+        self.ownership.set_master(master)
+        if master and (promoted or not before):
+            self.ownership.raise_epoch("became MASTER", now)
+        elif master != before:
+            self._announce(now)
+        self._settle(now)
+
+    def _announce(self, now: float) -> None:
+        """Role and epoch, in order with the changes."""
+        ownership = self.ownership
+        self.log.append(Kind.ROLE, ownership.epoch, 0, now, role_body(ownership.master, ownership.known))
+
+    def _settle(self, now: float) -> None:
+        """A MASTER goes on as the owner of what nobody else can speak for: rows of former lives, and of nodes that are MASTER of nothing."""
+        if not self.ownership.master:
+            return
+        for node in self.ownership.nodes:
+            if node.index == SELF or not node.has_rows:
+                continue
+            if not node.current or (node.connected and not node.master and self.replica.following(node).complete):
+                self.origin.take_over(node, now)
+
+    def inherit(self, now: float) -> None:
+        """Before a bulk update: rows of nodes that are gone would not be in it."""
+        if self.ownership.master:
+            for node in self.ownership.nodes:
+                if node.index != SELF and node.has_rows and not node.connected:
+                    self.origin.take_over(node, now)
+
+    # Sessions
 
     def dial(self, peer: str, now: float) -> SenderSession:
-        """A connection to the node `peer` is there (its name when the settings tell it, else ""): this node is the origin."""
-        raise NotImplementedError
+        """A connection to the node `peer` is there (its name when the settings tell it, else ""): this node is the origin.
+
+        Dial when the kernel's table has been read once: what is missing here by then is taken out of the replica's kernel.
+        """
+        session = SenderSession(self, peer, now)
+        self._sessions.append(session)
+        return session
 
     def accept(self, now: float, peer: str = "") -> ReceiverSession:
         """A connection came in: this node is the replica. `peer`: the name in the other's certificate, "" if it does not tell."""
-        raise NotImplementedError
+        session = ReceiverSession(self, peer, now)
+        self._sessions.append(session)
+        return session
 
     @property
     def sessions(self) -> tuple[SenderSession | ReceiverSession, ...]:
         """Those that have not ended."""
-        raise NotImplementedError
+        return tuple(self._sessions)
+
+    # The verbs
 
     def next_deadline(self) -> float | None:
         """When `handle_deadline` wants to be called next, if ever."""
-        raise NotImplementedError
+        deadlines = [deadline for session in self._sessions if (deadline := session.next_deadline()) is not None]
+        if self._expire_at is not None:
+            deadlines.append(self._expire_at)
+        return min(deadlines, default=None)
 
     def handle_deadline(self, now: float) -> None:
         """Timers of all sessions that are due by `now`."""
-        raise NotImplementedError
+        for session in tuple(self._sessions):
+            session.handle_deadline(now)
+        if self._expire_at is not None and self._expire_at <= now:
+            self._expire(now)
 
     def events(self) -> list[AnyEvent]:
         """What happened since the last call, in order."""
-        raise NotImplementedError
+        events, self.journal[:] = self.journal[:], []
+        return events
+
+    def _expire(self, now: float) -> None:
+        """Rows of nodes that are gone leave the table when they have left every kernel."""
+        gone = np.zeros(256, dtype=np.bool_)
+        for node in self.ownership.nodes:
+            gone[node.index] = node.index != SELF and not node.connected
+        self._expire_at = now + EXPIRE_INTERVAL if gone.any() else None
+        if self.ownership.master or not gone.any() or not len(self.table):
+            return
+        metadata = self.table.metadata()
+        age = int(now) - metadata["stamp"].astype(np.int64)
+        over = gone[metadata["owner"]] & (age > self.table.rows()["timeout"].astype(np.int64) + self.settings.linger)
+        if over.any():
+            self.table.delete(pick(self.table.rows(), over))
+
+    # For the sessions
+
+    def hello(self) -> Hello:
+        """Who this node is."""
+        ownership = self.ownership
+        return Hello(
+            self.settings.name, self.instance, ownership.epoch, ownership.known, ownership.master, self.secret,
+            self.table.partitions,
+        )  # fmt: skip
+
+    def meet(self, session: Session, hello: Hello, now: float) -> Node:
+        """The node that said hello is there."""
+        ownership = self.ownership
+        node, former = ownership.meet(hello.name, hello.instance, hello.epoch, hello.known, hello.master)
+        if isinstance(session, ReceiverSession):
+            for other in tuple(self._sessions):
+                if other is not session and isinstance(other, ReceiverSession) and other.peer == hello.name:
+                    other.end(f"{hello.name} has made another connection", now)
+            node.connected = True
+        else:
+            node.follows = self.log.wanted = True
+        self._agree(hello.secret, None)
+        session.secret = max(hello.secret, self.secret)
+        if former is not None and not former.has_rows:
+            ownership.forget(former)
+        self._overrule(node, now)
+        self._settle(now)
+        return node
+
+    def session_ended(self, session: Session, now: float) -> None:
+        """A session is over."""
+        self._sessions = [other for other in self._sessions if other is not session]
+        self.origin.whole_for.discard(session)
+        node = session.node
+        if node is None or not isinstance(session, ReceiverSession) or not node.connected:
+            return
+        if any(isinstance(other, ReceiverSession) and other.node is node for other in self._sessions):
+            return
+        node.connected = False
+        if self.ownership.master:
+            self.ownership.raise_epoch(f"MASTER without {node.name}", now)
+            node.lost_epoch = self.ownership.epoch
+        else:
+            node.lost_epoch = self.ownership.known + 1
+        if self._expire_at is None:
+            self._expire_at = now + EXPIRE_INTERVAL
+
+    def heard_role(self, node: Node, master: bool, epoch: int, known: int, now: float) -> None:
+        """A peer's role or epoch, in order with its changes."""
+        self.ownership.heard(node, epoch, known, master)
+        self._overrule(node, now)
+        self._settle(now)
+
+    def _overrule(self, node: Node, now: float) -> None:
+        if self.ownership.overruled_by(node):
+            self.ownership.raise_epoch(f"{node.name} is not MASTER and has epoch {node.epoch}", now)
+            self.origin.restamp(node.lost_epoch, now)
+
+    def heard_secret(self, session: Session, secret: bytes, now: float) -> None:
+        """A peer uses another secret from now on."""
+        session.secret = secret
+        self._agree(secret, session)
+
+    def _agree(self, secret: bytes, told: Session | None) -> None:
+        """The larger secret wins, and everybody is told."""
+        if secret > self.secret:
+            self.secret = secret
+            self.table.rekey(secret[16:], secret[:16])
+            for session in self._sessions:
+                session.send_secret(self.secret)
+        elif secret < self.secret and told is not None:
+            told.send_secret(self.secret)
+
+    def _named(self) -> bool:
+        """Whether rows may be named by number: every replica has the same secret."""
+        return all(
+            session.secret == self.secret
+            for session in self._sessions
+            if isinstance(session, SenderSession) and session.node is not None
+        )
+
+    def trim(self) -> None:
+        """Lets go of what every follower has; one that is away may come back for the rest."""
+        followers = [node.acknowledged for node in self.ownership.nodes if node.follows and node.current]
+        if followers:
+            self.log.trim(min(followers))
+
+    def replica_synced(self, node: Node, now: float) -> None:
+        """This node has everything of `node`: what a former life of it left is taken over, or gone."""
+        self._settle(now)
+        if self.ownership.master or not node.master:
+            return
+        for former in self.ownership.nodes:
+            if not former.current and former.name == node.name:
+                self.replica.clear(former, now, NO_RECEIPT)
+                self.ownership.forget(former)
+
+
+class _NoReceipt:
+    def done(self, now: float) -> None:
+        """Nobody waits for it."""
+
+
+NO_RECEIPT: Final = _NoReceipt()

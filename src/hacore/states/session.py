@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 import msgspec
+
+from hacore.errors import WireError
+from hacore.states import frames
+from hacore.states.events import PeerConnected, PeerDisconnected
+from hacore.states.frames import FrameReader, Hello, Kind
+from hacore.states.ownership import Node
+
+if TYPE_CHECKING:
+    from hacore.states.replication import Replication
 
 
 class SessionStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -11,17 +23,16 @@ class SessionStatus(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         peer: the other node's name, "" before its hello.
         role: this node's part: "origin" or "replica".
-        state: "hello", "bulk", "repair", "synced" or "ended".
+        state: "hello", "bulk", "repair", "comparing", "synced" or "ended".
         since: `now` of the hello's end, or of the start.
         position: of the last change sent or received.
         acknowledged: position that is in the replica's kernel.
-        lag_states: changes (of rows) not yet acknowledged.
+        lag_states: changes (of rows) not yet acknowledged, as far as the log reaches.
         lag: seconds since the oldest of them was made; 0.0 without one.
         bytes_sent, bytes_received: of the stream (before TLS).
-        bulk_rows: rows of the running or last bulk update that are in the replica's kernel.
+        bulk_rows: rows of the running or last bulk update (or repair) that are in the replica's kernel.
         bulk_total: rows that it has in all, 0 before the first.
         rows: that the origin of this connection owns.
-        refused: rows that came with an older epoch, or lost against this node's.
     """
 
     peer: str
@@ -37,57 +48,164 @@ class SessionStatus(msgspec.Struct, frozen=True, kw_only=True):
     bulk_rows: int
     bulk_total: int
     rows: int
-    refused: int
 
 
 class Session:
     """One connection, until it ends. A new connection has a new session."""
 
-    peer: str
-    role: str
+    role = ""
+
+    def __init__(self, owner: Replication, expected: str, now: float) -> None:
+        self.peer = expected
+        self.node: Node | None = None
+        self.since = now
+        self.bytes_sent = 0
+        self.bytes_received = 0
+        self.synced = False
+        """The replica has everything and follows the changes."""
+        self.reason = ""
+        """Why it ended, "" while it has not."""
+        self._owner = owner
+        self._expected = expected
+        self._reader = FrameReader()
+        self._out: list[bytes] = []
+        self._heard_at = now
+        self._pinged = False
+        self._broken = False
+        self._handlers: dict[Kind, Callable[[bytes, float], None]] = {}
 
     @property
     def ended(self) -> bool:
         """Nothing more is received; what `data_to_send` still gives (the goodbye) may be sent, then the connection is closed."""
-        raise NotImplementedError
+        return bool(self.reason)
 
-    @property
-    def reason(self) -> str:
-        """Why it ended, "" while it has not."""
-        raise NotImplementedError
-
-    @property
-    def synced(self) -> bool:
-        """The replica has everything and follows the changes."""
-        raise NotImplementedError
+    # The verbs
 
     def receive(self, data: bytes | bytearray | memoryview, now: float) -> None:
         """Bytes of the stream in pieces of any size; none at all: the other side closed it. Any bytes end in work or in `ended`."""
-        raise NotImplementedError
+        if self.ended:
+            return
+        if not data:
+            self.lost("the other side closed the connection", now)
+            return
+        self.bytes_received += len(data)
+        self._heard_at, self._pinged = now, False
+        try:
+            for kind, body in self._reader.receive(data):
+                self._handle(kind, body, now)
+                if self.ended:
+                    return
+        except WireError as error:
+            self.end(str(error), now)
 
     def data_to_send(self, now: float, limit: int = 1 << 18) -> bytes:
         """The next bytes of the stream, about `limit` at most (a frame is never held back for being longer); b"" when there are none.
 
         What is returned counts as sent. Rows are only encoded for the stream when they are asked for here.
         """
-        raise NotImplementedError
+        if self._broken:
+            return b""
+        if not self.ended:
+            self._fill(now, limit)
+        data = b"".join(self._out)
+        self._out.clear()
+        self.bytes_sent += len(data)
+        return data
 
     def next_deadline(self) -> float | None:
         """When `handle_deadline` wants to be called next, if ever."""
-        raise NotImplementedError
+        if self.ended:
+            return None
+        settings = self._owner.settings
+        return self._heard_at + (settings.dead_time if self._pinged else settings.ping_interval)
 
     def handle_deadline(self, now: float) -> None:
         """Timers that are due by `now`."""
-        raise NotImplementedError
+        if self.ended:
+            return
+        silence = now - self._heard_at
+        if silence >= self._owner.settings.dead_time and self._pinged:
+            self.end(f"nothing was heard for {silence:.1f} s", now)
+        elif silence >= self._owner.settings.ping_interval and not self._pinged:
+            self._pinged = True
+            self._out.append(frames.frame(Kind.PING))
 
     def end(self, reason: str, now: float) -> None:
         """Ends it from this side: says goodbye with `reason`."""
-        raise NotImplementedError
+        if not self.ended:
+            self._out.append(frames.bye_frame(reason))
+            self._finish(reason, now)
 
     def lost(self, reason: str, now: float) -> None:
         """The connection broke: nothing more can be sent."""
+        self._broken = True
+        self._out.clear()
+        if not self.ended:
+            self._finish(reason, now)
+
+    def _finish(self, reason: str, now: float) -> None:
+        self.reason = reason or "no reason given"
+        self.synced = False
+        self._owner.journal.append(PeerDisconnected(at=now, peer=self.peer, role=self.role, reason=self.reason))
+        self._owner.session_ended(self, now)
+
+    # For the two ends
+
+    def _fill(self, now: float, limit: int) -> None:
+        """Puts what is due into `_out`."""
+
+    def _greet(self, body: bytes, now: float) -> None:
+        """The other side's first frame."""
         raise NotImplementedError
 
-    def status(self, now: float) -> SessionStatus:
-        """To be shown."""
+    def _greeting(self) -> Kind:
         raise NotImplementedError
+
+    def _handle(self, kind: Kind, body: bytes, now: float) -> None:
+        if kind is Kind.BYE:
+            self.lost(f"the other node ended it: {frames.read_bye(body)}", now)
+        elif self.node is None:
+            if kind is not self._greeting():
+                raise WireError("order", f"the other side starts with {kind.name} and not with {self._greeting().name}")
+            self._greet(body, now)
+        elif kind is Kind.PING:
+            frames.read_empty(body)
+            self._out.append(frames.frame(Kind.PONG))
+        elif kind is Kind.PONG:
+            frames.read_empty(body)
+        elif kind is Kind.SECRET:
+            self._owner.heard_secret(self, frames.read_secret(body), now)
+        else:
+            handler = self._handlers.get(kind)
+            if handler is None:
+                raise WireError("order", f"{kind.name} does not come from this side of the connection")
+            handler(body, now)
+
+    def _accept(self, hello: Hello, now: float) -> Node:
+        """Checks a hello; the node that says it.
+
+        Raises:
+            WireError: with the one reason why the connection cannot be.
+        """
+        owner = self._owner
+        if hello.name == owner.settings.name:
+            raise WireError("name", f"both nodes are named {hello.name}")
+        if self._expected and hello.name != self._expected:
+            raise WireError("name", f"expected the node {self._expected}, this is {hello.name}")
+        if hello.partitions != owner.table.partitions:
+            raise WireError(
+                "partitions", f"the other node has {hello.partitions} partitions, this one {owner.table.partitions}"
+            )
+        self.peer = hello.name
+        self.node = owner.meet(self, hello, now)
+        self.since = now
+        owner.journal.append(PeerConnected(at=now, peer=hello.name, role=self.role))
+        return self.node
+
+    def send_secret(self, secret: bytes) -> None:
+        """This node's secret changed."""
+        if self.node is not None and not self.ended:
+            self._out.append(frames.secret_frame(secret))
+
+    secret = b""
+    """What the other side said last that it uses."""

@@ -1,0 +1,225 @@
+"""Nodes joined by a simulated byte stream, each with a kernel that is a dict. Times are literal, nothing sleeps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from hacore._fast.ctnetlink import EVENT_DESTROY, EVENT_NEW, EVENT_UPDATE, HAS_ALL
+from hacore._fast.ctnetlink_dtypes import EVENT_DTYPE
+from hacore.states.events import AnyEvent
+from hacore.states.layout import ROW_DTYPE, Rows, keys_of
+from hacore.states.receiver import ReceiverSession
+from hacore.states.replication import Replication, ReplicationSettings
+from hacore.states.sender import SenderSession
+
+NEW, UPDATE, DESTROY = EVENT_NEW, EVENT_UPDATE, EVENT_DESTROY
+
+ESTABLISHED, TIME_WAIT = 3, 7
+
+
+def row(number: int, **fields: int) -> Rows:
+    """One TCP connection, told from others by `number`."""
+    made = np.zeros(1, dtype=ROW_DTYPE)
+    made["family"], made["protocol"] = 2, 6
+    made["source"][0, :4] = 10, 0, number >> 8 & 255, number & 255
+    made["destination"][0, :4] = 192, 0, 2, 1
+    made["source_port"], made["destination_port"] = 1024 + number % 50_000, 443
+    made["reply_source"], made["reply_destination"] = made["destination"], made["source"]
+    made["reply_source_port"], made["reply_destination_port"] = 443, made["source_port"]
+    made["status"], made["protocol_state"], made["timeout"] = 0x18E, ESTABLISHED, 432_000
+    for name, value in fields.items():
+        made[name] = value
+    return made
+
+
+def rows(numbers: Iterable[int], **fields: int) -> Rows:
+    """Several of `row`."""
+    parts = [row(number, **fields) for number in numbers]
+    return np.concatenate(parts) if parts else np.zeros(0, dtype=ROW_DTYPE)
+
+
+def events_of(kinds: Iterable[int]) -> Rows:
+    """EVENT_DTYPE beside rows that are told whole."""
+    listed = list(kinds)
+    made = np.zeros(len(listed), dtype=EVENT_DTYPE)
+    made["kind"], made["present"] = listed, HAS_ALL
+    return made
+
+
+def contents(table: Rows) -> dict[bytes, bytes]:
+    """Rows by key, timeouts left out."""
+    plain = table.copy()
+    plain["timeout"] = 0
+    return {key.tobytes(): each.tobytes() for key, each in zip(keys_of(table), plain, strict=True)}
+
+
+class Node:
+    """A node: its machines, its kernel, what it told."""
+
+    def __init__(self, name: str, life: int = 0, epoch: int = 0, **settings: float) -> None:
+        self.name = name
+        identity = f"{name}.{life}".encode().ljust(16, b"-")
+        self.machine = Replication(
+            ReplicationSettings(name=name, **settings),  # type: ignore[arg-type]
+            instance=identity, seed=identity[::-1], digest_key=identity, epoch=epoch,
+        )  # fmt: skip
+        self.kernel: dict[bytes, bytes] = {}
+        self.events: list[AnyEvent] = []
+        self.injected = 0
+        self.holds_work = False
+
+    def put_into_kernel(self, now: float) -> None:
+        """What the adapter does with the replica's work."""
+        if self.holds_work:
+            return
+        for work in self.machine.replica.work():
+            self.injected += len(work.rows)
+            for key in keys_of(work.deleted):
+                self.kernel.pop(key.tobytes(), None)
+            self.kernel.update(contents(work.rows))
+            self.machine.replica.done(work, now)
+
+    def sees(self, changed: Rows, kinds: Iterable[int] | int, now: float) -> None:
+        """Traffic (or expiry) changes this node's kernel, and it hears of it."""
+        listed = [kinds] * len(changed) if isinstance(kinds, int) else list(kinds)
+        for key, each, kind in zip(keys_of(changed), changed, listed, strict=True):
+            if kind == DESTROY:
+                self.kernel.pop(key.tobytes(), None)
+            else:
+                plain = each.copy()
+                plain["timeout"] = 0
+                self.kernel[key.tobytes()] = plain.tobytes()
+        self.machine.origin.observe(changed.copy(), events_of(listed), now)
+
+    def table(self) -> dict[bytes, bytes]:
+        """The table by key."""
+        return contents(self.machine.table.rows().copy())
+
+    def owned(self, owner: str) -> dict[bytes, bytes]:
+        """The rows of the node of that name, in its present life."""
+        node = self.machine.ownership.node(owner)
+        if node is None:
+            return {}
+        mine = self.machine.table.metadata()["owner"] == node.index
+        return contents(self.machine.table.rows()[mine])
+
+
+@dataclass
+class Connection:
+    """One that `origin` dialled: both sessions and the bytes on the way."""
+
+    origin: Node
+    replica: Node
+    sender: SenderSession
+    receiver: ReceiverSession
+    forth: bytearray = field(default_factory=bytearray)
+    back: bytearray = field(default_factory=bytearray)
+    stalled: bool = False  # TCP's window is shut: nothing is read
+
+    @property
+    def over(self) -> bool:
+        return self.sender.ended and self.receiver.ended
+
+
+def whole(available: int) -> int:
+    """All at once."""
+    return available
+
+
+class World:
+    """Nodes and the connections between them."""
+
+    def __init__(self, *nodes: Node) -> None:
+        self.nodes = {node.name: node for node in nodes}
+        self.connections: list[Connection] = []
+        self.now = 1000.0
+        self.cut: Callable[[int], int] = whole
+        self.limit = 1 << 18
+
+    def __getitem__(self, name: str) -> Node:
+        return self.nodes[name]
+
+    def connect(self, origin: str, replica: str) -> Connection:
+        """`origin` dials `replica`."""
+        a, b = self[origin], self[replica]
+        made = Connection(a, b, a.machine.dial(replica, self.now), b.machine.accept(self.now))
+        self.connections.append(made)
+        return made
+
+    def mesh(self) -> None:
+        """Everybody dials everybody."""
+        for origin in self.nodes:
+            for replica in self.nodes:
+                if origin != replica:
+                    self.connect(origin, replica)
+
+    def sever(self, *names: str) -> None:
+        """All connections (of these nodes) break, with what is on the way."""
+        for each in self.connections:
+            if not names or each.origin.name in names or each.replica.name in names:
+                each.sender.lost("cut", self.now)
+                each.receiver.lost("cut", self.now)
+        self.connections = [each for each in self.connections if not each.over]
+
+    def turn(self) -> bool:
+        """One turn of every node; whether anything moved."""
+        moved = False
+        for each in self.connections:
+            for session, other, wire in (
+                (each.sender, each.receiver, each.forth), (each.receiver, each.sender, each.back),
+            ):  # fmt: skip
+                if len(wire) < self.limit:
+                    data = session.data_to_send(self.now, self.limit)
+                    wire += data
+                    moved |= bool(data)
+                if wire and not each.stalled:
+                    taken = self.cut(len(wire))
+                    other.receive(bytes(wire[:taken]), self.now)
+                    del wire[:taken]
+                    moved = True
+                if session.ended and not wire and not other.ended:
+                    other.receive(b"", self.now)
+                    moved = True
+        for node in self.nodes.values():
+            node.put_into_kernel(self.now)
+            node.events += node.machine.events()
+        self.connections = [each for each in self.connections if not each.over]
+        return moved
+
+    def settle(self, turns: int = 100_000) -> None:
+        """Until nothing moves at this time; timers do not run."""
+        for _ in range(turns):
+            if not self.turn() and not self.turn():
+                return
+        raise AssertionError("the nodes never come to rest")
+
+    def pass_time(self, duration: float) -> None:
+        """Time passes, with every deadline in it."""
+        end = self.now + duration
+        self.settle()
+        while True:
+            deadlines = [due for node in self.nodes.values() if (due := node.machine.next_deadline()) is not None]
+            due = min(deadlines, default=end)
+            if due > end:
+                break
+            self.now = max(self.now, due)
+            for node in self.nodes.values():
+                node.machine.handle_deadline(self.now)
+            self.settle()
+        self.now = end
+
+    def told(self, name: str, kind: type[AnyEvent]) -> list[AnyEvent]:
+        """What a node told of that kind."""
+        return [event for event in self[name].events if isinstance(event, kind)]
+
+
+def pair(**settings: float) -> World:
+    """Two nodes, a is MASTER, connected both ways and in sync."""
+    world = World(Node("a", **settings), Node("b", **settings))
+    world["a"].machine.set_master(True, world.now)
+    world.mesh()
+    world.settle()
+    return world
