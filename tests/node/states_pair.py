@@ -142,7 +142,8 @@ class Node:
         """What its kernel has, but for the node's own chatter (IGMP)."""
         with self.host.entered():
             rows = conntrack.dump_rows()
-        return rows[rows["protocol"] != 2]
+        chosen: Rows = rows[rows["protocol"] != 2]
+        return chosen
 
     def keys(self) -> set[bytes]:
         return {key.tobytes() for key in keys_of(self.rows())}
