@@ -76,9 +76,15 @@ class Server:
         def back() -> None:
             data = self._received(sock)
             if data:
-                sock.send(data)  # small, and the other side waits for it: it always fits
+                self._answer(sock, data)
 
         self._add(sock, back)
+
+    def _answer(self, sock: socket.socket, data: bytes) -> None:
+        try:
+            sock.send(data)  # small, and the other side waits for it: it always fits
+        except OSError:
+            self._drop(sock)
 
     def _received(self, sock: socket.socket) -> bytes:
         try:
@@ -101,7 +107,7 @@ class Server:
                 del pending[: end + 2]
                 if said.startswith(b"PORT "):
                     self._open_data(said[5:].decode("ascii"))
-                sock.send(b"200 " + said + b"\r\n")
+                self._answer(sock, b"200 " + said + b"\r\n")
 
         self._add(sock, line)
 

@@ -157,8 +157,11 @@ class Flows:
 
     def _ask(self, child: subprocess.Popen[bytes], question: str) -> Any:
         assert child.stdin is not None
-        child.stdin.write(f"{question}\n".encode())
-        child.stdin.flush()
+        try:
+            child.stdin.write(f"{question}\n".encode())
+            child.stdin.flush()
+        except OSError as error:
+            raise HacoreError("the lab's flows ended") from error
         return json.loads(self._line(child, CHECKING))
 
     def check(self) -> FlowFigures:
