@@ -26,6 +26,7 @@ COMMANDS: dict[str, dict[str, Place]] = {
     "What it does": {
         "status": Place("hacore.cli.status:status", "Show who holds the addresses, and how the node is."),
         "events": Place("hacore.cli.events:events", "Show what happened on this node."),
+        "states": Place("hacore.cli.states:states", "Show and compare the connections that the nodes share."),
         "capture": Place("hacore.cli.capture:capture", "Explain the adverts in a capture or on an interface."),
     },
     "What it should do": {

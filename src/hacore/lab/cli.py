@@ -161,6 +161,13 @@ def exec_(name: str, node: str, command: Sequence[str]) -> None:
 @click.option(
     "--seconds", type=click.FloatRange(2, 86400), help="How long busy (60) and many (20) look at the pair, each time."
 )
+@click.option(
+    "--flows",
+    type=click.IntRange(0, 20_000),
+    default=0,
+    help="Keep so many TCP connections, and a few of everything else, going through source NAT, and count survivors.",
+)
+@click.option("--states/--no-states", default=None, help="Whether the nodes replicate connections (with --flows: yes).")
 @click.option("--vips", type=click.IntRange(2, 508), default=200, show_default=True, help="How many VIPs many makes.")
 @click.option("--json", "as_json", is_flag=True, help="All figures, for programs.")
 def run(
@@ -171,6 +178,8 @@ def run(
     repeat: int,
     family: str,
     seconds: float | None,
+    flows: int,
+    states: bool | None,
     vips: int,
     as_json: bool,
 ) -> None:
@@ -188,20 +197,24 @@ def run(
         raise click.BadParameter(
             f"{', '.join(unknown)}: choose from {', '.join([*SCENARIOS, *MEASUREMENTS])} or all", param_hint="SCENARIO"
         )
-    plan = Plan(chosen, repeat, int(family), seconds, vips)
+    plan = Plan(chosen, repeat, int(family), seconds, vips, flows)
+    replicated = bool(flows) if states is None else states
     from hacore.lab import laboratory, play, record
 
     directory = record.directory_of(name, record.base_directory())
     if record.load(directory) is not None and directory not in laboratory.stale(directory.parent):
         with record.locked(directory):
             used = laboratory.attach(directory)
-            play.use_profile(used, profile or used.record.profile, used.record.preempt if preempt is None else preempt)
+            wanted = used.record.preempt if preempt is None else preempt
+            play.use_profile(used, profile or used.record.profile, wanted, replicated)
             try:
                 _run(used, plan, as_json)
             finally:
                 play.heal(used)
         return
-    with laboratory.temporary(directory, profile=profile or "fast", preempt=preempt is not False) as made:
+    with laboratory.temporary(
+        directory, profile=profile or "fast", preempt=preempt is not False, states=replicated
+    ) as made:
         _run(made, plan, as_json)
 
 
@@ -213,6 +226,7 @@ class Plan(NamedTuple):
     family: int
     seconds: float | None
     vips: int
+    flows: int
 
 
 def _run(used: Lab, plan: Plan, as_json: bool) -> None:
@@ -237,7 +251,7 @@ def _run(used: Lab, plan: Plan, as_json: bool) -> None:
                     seconds = plan.seconds or many.SECONDS
                     measured[scenario].append(many.measure(used, vips=plan.vips, seconds=seconds, family=plan.family))
                 else:
-                    runs.append(play.play(used, SCENARIOS[scenario], family=plan.family))
+                    runs.append(play.play(used, SCENARIOS[scenario], family=plan.family, flows=plan.flows))
     made = report.make(used, runs, family=plan.family, realtime=play.realtime(used), **measured)
     if as_json:
         click.echo(msgspec.json.encode(made).decode())
@@ -245,13 +259,16 @@ def _run(used: Lab, plan: Plan, as_json: bool) -> None:
         Console(highlight=False).print(*tables.tables(made))
         for line in tables.holders_text(made.nodes, made.addresses):
             click.echo(line)
+        for number, played in enumerate(runs, 1):
+            if played.flows is not None:
+                click.echo(f"flows of {played.scenario} ({number} of {len(runs)}): {played.flows}")
     failed = [played for played in runs if not played.failed_over]
     for played in failed:
-        errors.print(f"{played.scenario}: {played.error or 'did not fail over'}", markup=False)
+        errors.print(f"{played.scenario}: {played.error or played.problem}", markup=False)
         for node, text in played.logs.items():
             errors.print(f"the end of the log of {node}:\n{text}", markup=False)
     if failed:
-        raise HacoreError(f"{len(failed)} of {len(runs)} plays did not fail over or did not settle")
+        raise HacoreError(f"{len(failed)} of {len(runs)} plays did not fail over, did not settle or lost connections")
 
 
 def _tell_rights(used: Lab) -> None:

@@ -138,3 +138,11 @@ class Faults:
         """
         one, two = (", ".join(f'"{port}"' for port in topology.ports_of(node)) for node in topology.NODES)
         return self.drop([f"iifname {{ {one} }} oifname {{ {two} }}", f"iifname {{ {two} }} oifname {{ {one} }}"])
+
+
+def forget_connections(namespace: Path) -> None:
+    """Empty the connection table of a node, as a kernel that starts anew has it."""
+    from hacore.linux import conntrack
+
+    with namespaces.inside(namespace):
+        conntrack.flush()

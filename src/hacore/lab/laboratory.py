@@ -53,15 +53,21 @@ class Lab:
         self.record.processes = [*(process for process in self.record.processes if process.role != node.name), started]
         record.save(self.directory, self.record)
 
-    def configure(self, profile: str, preempt: bool, vips: Sequence[topology.Vip] | None = None) -> None:
+    def configure(
+        self, profile: str, preempt: bool, vips: Sequence[topology.Vip] | None = None, *, states: bool = False
+    ) -> None:
         """Write both settings files, with other VIPs than the two gateways where they are given; nodes that run do not
-        notice.
+        notice. `states`: they replicate their connections.
         """
-        self.record.profile, self.record.preempt = profile, preempt
+        self.record.profile, self.record.preempt, self.record.states = profile, preempt, states
         record.save(self.directory, self.record)
         password = nodes.new_password()
         for node in self.nodes.values():
-            node.configure(self.profile, preempt, password, topology.gateways() if vips is None else vips)
+            node.configure(
+                self.profile, preempt, password, topology.gateways() if vips is None else vips, states=states
+            )
+        if states:
+            nodes.give_certificates(list(self.nodes.values()), self.directory)
 
     def stop_nodes(self) -> None:
         """Tell both nodes to stop and wait; kill what does not."""
@@ -90,6 +96,7 @@ def create(
     profile: str,
     preempt: bool,
     owned: bool,
+    states: bool = False,
     start: bool = True,
     node_command: Sequence[str] | None = None,
 ) -> Lab:
@@ -121,7 +128,7 @@ def create(
         rights.unlock_sysctls()
         topology.build(paths)
         lab = Lab(directory, known, node_command)
-        lab.configure(profile, preempt)
+        lab.configure(profile, preempt, states=states)
         if start:
             for node in lab.nodes.values():
                 lab.start(node)
@@ -190,7 +197,13 @@ def clean(base: Path) -> list[str]:
 
 @contextlib.contextmanager
 def temporary(
-    directory: Path, *, profile: str, preempt: bool, start: bool = True, node_command: Sequence[str] | None = None
+    directory: Path,
+    *,
+    profile: str,
+    preempt: bool,
+    states: bool = False,
+    start: bool = True,
+    node_command: Sequence[str] | None = None,
 ) -> Iterator[Lab]:
     """A lab for the length of a `with`: gone afterwards, also after an exception, SIGTERM, SIGHUP or SIGINT."""
 
@@ -202,7 +215,13 @@ def temporary(
         before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
         try:
             lab = create(
-                directory, profile=profile, preempt=preempt, owned=True, start=start, node_command=node_command
+                directory,
+                profile=profile,
+                preempt=preempt,
+                owned=True,
+                states=states,
+                start=start,
+                node_command=node_command,
             )
             try:
                 yield lab

@@ -91,7 +91,7 @@ def measure(
     watch: Callable[[Recording], None] | None = None,
 ) -> ManyFigures:
     """Give the nodes of `lab` that many VIPs, measure, and give them their own again."""
-    profile, preempt = lab.record.profile, lab.record.preempt
+    profile, preempt, states = lab.record.profile, lab.record.preempt, lab.record.states
     wanted = topology.many_vips(vips, (family,))
     lab.stop_nodes()
     lab.configure(_PROFILE, True, wanted)
@@ -100,7 +100,7 @@ def measure(
         return _measure(lab, wanted, seconds, family, watch)
     finally:
         lab.stop_nodes()
-        lab.configure(profile, preempt)
+        lab.configure(profile, preempt, states=states)
         play.heal(lab)
         play.wait_for_master(lab)
 

@@ -79,6 +79,11 @@ def settings_text(node: str, directory: Path, profile: Profile, preempt: bool, v
     return "\n".join(lines) + "\n"
 
 
+def states_text(node: str) -> str:
+    """What the settings file of a node has in addition where the pair replicates its connections."""
+    return f'\n[states]\nlisten = "10.9.0.{topology.NODES.index(node) + 1}:8116"\nreconcile_interval = 5.0\n'
+
+
 def _default_command() -> tuple[str, ...]:
     beside = Path(sys.executable).parent / "hacore"
     return (str(beside),) if beside.exists() else (sys.executable, "-c", "from hacore.cli import main; main()")
@@ -113,15 +118,27 @@ class Node:
         """What the node's processes wrote, of all its starts."""
         return self.directory / "node.log"
 
-    def configure(self, profile: Profile, preempt: bool, password: str, vips: Sequence[topology.Vip]) -> None:
-        """Write the settings file and what it needs."""
+    def configure(
+        self, profile: Profile, preempt: bool, password: str, vips: Sequence[topology.Vip], *, states: bool = False
+    ) -> None:
+        """Write the settings file and what it needs, but for certificates (`give_certificates`)."""
         for made in (self.directory, self.runtime_directory, self.directory / "state"):
             made.mkdir(parents=True, exist_ok=True, mode=0o700)
         key = self.directory / "carp.key"
         key.write_text(password + "\n", encoding="ascii")
         key.chmod(0o600)
         text = settings_text(self.name, self.directory, profile, preempt, vips)
-        self.settings.write_text(text, encoding="utf-8")
+        self.settings.write_text(text + (states_text(self.name) if states else ""), encoding="utf-8")
+
+    def replicates(self) -> bool:
+        """Whether what the peer has comes in, and all of it is in this node's kernel."""
+        from hacore.node.bus import Client
+
+        try:
+            peers = Client(self.runtime_directory).request("states", action="show")["peers"]
+        except (HacoreError, OSError):
+            return False
+        return bool(peers) and all(peer["receiving"]["phase"] == "stream" for peer in peers)
 
     def environment(self) -> dict[str, str]:
         """What a process on this node finds in its environment: `hacore` without options means this node."""
@@ -202,6 +219,17 @@ class Node:
             return "\n".join(self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
         except FileNotFoundError:
             return ""
+
+
+def give_certificates(nodes: Sequence[Node], directory: Path) -> None:
+    """A certificate for each node, where its settings have it. PlatformError where the package for it is missing."""
+    from hacore.node.states_certificates import make_test_certificates
+
+    for made in make_test_certificates(directory / "certificates", [node.name for node in nodes]):
+        node = next(node for node in nodes if node.name == made.parent.name)
+        place = node.directory / "state" / "tls"
+        place.mkdir(exist_ok=True, mode=0o700)
+        made.rename(place / made.name)
 
 
 def new_password() -> str:

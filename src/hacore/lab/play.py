@@ -4,6 +4,7 @@ figures.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 
@@ -11,6 +12,7 @@ import msgspec
 
 from hacore.errors import HacoreError
 from hacore.lab import rights, topology
+from hacore.lab.flows import FlowFigures, Flows
 from hacore.lab.laboratory import Lab
 from hacore.lab.observers import Recording
 from hacore.lab.scenarios import Scenario
@@ -29,12 +31,21 @@ class ScenarioRun(msgspec.Struct, kw_only=True):
     phases: list[PhaseFigures]
     missed: int
     error: str | None = None
+    flows: FlowFigures | None = None
     logs: dict[str, str] = {}
+
+    @property
+    def problem(self) -> str:
+        """What was wrong, where nothing broke off."""
+        if self.flows is not None and not self.flows.as_expected:
+            return "connections died" if self.flows.replicated else "connections lived without replication"
+        return "did not fail over"
 
     @property
     def failed_over(self) -> bool:
         """Whether every phase that is about a failover had one, and nothing else went wrong."""
-        return self.error is None and all(phase.moved for phase in self.phases if phase.must_move)
+        moved = self.error is None and all(phase.moved for phase in self.phases if phase.must_move)
+        return moved and (self.flows is None or self.flows.as_expected)
 
 
 def heal(lab: Lab) -> None:
@@ -66,33 +77,46 @@ def wait_for_master(lab: Lab) -> None:
         time.sleep(0.05)
 
 
-def use_profile(lab: Lab, profile: str, preempt: bool) -> None:
+def use_profile(lab: Lab, profile: str, preempt: bool, states: bool = False) -> None:
     """Have both nodes run with `profile`; they are stopped and started only where something changes."""
-    if (lab.record.profile, lab.record.preempt) != (profile, preempt):
+    if (lab.record.profile, lab.record.preempt, lab.record.states) != (profile, preempt, states):
         lab.stop_nodes()
-        lab.configure(profile, preempt)
+        lab.configure(profile, preempt, states=states)
     heal(lab)
 
 
 def play(
-    lab: Lab, scenario: Scenario, *, family: int = 4, watch: Callable[[Recording], None] | None = None
+    lab: Lab,
+    scenario: Scenario,
+    *,
+    family: int = 4,
+    flows: int = 0,
+    watch: Callable[[Recording], None] | None = None,
 ) -> ScenarioRun:
-    """Play `scenario` once, `watch` being called now and then.
+    """Play `scenario` once, `watch` being called now and then; with so many TCP connections through the pair.
 
     What goes wrong is told in `error`; only what makes the lab useless is raised.
     """
     heal(lab)
-    with Recording(lab.paths, family=family, mark=lab.directory, watch=watch) as recording:
+    survived: FlowFigures | None = None
+    with contextlib.ExitStack() as stack:
+        going: Flows | None = None
+        recording = stack.enter_context(Recording(lab.paths, family=family, mark=lab.directory, watch=watch))
         stage = Stage(lab, recording)
         error: str | None = None
         try:
             stage.settle(lab.preferred if lab.record.preempt else None)
+            if flows:
+                going = stack.enter_context(Flows(lab, flows))
+                stage.after_move = going.check
             scenario.play(stage)
+            if going is not None:
+                survived = going.check()
         except HacoreError as problem:
             error = str(problem)
         phases = stage.results()
         missed = recording.observations().missed
-    run = ScenarioRun(scenario=scenario.name, phases=phases, missed=missed, error=error)
+    run = ScenarioRun(scenario=scenario.name, phases=phases, missed=missed, error=error, flows=survived)
     if not run.failed_over:
         run.logs = {node.name: node.log_tail() for node in lab.nodes.values()}
     return run

@@ -50,6 +50,8 @@ class Record(msgspec.Struct, kw_only=True):
     """"root", or "user": inside a user namespace, without real time."""
     profile: str = "fast"
     preempt: bool = True
+    states: bool = False
+    """Whether the nodes replicate their connections to each other."""
     owner: Process | None = None
     """The process without which the lab has no purpose; None: it stays until `down`."""
     keeper: Process | None = None

@@ -103,6 +103,7 @@ def power(stage: Stage) -> None:
     master = stage.master()
     with stage.phase("power", must_move=True):
         stage.mark_dead(master, stage.lab.faults.power_off(master.name, master.processes()))
+        faults.forget_connections(master.namespace)
         stage.observe(_AFTER_LEASE)
     with stage.phase("return"):
         stage.lab.faults.set_ports(stage.ports(master), "up")

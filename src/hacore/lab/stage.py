@@ -8,7 +8,7 @@ import contextlib
 import random
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import msgspec
 
@@ -76,6 +76,8 @@ class Stage:
     def __init__(self, lab: Lab, recording: Recording) -> None:
         self.lab = lab
         self.recording = recording
+        self.after_move: Callable[[], object] = lambda: None
+        """Called at the end of each phase that is about a failover, while the other node is MASTER."""
         self._phases: list[_Phase] = []
         self._dead: dict[str, list[list[float]]] = {name: [] for name in lab.nodes}
         self._all = set(topology.vip_addresses())
@@ -190,6 +192,8 @@ class Stage:
         self._phases.append(phase)
         try:
             yield
+            if must_move:
+                self.after_move()
         finally:
             self.recording.poll()
             phase.ended = time.monotonic()

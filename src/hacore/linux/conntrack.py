@@ -189,12 +189,15 @@ class Batch(NamedTuple):
     display: Records | None
 
 
-def dump(family: int = 0, zone: int | None = None, *, rows: int = 16384, display: bool = False) -> Iterator[Batch]:
+def dump(
+    family: int = 0, zone: int | None = None, *, rows: int = 16384, display: bool = False, datagrams: int = 32
+) -> Iterator[Batch]:
     """The kernel's table in batches of at most `rows`, each valid until the next is asked for.
 
     Args:
         family: AF_INET or AF_INET6; 0 is both.
         zone: only entries whose original or reply tuple is in that zone; None is all.
+        datagrams: taken in one system call, each of up to 32 KiB.
 
     Raises:
         PlatformError: the kernel broke the dump off, or a message of it was malformed.
@@ -202,7 +205,7 @@ def dump(family: int = 0, zone: int | None = None, *, rows: int = 16384, display
     records: Records = np.zeros(rows, ROW_DTYPE)
     events: Records = np.zeros(rows, EVENT_DTYPE)
     shown: Records | None = np.zeros(rows, DISPLAY_DTYPE) if display else None
-    reader = ctnetlink.Reader(records, events, display=shown, datagrams=32, datagram_bytes=32768)
+    reader = ctnetlink.Reader(records, events, display=shown, datagrams=datagrams, datagram_bytes=32768)
     with _Socket() as sock:
         _enlarge(sock._socket, SO_RCVBUFFORCE, socket.SO_RCVBUF, 4 << 20)
         sock._send(SUBSYSTEM_ROWS, MESSAGE_GET, DUMP, family)

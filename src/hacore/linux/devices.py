@@ -104,7 +104,12 @@ def device_name(vhid: int, parent: str) -> str:
     return f"carp{vhid}.{checksum}"[:_NAME_LIMIT]
 
 
-def prepare(vips: Sequence[DesiredVip], runtime_dir: Path, mode: gate.Mode | None = None) -> Prepared:
+def prepare(
+    vips: Sequence[DesiredVip],
+    runtime_dir: Path,
+    mode: gate.Mode | None = None,
+    untracked: Sequence[ruleset.Untracked] = (),
+) -> Prepared:
     """Brings devices, settings and gate to what `vips` need, and clears everything of ours beside that; may be called
     at any time, again and again.
 
@@ -129,7 +134,12 @@ def prepare(vips: Sequence[DesiredVip], runtime_dir: Path, mode: gate.Mode | Non
         warnings += _clear_addresses([(vip, found) for vip in vips if isinstance(found := made[vip.name], PreparedVip)])
         gated = [(vip, found) for vip in vips if isinstance(found := made[vip.name], PreparedVip) and vip.virtual_mac]
         if mode != "none":
-            _install_gate(gated, mode)
+            _install_gate(gated, mode, untracked)
+        elif untracked:
+            try:
+                ruleset.install_untracked(untracked)
+            except PlatformError as error:
+                warnings.append(f"connections between the nodes are tracked: {error}")
         for vip, found in gated:
             try:
                 route.link("set", index=found.ifindex, state="up")
@@ -389,7 +399,9 @@ def _delete_addresses(addresses: Iterable[rtnl.AddressChange]) -> None:
         opened.close()
 
 
-def _install_gate(vips: Sequence[tuple[DesiredVip, PreparedVip]], mode: gate.Mode) -> None:
+def _install_gate(
+    vips: Sequence[tuple[DesiredVip, PreparedVip]], mode: gate.Mode, untracked: Sequence[ruleset.Untracked]
+) -> None:
     ruleset.install(
         [
             ruleset.GatedDevice(
@@ -404,6 +416,7 @@ def _install_gate(vips: Sequence[tuple[DesiredVip, PreparedVip]], mode: gate.Mod
             for vip, made in vips
         ],
         mode,
+        untracked,
     )
     released = [gate.release_message(made.ifindex) for vip, made in vips if not vip.held]
     opened = gate.NftSocket()

@@ -6,12 +6,13 @@ transition.
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 import re
 import socket
 import subprocess
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Final, NamedTuple
 
 from hacore.errors import PlatformError
@@ -33,6 +34,14 @@ class GatedDevice(NamedTuple):
     vhid: int
     timeout: float  # seconds, see lease_timeout()
     held: bool = False  # this node is MASTER: a set that has to be made is made with the lease in it
+
+
+class Untracked(NamedTuple):
+    """A TCP port whose connections stay out of connection tracking: one that this node listens on, or a peer's."""
+
+    address: str  # or a name, which stands for all addresses
+    port: int
+    local: bool
 
 
 def _quoted(name: str) -> str:
@@ -88,7 +97,44 @@ def _parent_rules(name: str, parent: str, devices: Sequence[GatedDevice]) -> lis
     return lines
 
 
-def ruleset(devices: Sequence[GatedDevice], stale: Collection[tuple[str, str]] = (), mode: Mode = "adverts") -> str:
+def _address_match(direction: str, address: str) -> str:
+    """`address` as the source ("saddr") or destination ("daddr"); nothing where it stands for all."""
+    try:
+        family = ipaddress.ip_address(address)
+    except ValueError:
+        return ""
+    return "" if family.is_unspecified else f"{'ip6' if family.version == 6 else 'ip'} {direction} {address} "
+
+
+def untracked_rules(places: Iterable[Untracked] = ()) -> list[str]:
+    """The table that keeps the nodes' own traffic out of connection tracking: a full table would refuse it.
+
+    Adverts go over the raw socket when they are unicast; those over AF_PACKET never meet it.
+    """
+    lines = [
+        f"add table inet {TABLE}",
+        f"flush table inet {TABLE}",
+        f"add chain inet {TABLE} prerouting {{ type filter hook prerouting priority raw; }}",
+        f"add chain inet {TABLE} output {{ type filter hook output priority raw; }}",
+        f"add rule inet {TABLE} prerouting meta l4proto {CARP_PROTOCOL} notrack",
+        f"add rule inet {TABLE} output meta l4proto {CARP_PROTOCOL} notrack",
+    ]
+    for address, port, local in places:
+        # What comes in has one of this node's addresses as its destination: what it forwards is not its own.
+        ends = (("daddr", "dport"), ("saddr", "sport")) if local else (("saddr", "sport"), ("daddr", "dport"))
+        for chain, (side, number) in zip(("prerouting", "output"), ends, strict=True):
+            to_this_node = "fib daddr type local " if chain == "prerouting" else ""
+            match = f"{_address_match(side, address)}{to_this_node}tcp {number} {port}"
+            lines.append(f"add rule inet {TABLE} {chain} {match} notrack")
+    return lines
+
+
+def ruleset(
+    devices: Sequence[GatedDevice],
+    stale: Collection[tuple[str, str]] = (),
+    mode: Mode = "adverts",
+    untracked: Iterable[Untracked] = (),
+) -> str:
     """Input for `nft -f -` that makes the tables or brings them up to date in one transaction; leases that stand are
     kept.
 
@@ -111,16 +157,7 @@ def ruleset(devices: Sequence[GatedDevice], stale: Collection[tuple[str, str]] =
     # Emptied first, so that nothing jumps to a chain or looks into a set that goes.
     lines += [f"flush chain {_TABLE} {name}" for kind, name in unwanted if kind == "chain"]
     lines += [f"delete {kind} {_TABLE} {name}" for kind, name in sorted(unwanted)]
-    lines += [
-        # Adverts over the raw socket stay out of connection tracking: a full table would refuse them. Those over
-        # AF_PACKET never meet it.
-        f"add table inet {TABLE}",
-        f"flush table inet {TABLE}",
-        f"add chain inet {TABLE} prerouting {{ type filter hook prerouting priority raw; }}",
-        f"add chain inet {TABLE} output {{ type filter hook output priority raw; }}",
-        f"add rule inet {TABLE} prerouting meta l4proto {CARP_PROTOCOL} notrack",
-        f"add rule inet {TABLE} output meta l4proto {CARP_PROTOCOL} notrack",
-    ]
+    lines += untracked_rules(untracked)
     return "\n".join(lines) + "\n"
 
 
@@ -154,11 +191,16 @@ def existing() -> list[tuple[str, str]]:
     return found
 
 
-def install(devices: Sequence[GatedDevice], mode: Mode = "adverts") -> None:
+def install(devices: Sequence[GatedDevice], mode: Mode = "adverts", untracked: Iterable[Untracked] = ()) -> None:
     """Makes the tables what `devices` need, atomically; sets and leases of devices that stay are kept. Raises
     PlatformError.
     """
-    run_nft(["-f", "-"], ruleset(devices, existing(), mode))
+    run_nft(["-f", "-"], ruleset(devices, existing(), mode, untracked))
+
+
+def install_untracked(places: Iterable[Untracked]) -> None:
+    """Makes only the table that keeps the nodes' own traffic out of connection tracking. Raises PlatformError."""
+    run_nft(["-f", "-"], "\n".join(untracked_rules(places)) + "\n")
 
 
 def uninstall() -> None:

@@ -108,7 +108,7 @@ class BusCommands:
                     problem="; ".join(node.refused),
                 ),
                 warnings=list(dict.fromkeys(warnings)),
-                workers={"election": node.election.status()},
+                workers={"election": node.election.status(), **node.replication.workers()},
                 checks=node.checks.status(),
                 runtime_dir=str(settings.node.runtime_dir),
                 settings_path=str(settings.path),

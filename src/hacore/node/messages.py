@@ -1,6 +1,8 @@
-"""What the supervisor and the election worker say to each other, over a socket pair that only they hold."""
+"""What the supervisor and its workers say to each other, over a socket pair that only the two hold."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import msgspec
 
@@ -117,3 +119,83 @@ class Left(msgspec.Struct, frozen=True, tag=True):
 
 
 FromElection = Ready | LastWords | Happened | Report | WantsDevices | Left
+
+
+class StatesPeer(msgspec.Struct, frozen=True, kw_only=True):
+    """Another node, and where its states worker listens (`host` is empty where this node is not told)."""
+
+    name: str
+    host: str
+    port: int
+
+
+class IgnoredStates(msgspec.Struct, frozen=True, kw_only=True):
+    """Connections that are not replicated: of this protocol (-1: any) and with an address in this network ("": any)."""
+
+    protocol: int
+    network: str
+
+
+class ConfigureStates(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Everything the states worker needs to know; sent at its start. Places are (host, port)."""
+
+    node: str
+    state_dir: str
+    listen: tuple[str, int]
+    certificate: str
+    key: str
+    trust: str
+    peers: list[StatesPeer]
+    max_states: int
+    reconcile_interval: float
+    event_buffer_bytes: int
+    ignore: list[IgnoredStates]
+    own_places: list[tuple[str, int]]  # whose connections are the nodes' own and are not replicated
+    virtual_addresses: list[str]
+
+
+class Held(msgspec.Struct, frozen=True, tag=True):
+    """The VIPs of which this node is MASTER now."""
+
+    vips: list[str]
+
+
+class AskStates(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Asks for a `StatesAnswer` with the same number."""
+
+    number: int
+    action: str
+    arguments: dict[str, Any]
+
+
+ToStates = ConfigureStates | Held | AskStates | Leave
+
+
+class StatesCondition(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """How this node stands with its peers: said on each change, and once a second as a sign of life.
+
+    `connected` names the peers whose stream comes in; `awaited` those whose bulk update or repair is not yet in this
+    node's kernel.
+    """
+
+    connected: list[str]
+    awaited: list[str]
+
+
+class StatesAnswer(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """`answer` as the bus gives it, or why there is none."""
+
+    number: int
+    answer: dict[str, Any]
+    refusal: str = ""
+
+
+class StatesEvent(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Something for the node's history."""
+
+    kind: str
+    text: str
+    at: float  # unix time
+
+
+FromStates = Ready | StatesCondition | StatesAnswer | StatesEvent

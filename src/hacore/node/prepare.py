@@ -5,7 +5,8 @@ A process of its own, so that what it imports is not carried by those that stay.
     {"runtime_dir": "/run/hacore", "action": "prepare" | "remove",
      "gate": "adverts" | "static" | "none",                       (optional: forces the mode)
      "vips": [{"name", "interface", "vhid", "virtual_mac", "addresses": ["10.1.0.1/16", ...], "dead_time": seconds,
-               "held": false}, ...]}
+               "held": false}, ...],
+     "untracked": [{"address", "port", "local": true}, ...]}      (optional: TCP ports, see ruleset.Untracked)
 
 `held`: this node is MASTER of it now; its addresses and its lease are left as they are. More keys are ignored.
 One object on standard output:
@@ -36,7 +37,7 @@ def describe_error(error: HacoreError) -> dict[str, Any]:
 
 def run(request: dict[str, Any]) -> tuple[dict[str, Any], int]:
     """Does what `request` asks; the answer and the exit code. Raises HacoreError for what concerns all VIPs."""
-    from hacore.linux import devices
+    from hacore.linux import devices, ruleset
 
     try:
         runtime_dir = Path(request["runtime_dir"])
@@ -54,13 +55,17 @@ def run(request: dict[str, Any]) -> tuple[dict[str, Any], int]:
             )
             for vip in request.get("vips", [])
         ]
+        untracked = [
+            ruleset.Untracked(str(place["address"]), int(place["port"]), bool(place["local"]))
+            for place in request.get("untracked", [])
+        ]
     except (KeyError, TypeError, ValueError) as error:
         raise LocalProtocolError(f"the request is malformed: {error!r}") from error
     if action == "remove":
         return {"vips": [], "warnings": devices.remove(runtime_dir)}, 0
     if action != "prepare" or mode not in (None, "adverts", "static", "none"):
         raise LocalProtocolError(f"the request is malformed: action {action!r}, gate {mode!r}")
-    outcome = devices.prepare(vips, runtime_dir, mode)
+    outcome = devices.prepare(vips, runtime_dir, mode, untracked)
     answers: list[dict[str, Any]] = []
     exit_code = 0
     for vip in vips:

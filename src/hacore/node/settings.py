@@ -118,7 +118,9 @@ class Ignore(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class States(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[states]`: the replication of connections. `max_states` counts rows."""
+    """`[states]`: the replication of connections. `max_states` counts rows; `event_buffer_bytes` holds the kernel's
+    events that were not read yet.
+    """
 
     listen: HostPort
     bulk_deadline: Seconds = 60.0
@@ -126,6 +128,9 @@ class States(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         2_000_000
     )
     reconcile_interval: Seconds = 30.0
+    event_buffer_bytes: Annotated[
+        int, Meta(ge=4096, le=2**30, description="a whole number of bytes from 4096 to 1073741824")
+    ] = 64 << 20
     ignore: tuple[Ignore, ...] = ()
 
 

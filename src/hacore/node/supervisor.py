@@ -50,6 +50,7 @@ from hacore.node.realtime import become_realtime, freeze_collector
 from hacore.node.router_settings import prepare_request, router_settings
 from hacore.node.runtime_lock import RuntimeLock
 from hacore.node.settings import Settings, Vip, load
+from hacore.node.states_supervision import StatesSupervision, untracked
 from hacore.node.worker_process import WorkerProcess
 
 log = logging.getLogger("hacore")
@@ -95,7 +96,9 @@ class Supervisor:
             on_end=self._election_ended,
             on_lost=self._election_lost,
         )
+        self.replication = StatesSupervision(self)
         self.commands = BusCommands(self)
+        self.commands.handlers.update(self.replication.handlers())
         self.server = Server(self.loop, self.lock, self.commands.handlers, self._on_error)
         serve_events(self.server, self.commands.handlers, self.history)
         self.notifier = Notifier()
@@ -117,7 +120,7 @@ class Supervisor:
                 signal.SIGTERM: self.stop,
                 signal.SIGINT: self.stop,
                 signal.SIGHUP: self._reload_by_signal,
-                signal.SIGCHLD: self.election.check_for_stop,
+                signal.SIGCHLD: self._look_for_stopped,
             }
         )
         self.history.record("start", f"hacore {__version__} starts", version=__version__, pid=os.getpid())
@@ -138,6 +141,7 @@ class Supervisor:
 
     def _start_first(self, now: float) -> None:
         self.checks.load(self.settings.checks)
+        self.replication.load(self.settings)
         self._start_election(now)
         self._look_at_pulse(now)
 
@@ -157,12 +161,17 @@ class Supervisor:
         self.election.send(Leave())
         self.loop.call_at(now + LEAVE_TIMEOUT, lambda then: self.election.kill("did not leave in time", then))
 
+    def _look_for_stopped(self) -> None:
+        self.election.check_for_stop()
+        self.replication.check_for_stop()
+
     def _election_gone(self, now: float) -> None:
+        self.replication.stop()
         limit = now + HOOKS_TIMEOUT
         self.loop.call_soon(lambda then: self._end_hooks(then, limit))
 
     def _end_hooks(self, now: float, limit: float) -> None:
-        if not self.hooks.idle and now < limit:
+        if not (self.hooks.idle and self.replication.is_gone) and now < limit:
             self.loop.call_at(now + 0.05, lambda then: self._end_hooks(then, limit))
             return
         self.hooks.stop()
@@ -210,6 +219,7 @@ class Supervisor:
         self._remember_keys()
         self.hooks.load(new.hooks)
         self.checks.load(new.checks)
+        self.replication.load(new)
         self.history.record(
             "reload", "settings reloaded" + (f"; at the next start: {', '.join(later)}" if later else "")
         )
@@ -246,7 +256,12 @@ class Supervisor:
     def _run_prepare(
         self, action: str, vips: list[dict[str, object]], answered: Callable[[dict[str, Any], float], None]
     ) -> None:
-        request = {"runtime_dir": str(self.settings.node.runtime_dir), "action": action, "vips": vips}
+        request = {
+            "runtime_dir": str(self.settings.node.runtime_dir),
+            "action": action,
+            "vips": vips,
+            "untracked": untracked(self.settings),
+        }
 
         def ended(result: Result, now: float) -> None:
             lines = result.output.strip().splitlines()
@@ -362,6 +377,7 @@ class Supervisor:
         self, vip: str, interface: str, vhid: int, old: str, new: str, reason: str, at: float, master: str = ""
     ) -> None:
         self.states[vip] = new
+        self.replication.roles_changed()
         told = self.hooks.transition(vip, interface=interface, vhid=vhid, before=old, after=new, reason=reason, at=at)
         text = f"{vip} ({vhid}@{interface}): {old} -> {new} ({reason})"
         self.history.record(

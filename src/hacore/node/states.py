@@ -1,0 +1,375 @@
+"""The states worker: `python -m hacore.node.states CHANNEL_FD`. A plain loop around `hacore.states.Replication`.
+
+What the kernel's connection table does goes to the peers, and what the peers own goes into the kernel, as it comes. It
+may use a core for itself: nobody waits for it.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+import os
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hacore._fast import ctnetlink
+from hacore.errors import HacoreError
+from hacore.linux import conntrack, libc
+from hacore.node.channel import Channel
+from hacore.node.loop import READ, WRITE, Loop, Timer
+from hacore.node.messages import (
+    AskStates,
+    ConfigureStates,
+    Held,
+    Ready,
+    StatesAnswer,
+    StatesCondition,
+    StatesEvent,
+    ToStates,
+)
+from hacore.node.states_filter import Filter
+from hacore.node.states_injection import InjectionQueue
+from hacore.node.states_kernel import KernelFollower
+from hacore.node.states_peers import Peers
+from hacore.node.states_reports import Reports, sentence
+from hacore.node.states_tls import contexts
+from hacore.states import events as told
+from hacore.states.replica import Work
+from hacore.states.replication import Replication, ReplicationSettings
+
+SIGN_OF_LIFE = 1.0  # seconds between two conditions that are alike
+LEAVE_LIMIT = 1.0  # seconds until what is left goes unsent
+RECEIVED_AHEAD = 4096  # rows waiting for the kernel while more is read: about 20 ms of work, less than a chunk
+EXTRA_INTERVALS = 2  # a copy outlives its original by so many intervals of comparison
+LARGEST_SLACK = (
+    5  # seconds by which a timeout may be off before it is sent; a quarter of the interval where that is less
+)
+EPOCH_FILE = "states-epoch"
+
+
+def clock() -> float:
+    """Seconds that never go back and count sleep."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+class StatesWorker:
+    """Owns the replication, the kernel's two sockets and the peers' connections."""
+
+    def __init__(self, channel: Channel[ToStates], configuration: ConfigureStates, loop: Loop) -> None:
+        self.channel, self.configuration, self.loop = channel, configuration, loop
+        self.started = time.time()
+        self.held: frozenset[str] = frozenset()
+        self.warnings: dict[str, str] = {}
+        self._epoch_file = Path(configuration.state_dir) / EPOCH_FILE
+        self.replication = Replication(
+            ReplicationSettings(
+                name=configuration.node,
+                max_states=configuration.max_states,
+                reconcile_slack=max(1, min(LARGEST_SLACK, int(configuration.reconcile_interval / 4))),
+            ),
+            instance=os.urandom(16),
+            seed=os.urandom(16),
+            digest_key=os.urandom(16),
+            epoch=self._read_epoch(),
+        )
+        self.injector = conntrack.Injector(
+            extra_timeout=1 + math.ceil(EXTRA_INTERVALS * configuration.reconcile_interval)
+        )
+        self.queue = InjectionQueue(self.injector)
+        self.wanted = Filter(configuration.ignore, configuration.own_places)
+        self.kernel = KernelFollower(
+            loop,
+            self.replication.origin,
+            self.wanted,
+            self.injector.portid,
+            configuration.virtual_addresses,
+            configuration.reconcile_interval,
+            clock,
+            self.turn_soon,
+            lambda text: self.tell("states", text),
+            buffer_bytes=configuration.event_buffer_bytes,
+        )
+        self.peers = Peers(
+            loop,
+            self.replication,
+            contexts(Path(configuration.certificate), Path(configuration.key), Path(configuration.trust)),
+            self.kernel.filter_now,
+            clock,
+            self.turn_soon,
+            lambda text: self.tell("states peer", text),
+        )
+        self.reports = Reports(self)
+        self._turn: Timer | None = None
+        self._deadline: Timer | None = None
+        self._said: StatesCondition | None = None
+        self._leaving_until: float | None = None
+
+    @staticmethod
+    def clock() -> float:
+        """The machines' time."""
+        return clock()
+
+    def start(self) -> None:
+        """From now on all happens in the loop."""
+        self.loop.register(self.channel.fileno(), self.hear)
+        self._keep_events(self.loop.now())
+        self.peers.listen(*self.configuration.listen)
+        for peer in self.configuration.peers:
+            self.peers.add(peer.name, peer.host, peer.port)
+        self._say_condition(self.loop.now())
+
+    def _keep_events(self, now: float) -> None:
+        """Entries that are born now have to speak when this node is promoted."""
+        try:
+            conntrack.keep_events()
+            self.warnings.pop("events", None)
+        except HacoreError as error:
+            self.warnings["events"] = str(error)
+            self.loop.call_at(now + 5.0, self._keep_events)
+
+    # A turn
+
+    def turn_soon(self) -> None:
+        """Something came: work it off before the loop waits again."""
+        if self._turn is None or not self._turn.pending:
+            self._turn = self.loop.call_soon(self._run_turn)
+
+    def _run_turn(self, _now: float) -> None:
+        now = clock()
+        due = self.replication.next_deadline()
+        if due is not None and due <= now:
+            self.replication.handle_deadline(now)
+        self._inject()
+        for event in self.replication.events():
+            self._take(event)
+        for link in self.peers.links():
+            link.connection.flush()
+        self._say_condition_if_new()
+        self._plan()
+
+    def _inject(self, *, everything: bool = False) -> None:
+        """Hand rows to the kernel: a slice, or all there is."""
+        replica = self.replication.replica
+        while everything or self.queue.waiting_rows < RECEIVED_AHEAD:
+            works = replica.work(RECEIVED_AHEAD)
+            if not works:
+                break
+            for work in works:
+                self._queue_work(work)
+        more = self.queue.work(everything=everything)
+        busy = self.queue.is_busy or replica.pending_rows > RECEIVED_AHEAD
+        for peer in self.peers.known.values():
+            if peer.receiving is not None:
+                peer.receiving.connection.read_on(not busy)
+        if more or replica.pending_rows:
+            self.turn_soon()
+
+    def _queue_work(self, work: Work) -> None:
+        def done() -> None:
+            self.replication.replica.done(work, clock())
+            self.turn_soon()
+
+        puts = np.where(work.new, ctnetlink.INSERT, ctnetlink.UPDATE).astype(np.uint8)
+        deletes = np.full(len(work.deleted), ctnetlink.DELETE, np.uint8)
+        if work.expectations_gone is not None and len(work.expectations_gone):
+            gone = np.full(len(work.expectations_gone), ctnetlink.DELETE, np.uint8)
+            self.queue.put(work.expectations_gone, gone, expectations=True)
+        if len(deletes):
+            self.queue.put(work.deleted, deletes)
+        if len(puts):
+            self.queue.put(work.rows, puts)
+        if work.expectations is not None and len(work.expectations):
+            self.queue.put(work.expectations, expectations=True)
+        self.queue.put(work.rows[:0], done=done)
+
+    def _plan(self) -> None:
+        """Come again when the machines want to."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+        due = self.replication.next_deadline()
+        if due is not None:
+            self._deadline = self.loop.call_at(self.loop.now() + max(0.0, due - clock()), lambda _now: self.turn_soon())
+
+    def _take(self, event: told.AnyEvent) -> None:
+        if isinstance(event, told.EpochRaised):
+            self._write_epoch(event.epoch)
+        kind, text = sentence(event)
+        self.tell(kind, text, time.time() - (clock() - event.at))
+
+    # The supervisor
+
+    def hear(self, _events: int, _now: float) -> None:
+        """Messages of the supervisor."""
+        if self.channel.wants_write:
+            self.channel.flush()
+        for message in self.channel.receive():
+            if isinstance(message, Held):
+                self._hold(frozenset(message.vips))
+            elif isinstance(message, AskStates):
+                self._answer(message)
+            elif not isinstance(message, ConfigureStates):
+                self.leave()
+        if self.channel.closed:
+            self.loop.unregister(self.channel.fileno())
+            self.leave()
+        else:
+            self._watch_channel()
+
+    def _watch_channel(self) -> None:
+        if not self.channel.closed:
+            self.loop.modify(self.channel.fileno(), READ | WRITE if self.channel.wants_write else READ)
+
+    def _hold(self, held: frozenset[str]) -> None:
+        """The VIPs of which this node is MASTER now."""
+        promoted = bool(held - self.held)
+        if promoted:
+            self._inject(everything=True)
+        self.held = held
+        if not held:
+            self.kernel.stop()
+        self.replication.set_master(bool(held), clock(), promoted=promoted)
+        if held:
+            self.kernel.start()
+        self.turn_soon()
+
+    def _answer(self, question: AskStates) -> None:
+        answer: dict[str, Any] = {}
+        refusal = ""
+        try:
+            answer = self.reports.answer(question.action, question.arguments)
+        except (HacoreError, ValueError, TypeError) as error:
+            refusal = str(error)
+        self.channel.send(StatesAnswer(number=question.number, answer=answer, refusal=refusal))
+        self._watch_channel()
+
+    def tell(self, kind: str, text: str, at: float | None = None) -> None:
+        """For the node's history."""
+        self.channel.send(StatesEvent(kind=kind, text=text, at=time.time() if at is None else at))
+        self._watch_channel()
+
+    def _condition(self) -> StatesCondition:
+        receiving = {
+            name: peer.receiving.session for name, peer in self.peers.known.items() if peer.receiving is not None
+        }
+        greeted = {name: session for name, session in receiving.items() if session.peer and not session.ended}
+        return StatesCondition(
+            connected=sorted(greeted), awaited=sorted(name for name, session in greeted.items() if not session.synced)
+        )
+
+    def _say_condition_if_new(self) -> None:
+        condition = self._condition()
+        if condition != self._said:
+            self._said = condition
+            self.channel.send(condition)
+            self._watch_channel()
+
+    def _say_condition(self, now: float) -> None:
+        self._said = self._condition()
+        self.channel.send(self._said)
+        self._watch_channel()
+        self.loop.call_at(now + SIGN_OF_LIFE, self._say_condition)
+
+    # The epoch
+
+    def _read_epoch(self) -> int:
+        try:
+            return int(self._epoch_file.read_text(encoding="ascii"))
+        except (OSError, ValueError):
+            return 0  # none was ever raised, or the file was lost: the peers' hellos tell the highest
+
+    def _write_epoch(self, epoch: int) -> None:
+        new = self._epoch_file.with_suffix(".new")
+        try:
+            with open(new, "w", encoding="ascii") as stream:
+                stream.write(f"{epoch}\n")
+                stream.flush()
+                os.fsync(stream.fileno())
+            new.replace(self._epoch_file)
+            self.warnings.pop("epoch", None)
+        except OSError as error:
+            self.warnings["epoch"] = f"{self._epoch_file}: {error.strerror}"
+
+    # The end
+
+    def leave(self) -> None:
+        """Hand on what there is, then end."""
+        if self._leaving_until is None:
+            self._leaving_until = self.loop.now() + LEAVE_LIMIT
+            self.kernel.stop()
+            self._finish(self.loop.now())
+
+    def _finish(self, now: float) -> None:
+        assert self._leaving_until is not None
+        self._run_turn(now)
+        sending = [peer.sending for peer in self.peers.known.values() if peer.sending is not None]
+        behind = any(link.connection.pending_bytes or link.session.status(clock()).lag_states for link in sending)
+        if behind and now < self._leaving_until:
+            self.loop.call_at(now + 0.01, self._finish)
+            return
+        for link in self.peers.links():
+            link.session.end("the node stops", clock())
+            link.connection.flush()
+        self.peers.close("the node stops")
+        self.channel.flush()
+        self.loop.stop()
+
+
+def main() -> None:
+    """Entry of the process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    libc.set_process_name("hacore-states")
+    libc.forbid_core_dumps()
+    channel: Channel[ToStates] = Channel(socket.socket(fileno=int(sys.argv[1])), ToStates)
+    failures: list[str] = []
+
+    def on_error(where: str, error: Exception) -> None:
+        # A half-done turn is not to be trusted: the supervisor starts the worker anew, and the peers resynchronise.
+        failures.append(f"{where}: {type(error).__name__}: {error}")
+        channel.send(StatesEvent(kind="fault", text=f"states worker: {failures[-1]}", at=time.time()))
+        channel.flush()
+        import traceback
+
+        traceback.print_exception(error)
+        loop.stop()
+
+    loop = Loop(on_error)
+    waiting: list[ToStates] = []
+    while not any(isinstance(message, ConfigureStates) for message in waiting):
+        if channel.closed:
+            return
+        _wait_for(channel)
+        waiting += channel.receive()
+    configuration = next(message for message in waiting if isinstance(message, ConfigureStates))
+    try:
+        worker = StatesWorker(channel, configuration, loop)
+        worker.start()
+    except (HacoreError, OSError) as error:
+        channel.send(StatesEvent(kind="states", text=f"the states worker cannot start: {error}", at=time.time()))
+        channel.flush()
+        sys.exit(getattr(error, "exit_code", 1))
+    loop.on_signals({signal.SIGTERM: worker.leave})
+    channel.send(Ready(refused=[]))
+    for message in waiting:
+        if isinstance(message, Held):
+            worker._hold(frozenset(message.vips))
+    gc.collect()
+    gc.freeze()
+    loop.run()
+    if failures:
+        sys.exit(70)
+
+
+def _wait_for(channel: Channel[ToStates]) -> None:
+    import select
+
+    select.select([channel.fileno()], [], [])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,317 @@
+"""Connections to and from the peers: one is dialled to each, and one taken from each. A session of `hacore.states`
+lives on each of them; which end of it this node is follows from who dialled.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+from hacore.errors import PlatformError
+from hacore.node.loop import READ, Loop, Timer
+from hacore.node.states_connection import Connection
+from hacore.node.states_filter import Filter
+from hacore.node.states_rows import RowsSender
+from hacore.node.states_tls import ROWS_PROTOCOL, Contexts, names
+from hacore.states.receiver import ReceiverSession
+from hacore.states.replication import Replication
+from hacore.states.sender import SenderSession
+from hacore.states.session import Session
+
+FIRST_DELAY = 0.1  # seconds until a lost peer is dialled again; doubled each time it does not answer
+LAST_DELAY = 2.0
+CONNECTIONS = 64  # taken at once, before anyone has shown a certificate
+SEND_BYTES = 1 << 17  # asked of a session at once
+IP_FREEBIND, IPV6_FREEBIND = 15, 78  # an address may be listened on before it is there
+
+OnProblem = Callable[[str], None]
+AnySession = TypeVar("AnySession", bound=Session)
+
+
+class Link(Generic[AnySession]):
+    """One connection with a session on it."""
+
+    def __init__(
+        self, connection: Connection, session: AnySession, clock: Callable[[], float], on_turn: Callable[[], None]
+    ) -> None:
+        self.connection, self.session = connection, session
+        self._clock, self._on_turn = clock, on_turn
+        connection.on_data = self._receive
+        connection.on_room = self._more
+        connection.flush()
+
+    def _receive(self, data: bytes) -> None:
+        self.session.receive(data, self._clock())
+        self._on_turn()
+
+    def _more(self) -> None:
+        data = self.session.data_to_send(self._clock(), SEND_BYTES)
+        if data:
+            self.connection.send(data)
+        elif self.session.ended:
+            self.connection.close(self.session.reason)
+
+    def closed(self, reason: str) -> None:
+        """The connection is no more."""
+        if not self.session.ended:
+            self.session.lost(reason, self._clock())
+
+
+class Peer:
+    """One of the nodes in the settings: `sending` goes to it, `receiving` comes from it."""
+
+    def __init__(self, peers: Peers, name: str, host: str, port: int) -> None:
+        self.name, self.host, self.port = name, host, port
+        self.sending: Link[SenderSession] | None = None
+        self.receiving: Link[ReceiverSession] | None = None
+        self.sending_reason = self.receiving_reason = "not connected yet"
+        self.sending_since = self.receiving_since = 0.0  # monotonic, of the link or of its loss
+        self._peers = peers
+        self._dialled: Connection | None = None
+        self._delay = FIRST_DELAY
+        self._timer: Timer | None = None
+
+    @property
+    def place(self) -> str:
+        """Where it listens."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    def dial(self, _now: float) -> None:
+        """Connect, unless that is done or under way."""
+        if self._dialled is not None or self._peers.closed:
+            return
+        found = numeric(self.host, self.port)
+        if found is not None:
+            self._dial(*found)
+        else:
+            resolve(self._peers.loop, self.host, self.port, self._resolved)
+
+    def _resolved(self, found: tuple[int, tuple[str, int]] | str) -> None:
+        if isinstance(found, str):
+            self._lost(found)
+        elif self._dialled is None and not self._peers.closed:
+            self._dial(*found)
+
+    def _dial(self, family: int, address: tuple[str, int]) -> None:
+        try:
+            self._dialled = Connection.dial(
+                self._peers.loop, family, address, self._peers.contexts.client,
+                on_open=self._opened, on_close=self._dialled_closed,
+            )  # fmt: skip
+        except OSError as error:
+            self._lost(error.strerror or str(error))
+
+    def dial_soon(self) -> None:
+        """It is there: it called."""
+        if self._timer is not None and self._timer.pending:
+            self._timer.cancel()
+            self._timer = self._peers.loop.call_soon(self.dial)
+
+    def _opened(self, connection: Connection) -> None:
+        shown = names(connection.tls.getpeercert())
+        if self.name not in shown:
+            connection.close(f"{self.place} is not {self.name}: its certificate says {', '.join(shown) or 'nothing'}")
+            return
+        peers = self._peers
+        session = peers.replication.dial(self.name, peers.clock())
+        self.sending_since, self.sending_reason = peers.loop.now(), ""
+        self.sending = Link(connection, session, peers.clock, peers.on_turn)
+        peers.on_turn()
+
+    def _dialled_closed(self, connection: Connection, reason: str) -> None:
+        now = self._peers.loop.now()
+        if connection.opened and now - connection.opened > LAST_DELAY:
+            self._delay = FIRST_DELAY
+        if self.sending is not None:
+            self.sending.closed(reason)
+            reason = self.sending.session.reason or reason
+            self.sending, self.sending_since = None, now
+        self._dialled = None
+        self._lost(reason)
+        self._peers.on_turn()
+
+    def _lost(self, reason: str) -> None:
+        if reason != self.sending_reason:
+            self.sending_reason = reason
+            self._peers.on_problem(f"no stream to {self.name}: {reason}")
+        self._timer = self._peers.loop.call_at(self._peers.loop.now() + self._delay, self.dial)
+        self._delay = min(2 * self._delay, LAST_DELAY)
+
+    def take(self, connection: Connection) -> None:
+        """It has dialled; what came from it before ends here."""
+        peers = self._peers
+        if self.receiving is not None:
+            self.receiving.connection.close("it has connected anew")
+        session = peers.replication.accept(peers.clock(), self.name)
+        self.receiving_since, self.receiving_reason = peers.loop.now(), ""
+        self.receiving = Link(connection, session, peers.clock, peers.on_turn)
+        self.dial_soon()
+        peers.on_turn()
+
+    def taken_closed(self, connection: Connection, reason: str) -> None:
+        """A connection that it had dialled ended."""
+        if self.receiving is None or self.receiving.connection is not connection:
+            return
+        self.receiving.closed(reason)
+        self.receiving_reason = self.receiving.session.reason or reason
+        self.receiving, self.receiving_since = None, self._peers.loop.now()
+        self._peers.on_turn()
+
+    def links(self) -> list[Link[Any]]:
+        """Those that stand."""
+        return [link for link in (self.sending, self.receiving) if link is not None]
+
+    def order_bulk(self, reason: str) -> None:
+        """Everything anew, both ways."""
+        now = self._peers.clock()
+        if self.sending is not None:
+            self.sending.session.order_bulk(reason, now)
+        if self.receiving is not None:
+            self.receiving.session.request_bulk(now)
+
+    def close(self, reason: str) -> None:
+        """End both streams."""
+        if self._timer is not None:
+            self._timer.cancel()
+        for connection in [self._dialled, *(link.connection for link in self.links())]:
+            if connection is not None:
+                connection.close(reason)
+
+
+class Peers:
+    """All of them, and the socket on which they call."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        replication: Replication,
+        contexts: Contexts,
+        wanted: Callable[[], Filter],
+        clock: Callable[[], float],
+        on_turn: Callable[[], None],
+        on_problem: OnProblem,
+    ) -> None:
+        self.loop, self.replication, self.contexts = loop, replication, contexts
+        self.clock, self.on_turn, self.on_problem = clock, on_turn, on_problem
+        self.known: dict[str, Peer] = {}
+        self.refused = 0
+        self.closed = False
+        self._wanted = wanted
+        self._listening: socket.socket | None = None
+        self._taken: set[Connection] = set()
+        self._last_refusal = ""
+
+    def add(self, name: str, host: str, port: int) -> None:
+        """A peer of the settings: dialled from now on."""
+        peer = self.known[name] = Peer(self, name, host, port)
+        peer.dial(self.loop.now())
+
+    def links(self) -> list[Link[Any]]:
+        """All connections with a session."""
+        return [link for peer in self.known.values() for link in peer.links()]
+
+    def listen(self, host: str, port: int) -> None:
+        """Take calls. Raises PlatformError."""
+        found = numeric(host, port)
+        try:
+            family, address = found or socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0::4]
+            sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                sock.setsockopt(socket.IPPROTO_IPV6, IPV6_FREEBIND, 1)
+            else:
+                sock.setsockopt(socket.IPPROTO_IP, IP_FREEBIND, 1)
+            sock.bind(address)
+            sock.listen(CONNECTIONS)
+        except OSError as error:
+            raise PlatformError(f"states.listen = {host}:{port}: {error.strerror or error}") from error
+        self._listening = sock
+        self.loop.register(sock.fileno(), self._accept, READ)
+
+    def _accept(self, _events: int, _now: float) -> None:
+        assert self._listening is not None
+        try:
+            sock, _address = self._listening.accept()
+        except (BlockingIOError, ConnectionError):
+            return
+        if len(self._taken) >= CONNECTIONS + 2 * len(self.known):
+            sock.close()
+            self.refused += 1
+            return
+        self._taken.add(
+            Connection(
+                self.loop, sock, self.contexts.server, server_side=True,
+                on_open=self._identify, on_close=self._taken_closed,
+            )
+        )  # fmt: skip
+
+    def _identify(self, connection: Connection) -> None:
+        shown = names(connection.tls.getpeercert())
+        peer = next((self.known[name] for name in shown if name in self.known), None)
+        if peer is None:
+            own = self.replication.settings.name
+            who = "this node's own name" if own in shown else "no [[peer]] of this node"
+            connection.close(f"its certificate says {', '.join(shown) or 'nothing'}, which is {who}")
+        elif connection.tls.selected_alpn_protocol() == ROWS_PROTOCOL:
+            RowsSender(connection, self._wanted())
+        else:
+            peer.take(connection)
+
+    def _taken_closed(self, connection: Connection, reason: str) -> None:
+        self._taken.discard(connection)
+        for peer in self.known.values():
+            if peer.receiving is not None and peer.receiving.connection is connection:
+                peer.taken_closed(connection, reason)
+                return
+        if not connection.opened or "certificate" in reason:
+            self.refused += 1
+            if reason != self._last_refusal:
+                self._last_refusal = reason
+                self.on_problem(f"refused a connection: {reason}")
+
+    def close(self, reason: str) -> None:
+        """End everything."""
+        self.closed = True
+        if self._listening is not None:
+            self.loop.unregister(self._listening.fileno())
+            self._listening.close()
+        for peer in self.known.values():
+            peer.close(reason)
+        for connection in [*self._taken]:
+            connection.close(reason)
+
+
+def numeric(host: str, port: int) -> tuple[int, tuple[str, int]] | None:
+    """Family and address of a host that is no name."""
+    for family in (socket.AF_INET, socket.AF_INET6):
+        try:
+            socket.inet_pton(family, host)
+        except OSError:
+            continue
+        return family, (host, port)
+    return None
+
+
+def resolve(loop: Loop, host: str, port: int, found: Callable[[tuple[int, tuple[str, int]] | str], None]) -> None:
+    """Looks a name up in a thread, as that waits; `found` gets family and address, or why there is none."""
+    ours, theirs = socket.socketpair()
+    answer: list[tuple[int, tuple[str, int]] | str] = []
+
+    def look_up() -> None:
+        try:
+            family, _kind, _protocol, _name, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+            answer.append((family, (str(address[0]), port)))
+        except OSError as error:
+            answer.append(f"{host}: {error.strerror or error}")
+        theirs.close()
+
+    def done(_events: int, _now: float) -> None:
+        loop.unregister(ours.fileno())
+        ours.close()
+        found(answer[0])
+
+    loop.register(ours.fileno(), done, READ)
+    threading.Thread(target=look_up, daemon=True).start()

@@ -1,0 +1,297 @@
+"""What the states worker answers: figures, rows of its table, and sentences for what happens."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from hacore.errors import PlatformError
+from hacore.linux import conntrack
+from hacore.node.bus import BadRequest
+from hacore.node.states_snapshot import KernelStates, PeerStates, Phase, StatesStatus, StreamStatus, TableStates
+from hacore.states import events as told
+from hacore.states.layout import Rows
+from hacore.states.session import Session
+
+if TYPE_CHECKING:
+    from hacore.node.states import StatesWorker
+    from hacore.node.states_peers import Link, Peer
+
+PAGE_ROWS = 2000  # of a list, in one answer
+SCAN_ROWS = 65_536  # looked at for one answer at most, so that it takes a few milliseconds
+
+PROTOCOL_NAMES: Mapping[int, str] = {
+    1: "icmp", 6: "tcp", 17: "udp", 33: "dccp", 47: "gre", 50: "esp", 51: "ah", 58: "icmpv6", 132: "sctp",
+    136: "udplite",
+}  # fmt: skip
+#: enum tcp_conntrack and enum sctp_conntrack, as conntrack(8) prints them.
+TCP_STATES = (
+    "NONE", "SYN_SENT", "SYN_RECV", "ESTABLISHED", "FIN_WAIT", "CLOSE_WAIT", "LAST_ACK", "TIME_WAIT", "CLOSE",
+    "SYN_SENT2",
+)  # fmt: skip
+SCTP_STATES = (
+    "NONE", "CLOSED", "COOKIE_WAIT", "COOKIE_ECHOED", "ESTABLISHED", "SHUTDOWN_SENT", "SHUTDOWN_RECD",
+    "SHUTDOWN_ACK_SENT", "HEARTBEAT_SENT",
+)  # fmt: skip
+PHASES: Mapping[str, Phase] = {
+    "hello": "hello", "bulk": "bulk update", "repair": "repair", "synced": "stream", "ended": "down"
+}  # fmt: skip
+
+
+class Reports:
+    """Of one worker."""
+
+    def __init__(self, worker: StatesWorker) -> None:
+        self._worker = worker
+
+    def answer(self, action: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        """One request of the bus. Raises BadRequest."""
+        if action == "show":
+            return dict(msgspec.to_builtins(self.status()))
+        if action == "list":
+            return self._list(arguments)
+        if action == "bulk":
+            return self._bulk(arguments)
+        raise BadRequest(f'states knows show, list and bulk, not "{action}"')
+
+    # Figures
+
+    def status(self) -> StatesStatus:
+        """Everything as it stands."""
+        worker = self._worker
+        return StatesStatus(
+            node=worker.configuration.node,
+            generated=time.time(),
+            started=worker.started,
+            epoch=worker.replication.ownership.epoch,
+            master_of=sorted(worker.held),
+            peers=[self._peer(peer) for peer in worker.peers.known.values()],
+            table=self._table(),
+            kernel=self._kernel(),
+            warnings=list(worker.warnings.values()),
+        )
+
+    def _peer(self, peer: Peer) -> PeerStates:
+        receiving = self._stream(peer.receiving, peer.receiving_reason, peer.receiving_since)
+        return PeerStates(
+            name=peer.name,
+            address=peer.place,
+            sending=self._stream(peer.sending, peer.sending_reason, peer.sending_since),
+            receiving=receiving,
+            rows=peer.receiving.session.status(self._worker.clock()).rows if peer.receiving else 0,
+        )
+
+    def _stream(self, link: Link[Session] | Any, reason: str, since: float) -> StreamStatus:
+        offset = time.time() - self._worker.loop.now()
+        if link is None:
+            return StreamStatus(reason=reason, since=since + offset if since else self._worker.started)
+        status = link.session.status(self._worker.clock())
+        return StreamStatus(
+            phase=PHASES.get(status.state, "down"),
+            since=time.time() - (self._worker.clock() - status.since),
+            reason=link.session.reason,
+            position=status.position,
+            acknowledged=status.acknowledged,
+            lag_states=status.lag_states,
+            lag=status.lag,
+            sent_bytes=link.connection.sent_bytes,
+            received_bytes=link.connection.received_bytes,
+            bulk_rows=status.bulk_rows,
+            bulk_total=status.bulk_total,
+        )
+
+    def _table(self) -> TableStates:
+        table = self._worker.replication.table
+        rows = table.rows()
+        counts = np.bincount(rows["protocol"], minlength=1) if len(rows) else np.zeros(1, np.int64)
+        return TableStates(
+            rows=len(table),
+            own=int(np.count_nonzero(table.metadata()["owner"] == 0)),
+            max_states=table.max_states,
+            memory_bytes=table.memory_bytes,
+            not_fitted=table.not_fitted,
+            protocols={protocol_name(number): int(counts[number]) for number in np.flatnonzero(counts).tolist()},
+        )
+
+    def _kernel(self) -> KernelStates:
+        worker, follower = self._worker, self._worker.kernel
+        try:
+            entries, limit = conntrack.count(), conntrack.limit()
+        except PlatformError:
+            entries = limit = 0  # connection tracking is not there
+        return KernelStates(
+            entries=entries,
+            limit=limit,
+            listening=follower.listening,
+            buffer_bytes=follower.buffer_bytes,
+            events=follower.events,
+            echoes=follower.echoes,
+            ignored=follower.ignored,
+            lost=follower.lost,
+            malformed=follower.malformed,
+            reconciles=follower.reconciles,
+            reconciled=follower.reconciled,
+            reconcile_duration=follower.reconcile_duration,
+            waiting=worker.queue.waiting_rows + worker.replication.replica.pending_rows,
+            injected={name: count for name, count in worker.queue.counts.items() if count},
+            errors=dict(worker.queue.errors),
+        )
+
+    # Rows
+
+    def _list(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """One page: `cursor` goes on where the last one ended, 0 is the end; filters as `chosen`."""
+        replication = self._worker.replication
+        cursor = arguments.get("cursor")
+        now = int(self._worker.clock())
+        rows, following = replication.table.scan(cursor, min(SCAN_ROWS, PAGE_ROWS * 8), now=now)
+        rows = rows[chosen(rows, arguments)]
+        left = len(rows) > PAGE_ROWS
+        if left:  # few scans are that dense in what was asked for: look at less
+            rows, following = replication.table.scan(cursor, PAGE_ROWS, now=now)
+            rows = rows[chosen(rows, arguments)]
+        metadata = replication.table.metadata()[replication.table.find(rows)] if len(rows) else ()
+        return {
+            "states": [
+                described(row)
+                | {"owner": replication.ownership.owner_name(int(meta["owner"])), "epoch": int(meta["epoch"])}
+                for row, meta in zip(rows, metadata, strict=True)
+            ],
+            "cursor": following,
+        }
+
+    def _bulk(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Both ways with one peer, or with all."""
+        name = arguments.get("peer")
+        known = self._worker.peers.known
+        if name is not None and name not in known:
+            raise BadRequest(f'there is no peer "{name}"; there are: {", ".join(known) or "none"}')
+        peers = [known[name]] if name is not None else list(known.values())
+        ordered = [peer.name for peer in peers if peer.links()]
+        for peer in peers:
+            peer.order_bulk("asked for by the administrator")
+        self._worker.turn_soon()
+        if not ordered:
+            raise PlatformError(f"not connected to {' or '.join(peer.name for peer in peers) or 'any peer'}")
+        return {"peers": ordered}
+
+
+def protocol_name(number: int) -> str:
+    """As conntrack(8) prints it."""
+    return PROTOCOL_NAMES.get(number, str(number))
+
+
+def chosen(rows: Rows, wanted: Mapping[str, Any]) -> npt.NDArray[np.bool_]:
+    """Which rows match all of `protocol` (name or number), `address` (of any end), `port` (of any end), `zone`,
+    `state`. Raises BadRequest.
+    """
+    hits = np.ones(len(rows), np.bool_)
+    if (protocol := wanted.get("protocol")) is not None:
+        numbers = {name: number for number, name in PROTOCOL_NAMES.items()}
+        if protocol not in numbers and not str(protocol).isdigit():
+            raise BadRequest(f"protocol is a number or one of {', '.join(numbers)}, not {protocol}")
+        hits &= rows["protocol"] == (numbers[protocol] if protocol in numbers else int(protocol))
+    if (address := wanted.get("address")) is not None:
+        hits &= _has_address(rows, str(address))
+    if (port := wanted.get("port")) is not None:
+        ends = ("source_port", "destination_port", "reply_source_port", "reply_destination_port")
+        hits &= np.logical_or.reduce([rows[end] == int(port) for end in ends])
+        hits &= np.isin(rows["protocol"], (6, 17, 33, 132, 136))
+    if (zone := wanted.get("zone")) is not None:
+        hits &= (rows["zone"] == int(zone)) | (rows["reply_zone"] == int(zone))
+    if (state := wanted.get("state")) is not None:
+        tcp = TCP_STATES.index(state) if state in TCP_STATES else -1
+        sctp = SCTP_STATES.index(state) if state in SCTP_STATES else -1
+        if tcp < 0 and sctp < 0:
+            raise BadRequest(f"state is one of {', '.join(dict.fromkeys((*TCP_STATES, *SCTP_STATES)))}, not {state}")
+        number = rows["protocol_state"].astype(np.int16)
+        hits &= ((rows["protocol"] == 6) & (number == tcp)) | ((rows["protocol"] == 132) & (number == sctp))
+    return hits
+
+
+def _has_address(rows: Rows, text: str) -> npt.NDArray[np.bool_]:
+    from ipaddress import ip_network
+
+    from hacore.node.states_filter import Network
+
+    try:
+        network = Network(str(ip_network(text, strict=False)))
+    except ValueError as error:
+        raise BadRequest(f"address is an address or a network: {error}") from None
+    ends = ("source", "destination", "reply_source", "reply_destination")
+    hits = np.logical_or.reduce([network.holds(rows, end) for end in ends])
+    return np.asarray((rows["family"] == network.family) & hits)
+
+
+def described(row: Any) -> dict[str, Any]:
+    """One row for people and programs: names as in the layout, addresses and states as text, zeros left out."""
+    family = int(row["family"])
+    length = 4 if family == socket.AF_INET else 16
+
+    def address(name: str) -> str:
+        return socket.inet_ntop(family, row[name].tobytes()[:length])
+
+    protocol = int(row["protocol"])
+    shown: dict[str, Any] = {"protocol": protocol_name(protocol)}
+    for end in ("source", "destination", "reply_source", "reply_destination"):
+        shown[end] = address(end)
+        shown[f"{end}_port"] = int(row[f"{end}_port"])
+    states = {6: TCP_STATES, 132: SCTP_STATES}.get(protocol)
+    if states is not None:
+        number = int(row["protocol_state"])
+        shown["state"] = states[number] if number < len(states) else str(number)
+    shown["timeout"] = int(row["timeout"])
+    status = int(row["status"])
+    shown["status"] = [name for bit, name in STATUS_BITS.items() if status & bit]
+    for name in ("mark", "zone", "reply_zone"):
+        if row[name]:
+            shown[name] = int(row[name])
+    if row["helper"]:
+        shown["helper"] = row["helper"].decode(errors="replace")
+    if row["master_protocol"]:
+        shown["master"] = (
+            f"{address('master_source')}:{int(row['master_source_port'])} -> "
+            f"{address('master_destination')}:{int(row['master_destination_port'])}"
+        )
+    return shown
+
+
+STATUS_BITS: Mapping[int, str] = {
+    0x1: "EXPECTED", 0x2: "SEEN_REPLY", 0x4: "ASSURED", 0x10: "SRC_NAT", 0x20: "DST_NAT", 0x4000: "OFFLOAD",
+}  # fmt: skip
+
+
+def sentence(event: told.AnyEvent) -> tuple[str, str]:
+    """Kind and text of an event for the node's history."""
+    match event:
+        case told.PeerConnected(peer=peer, role=role):
+            return "states peer", f"stream {_way(role)} {peer} stands"
+        case told.PeerDisconnected(peer=peer, role=role, reason=reason):
+            return "states peer", f"stream {_way(role)} {peer or 'a node without a name'} ended: {reason}"
+        case told.SyncStarted(peer=peer, role=role, how=how, reason=reason):
+            return "states sync", f"{_how(how)} {_way(role)} {peer} begins: {reason}"
+        case told.Synced(peer=peer, role=role, how=how, rows=rows, duration=duration):
+            where = "in this kernel" if role == "replica" else "there"
+            return "states sync", f"{_how(how)} {_way(role)} {peer} is {where}: {rows} states in {duration:.3f} s"
+        case told.Repaired(peer=peer, role=role, partitions=partitions, rows=rows):
+            return "states repair", f"{partitions} partitions {_way(role)} {peer} differed: {rows} states sent again"
+        case told.EpochRaised(epoch=epoch, reason=reason):
+            return "states epoch", f"epoch {epoch}: {reason}"
+        case told.QueueDropped(reason=reason):
+            return "states queue dropped", f"unsent changes dropped, digests will tell what is missing: {reason}"
+        case told.NotFitted(count=count):
+            return "states not fitted", f"{count} states did not fit into the table (states.max_states)"
+
+
+def _way(role: str) -> str:
+    return "to" if role == "origin" else "from"
+
+
+def _how(how: str) -> str:
+    return {"bulk": "bulk update", "repair": "repair", "resume": "stream resumed"}.get(how, how)

@@ -1,0 +1,307 @@
+"""The supervisor's side of the states worker: starts and watches it, tells it what this node holds, and demotes the
+node while it could not take over the connections of others.
+
+    "bulk update"     from the start, and from each reconnection, until what the peers have is in this node's kernel, or
+                      `bulk_deadline` has passed
+    "no state sync"   while the worker is down or no peer's stream comes in
+
+Neither is held by a node that is MASTER of something: it has what the others lack.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from hacore.carp import demotion as reasons
+from hacore.node.bus import BadRequest, Refused
+from hacore.node.bus_server import Deferred, Handler, Request
+from hacore.node.loop import Timer
+from hacore.node.messages import (
+    AskStates,
+    ConfigureStates,
+    FromStates,
+    Held,
+    IgnoredStates,
+    Leave,
+    Ready,
+    StatesAnswer,
+    StatesCondition,
+    StatesPeer,
+)
+from hacore.node.settings import Settings
+from hacore.node.settings_values import Endpoint
+from hacore.node.snapshot import Worker
+from hacore.node.worker_process import WorkerProcess
+
+if TYPE_CHECKING:
+    from hacore.node.supervisor import Supervisor
+
+LEAVE_TIMEOUT = 2.0  # the worker hands on what it has and ends
+SILENCE_ALLOWED = 15.0  # it reports once a second; a table of millions takes a while to grow
+LOOK_INTERVAL = 1.0
+ANSWER_TIMEOUT = 4.0  # before the bus gives up on the command
+
+# IPPROTO_*, of the names that the settings know.
+PROTOCOLS: Mapping[str, int] = {
+    "icmp": 1, "tcp": 6, "udp": 17, "dccp": 33, "gre": 47, "esp": 50, "ah": 51, "icmpv6": 58, "ospf": 89, "sctp": 132,
+    "udplite": 136,
+}  # fmt: skip
+
+
+def configuration(settings: Settings) -> ConfigureStates | None:
+    """What the worker is told; None where these settings replicate nothing."""
+    states = settings.states
+    if states is None:
+        return None
+    control = settings.control
+    state_dir = settings.node.state_dir
+    places = [states.listen, *([control.listen] if control else [])]
+    for peer in settings.peers:
+        places += [place for place in (peer.states, peer.control) if place is not None]
+    return ConfigureStates(
+        node=settings.node.name,
+        state_dir=str(state_dir),
+        listen=(states.listen.host, states.listen.port),
+        certificate=str(control.certificate if control else state_dir / "tls/node.crt"),
+        key=str(control.key if control else state_dir / "tls/node.key"),
+        trust=str(control.trust if control else state_dir / "tls/peers.pem"),
+        peers=[
+            StatesPeer(name=peer.name, host=peer.states.host, port=peer.states.port)
+            for peer in settings.peers
+            if peer.states is not None
+        ],
+        max_states=states.max_states,
+        reconcile_interval=states.reconcile_interval,
+        event_buffer_bytes=states.event_buffer_bytes,
+        ignore=[
+            IgnoredStates(
+                protocol=PROTOCOLS[rule.protocol] if isinstance(rule.protocol, str)
+                else -1 if rule.protocol is None else rule.protocol,
+                network=str(rule.network or ""),
+            )
+            for rule in states.ignore
+        ],
+        own_places=[(place.host, place.port) for place in places],
+        virtual_addresses=[str(address.ip) for vip in settings.vips for address in vip.addresses],
+    )  # fmt: skip
+
+
+def untracked(settings: Settings) -> list[dict[str, object]]:
+    """The places whose connections the kernel is not to track, for the preparing process: `local` ones are listened
+    on here.
+    """
+    if settings.states is None and settings.control is None:
+        return []
+    local: list[Endpoint | None] = [each.listen for each in (settings.states, settings.control) if each is not None]
+    remote = [place for peer in settings.peers for place in (peer.states, peer.control)]
+    return [
+        {"address": place.host, "port": place.port, "local": is_local}
+        for places, is_local in ((local, True), (remote, False))
+        for place in places
+        if place is not None
+    ]
+
+
+class StatesSupervision:
+    """Present on every node; without `[states]` there is no worker and no demotion."""
+
+    def __init__(self, node: Supervisor) -> None:
+        self._node = node
+        self._settings: Settings | None = None
+        self._configuration: ConfigureStates | None = None
+        self._worker: WorkerProcess[FromStates] | None = None
+        self._leaving: WorkerProcess[FromStates] | None = None
+        self._condition: StatesCondition | None = None
+        self._heard = 0.0
+        self._bulk_since: float | None = None
+        self._deadline: Timer | None = None
+        self._number = 0
+        self._waiting: dict[int, Deferred] = {}
+        self._looking: Timer | None = None
+
+    # The worker's life
+
+    def load(self, settings: Settings) -> None:
+        """Bring the worker in line with the settings; one that is told other things starts anew."""
+        before, self._configuration = self._configuration, configuration(settings)
+        self._settings = settings
+        if self._configuration == before:
+            return
+        if self._worker is not None:
+            self._end(self._worker)
+        if self._configuration is not None:
+            self._worker = self._new_worker()
+            self._await_bulk()
+            self._start(self._node.loop.now())
+        self._decide()
+
+    def _new_worker(self) -> WorkerProcess[FromStates]:
+        worker: WorkerProcess[FromStates] = WorkerProcess(
+            self._node.loop,
+            "states",
+            "hacore.node.states",
+            FromStates,
+            on_start=self._start,
+            on_message=lambda message, now: self._hear(message, now) if worker is self._worker else None,
+            on_end=lambda why, _now: self._ended(why) if worker is self._worker else None,
+        )
+        return worker
+
+    def _start(self, now: float) -> None:
+        assert self._worker is not None
+        assert self._configuration is not None
+        self._heard = now
+        self._worker.start()
+        self._worker.send(self._configuration)
+        self._worker.send(Held(self._held()))
+        if self._looking is None:
+            self._look(now)
+
+    def _look(self, now: float) -> None:
+        self._looking = self._node.loop.call_at(now + LOOK_INTERVAL, self._look)
+        if self._worker is not None and self._worker.runs and now - self._heard > SILENCE_ALLOWED:
+            self._worker.kill(f"said nothing for {SILENCE_ALLOWED:g} s", now)
+
+    def check_for_stop(self) -> None:
+        """A SIGCHLD arrived."""
+        for worker in (self._worker, self._leaving):
+            if worker is not None:
+                worker.check_for_stop()
+
+    def stop(self) -> None:
+        """The node ends: hand on what there is, then end."""
+        if self._looking is not None:
+            self._looking.cancel()
+        if self._worker is not None:
+            self._end(self._worker)
+
+    def _end(self, worker: WorkerProcess[FromStates]) -> None:
+        worker.stop()
+        if worker.runs:
+            worker.send(Leave())
+            loop = self._node.loop
+            loop.call_at(loop.now() + LEAVE_TIMEOUT, lambda now: worker.kill("did not leave in time", now))
+        self._leaving, self._worker, self._condition = worker, None, None
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether no process is left."""
+        return not any(worker is not None and worker.runs for worker in (self._worker, self._leaving))
+
+    def _ended(self, why: str) -> None:
+        for number in list(self._waiting):
+            self._refuse(number, f"the states worker {why}")
+        self._condition = None
+        self._node.history.record("worker", f"states worker {why}", why=why)
+        self._await_bulk()
+        self._decide()
+
+    def workers(self) -> dict[str, Worker]:
+        """For the status."""
+        if self._worker is None:
+            return {} if self._configuration is None else {"states": Worker(state="stopped")}
+        return {"states": self._worker.status()}
+
+    # What it says
+
+    def _hear(self, message: FromStates, now: float) -> None:
+        self._heard = now
+        if isinstance(message, Ready):
+            if self._worker is not None:
+                self._worker.is_ready()
+        elif isinstance(message, StatesCondition):
+            before, self._condition = self._condition, message
+            if before is None or set(message.awaited) - set(before.awaited):
+                self._await_bulk()
+            self._decide()
+        elif isinstance(message, StatesAnswer):
+            if deferred := self._waiting.pop(message.number, None):
+                if message.refusal:
+                    deferred.fail(Refused("StatesRefused", message.refusal, 69))
+                else:
+                    deferred.resolve(message.answer)
+        else:
+            self._node.history.record(message.kind, message.text, at=message.at)
+
+    # Demotion
+
+    def _held(self) -> list[str]:
+        return sorted(name for name, state in self._node.states.items() if state == "MASTER")
+
+    def roles_changed(self) -> None:
+        """A VIP changed its state."""
+        if self._worker is not None:
+            self._worker.send(Held(self._held()))
+        if self._configuration is not None:
+            self._decide()
+
+    def _await_bulk(self) -> None:
+        """A bulk update is awaited from now on, for at most `bulk_deadline`."""
+        if self._bulk_since is not None or self._settings is None or self._settings.states is None:
+            return
+        loop = self._node.loop
+        self._bulk_since = loop.now()
+        self._deadline = loop.call_at(self._bulk_since + self._settings.states.bulk_deadline, self._give_up_waiting)
+
+    def _give_up_waiting(self, _now: float) -> None:
+        assert self._settings is not None
+        assert self._settings.states is not None
+        condition = self._condition
+        missing = ", ".join(condition.awaited) if condition and condition.awaited else "any peer"
+        limit = self._settings.states.bulk_deadline
+        text = f"no bulk update from {missing} within {limit:g} s: going on without"
+        self._node.history.record("bulk update", text)
+        self._end_waiting()
+        self._decide()
+
+    def _end_waiting(self) -> None:
+        self._bulk_since = None
+        if self._deadline is not None:
+            self._deadline.cancel()
+
+    def _decide(self) -> None:
+        """Which reasons hold now."""
+        replicates = self._configuration is not None and bool(self._configuration.peers)
+        condition = self._condition
+        connected = condition is not None and bool(condition.connected)
+        if not replicates or (condition is not None and connected and not condition.awaited):
+            self._end_waiting()
+        master = bool(self._held())
+        self._demote(reasons.BULK_UPDATE, replicates and not master and self._bulk_since is not None)
+        self._demote(reasons.NO_STATE_SYNC, replicates and not master and not connected)
+
+    def _demote(self, reason: str, wanted: bool) -> None:
+        if wanted != (reason in self._node.demotions):
+            self._node.demote(reason, reasons.FULL if wanted else 0)
+
+    # The bus
+
+    def handlers(self) -> dict[str, Handler]:
+        """`states`: {"action": "show" | "list" | "bulk", ...}, answered by the worker."""
+        return {"states": self._ask}
+
+    def _ask(self, request: Request) -> Deferred:
+        action = request.argument("action", str)
+        worker = self._worker
+        if self._configuration is None:
+            raise BadRequest("this node replicates no states: its settings have no [states]")
+        deferred = Deferred()
+        if worker is None or worker.state != "running":
+            deferred.fail(Refused("NoAnswer", "the states worker is not running", 69))
+            return deferred
+        self._number += 1
+        number = self._number
+        self._waiting[number] = deferred
+        arguments: dict[str, Any] = {key: value for key, value in request.arguments.items() if key != "action"}
+        worker.send(AskStates(number=number, action=action, arguments=arguments))
+        loop = self._node.loop
+        loop.call_at(
+            loop.now() + ANSWER_TIMEOUT,
+            lambda _now: self._refuse(number, f"the states worker did not answer within {ANSWER_TIMEOUT:g} s"),
+        )
+        return deferred
+
+    def _refuse(self, number: int, why: str) -> None:
+        if deferred := self._waiting.pop(number, None):
+            deferred.fail(Refused("NoAnswer", why, 69))
