@@ -1,7 +1,7 @@
 """The state table against what Python and numpy offer: a dict of bytes, and a sorted array with binary search.
 
 One group is one operation on a table of one size; each test handles the same rows, so the ratios of the times are
-those of the rates. `rows_per_second` stands in the saved results, and for the insert the worst pause of a batch of 1,000
+those of the rates. `rows_per_second` stands in the saved results, for the insert also the worst pause of 1,000
 rows (`worst_batch`, seconds).
 """
 
