@@ -1,5 +1,6 @@
-/* The codec's decoders for libFuzzer: bodies of chunks. The first byte says of which kind; length and checksum are made right, or the
- * fuzzer would never come past them. What is taken for rows has to be written and read again as the same. */
+/* The codec's decoders for libFuzzer: bodies of chunks. The first byte says of which kind; length and checksum are made
+ * right, or the fuzzer would never come past them. What is taken for rows has to be written and read again as the same.
+ * */
 #include <stdio.h>
 
 #include "codec_compare.h"
@@ -24,14 +25,16 @@ static void write_again(Codec *codec, const Row *rows, size_t count, Row *again)
     order_close(&order);
     Reader reader = {.bytes = writer->bytes, .length = writer->length}, body;
     require(open_chunk(&reader, &body) == CHUNK_ROWS, "what was written is no chunk");
-    require(read_rows(&body, again, count, codec) == CODEC_OK && !close_chunk(&body), "what was written cannot be read");
+    require(read_rows(&body, again, count, codec) == CODEC_OK && !close_chunk(&body),
+            "what was written cannot be read");
     require(!memcmp(rows, again, count * sizeof(Row)), "rows change on the way");
 }
 
 static void take_rows(Codec *codec, Reader *body, Row *rows) {
     size_t count = read_varint(body, COLUMN_ROWS);
     if (body->rung || !count || count > MOST_ROWS) return;
-    if (read_rows(body, rows, count, codec) == CODEC_OK && !close_chunk(body)) write_again(codec, rows, count, rows + MOST_ROWS);
+    if (read_rows(body, rows, count, codec) == CODEC_OK && !close_chunk(body))
+        write_again(codec, rows, count, rows + MOST_ROWS);
 }
 
 static void take_changes(Codec *codec, Reader *body, Row *rows) {
@@ -39,7 +42,9 @@ static void take_changes(Codec *codec, Reader *body, Row *rows) {
     static uint8_t keys[2][MOST_ROWS * KEY_BYTES];
     ChangeCounts counts;
     if (read_change_counts(body, &counts) != CODEC_OK) return;
-    if (counts.inserted > MOST_ROWS || counts.updated > MOST_ROWS || counts.deleted > MOST_ROWS || counts.deleted_keys > MOST_ROWS) return;
+    if (counts.inserted > MOST_ROWS || counts.updated > MOST_ROWS || counts.deleted > MOST_ROWS ||
+        counts.deleted_keys > MOST_ROWS)
+        return;
     ChangeSpace space = {rows, numbers[0], numbers[1], keys[0], keys[1], rows + MOST_ROWS, masks, 0};
     if (read_changes(body, &counts, &space, codec) != CODEC_OK || close_chunk(body)) return;
     memset(rows, 0, counts.updated * sizeof(Row));
