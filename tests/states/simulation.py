@@ -94,6 +94,22 @@ class Node:
                 self.kernel[key.tobytes()] = plain.tobytes()
         self.machine.origin.observe(changed.copy(), events_of(listed), now)
 
+    def dump(self, now: float) -> None:
+        """The node compares its table with its kernel."""
+        origin = self.machine.origin
+        origin.begin_reconcile(now)
+        table = np.frombuffer(b"".join(self.kernel.values()), dtype=ROW_DTYPE).copy()
+        table["timeout"] = 432_000
+        for start in range(0, len(table), 7):
+            origin.reconcile(table[start : start + 7], now)
+        origin.end_reconcile(now)
+
+    def owners(self) -> dict[bytes, str]:
+        """The owner of each row, by key."""
+        table = self.machine.table
+        names = [self.machine.ownership.owner_name(index) for index in table.metadata()["owner"]]
+        return {key.tobytes(): name for key, name in zip(keys_of(table.rows().copy()), names, strict=True)}
+
     def table(self) -> dict[bytes, bytes]:
         """The table by key."""
         return contents(self.machine.table.rows().copy())

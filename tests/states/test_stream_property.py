@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from hacore.states.layout import ROW_DTYPE, keys_of
+from hacore.states.layout import keys_of
 from tests.states.simulation import DESTROY, NEW, UPDATE, Node, World, contents, rows, whole
 
 import numpy as np
@@ -52,7 +52,7 @@ class Stream(RuleBasedStateMachine):
                 origin.kernel.pop(keys_of(each)[0].tobytes(), None)
             else:
                 origin.kernel.update(contents(each))
-        dump(origin, self.world.now)
+        origin.dump(self.world.now)
 
     @rule(cut=st.integers(1, 300), turns=st.integers(1, 8))
     def turns(self, cut: int, turns: int) -> None:
@@ -98,7 +98,7 @@ class Stream(RuleBasedStateMachine):
         if name == "a":
             after.kernel = before.kernel
             after.machine.set_master(True, self.world.now)
-            dump(after, self.world.now)
+            after.dump(self.world.now)
 
     @rule()
     def quiet(self) -> None:
@@ -124,16 +124,6 @@ class Stream(RuleBasedStateMachine):
     def teardown(self) -> None:
         if hasattr(self, "world"):
             self.quiet()
-
-
-def dump(node: Node, now: float) -> None:
-    """The node compares its table with its kernel."""
-    node.machine.origin.begin_reconcile(now)
-    table = np.frombuffer(b"".join(node.kernel.values()), dtype=ROW_DTYPE).copy()
-    table["timeout"] = 432_000
-    for start in range(0, len(table), 7):
-        node.machine.origin.reconcile(table[start : start + 7], now)
-    node.machine.origin.end_reconcile(now)
 
 
 TestStream = Stream.TestCase
