@@ -42,6 +42,7 @@ class ReplicationSettings(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         name: this node's.
         max_states: rows in the table.
+        partitions: of the keys, for digests; the nodes have to have the same number.
         log_bytes: of changes kept for peers that are behind; further behind, they are repaired by digests.
         reconcile_slack: seconds by which a timeout may differ from what is known, and is not sent.
         digest_interval: seconds between comparisons of digests with each peer.
@@ -54,6 +55,7 @@ class ReplicationSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     max_states: int = 2_000_000
+    partitions: int = 1024
     log_bytes: int = 64 << 20
     reconcile_slack: int = 5
     digest_interval: float = 60.0
@@ -80,7 +82,7 @@ class Replication:
         self.instance = instance
         self.secret = digest_key + seed
         self.journal: list[AnyEvent] = []
-        self.table = Table(seed, digest_key, max_states=settings.max_states)
+        self.table = Table(seed, digest_key, max_states=settings.max_states, partitions=settings.partitions)
         self.log = Log(settings.log_bytes)
         self.ownership = Ownership(settings.name, instance, epoch, self.journal, self._announce)
         self.origin = Origin(

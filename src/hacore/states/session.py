@@ -121,12 +121,12 @@ class Session:
 
     def handle_deadline(self, now: float) -> None:
         """Timers that are due by `now`."""
-        if self.ended:
+        deadline = Session.next_deadline(self)
+        if deadline is None or now < deadline:
             return
-        silence = now - self._heard_at
-        if silence >= self._owner.settings.dead_time and self._pinged:
-            self.end(f"nothing was heard for {silence:.1f} s", now)
-        elif silence >= self._owner.settings.ping_interval and not self._pinged:
+        if self._pinged:
+            self.end(f"nothing was heard for {now - self._heard_at:.1f} s", now)
+        else:
             self._pinged = True
             self._out.append(frames.frame(Kind.PING))
 
