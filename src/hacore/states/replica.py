@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from hacore._fast.codec import Changes, decode_changes, decode_chunk
 from hacore._fast.ctnetlink_dtypes import EXPECTATION_DTYPE
-from hacore._fast.row import ROW_DTYPE
+from hacore._fast.row import KEY_BYTES, ROW_DTYPE
 from hacore._fast.table import CHANGED, DELETED, FULL, NEW, REFRESHED, Table
 from hacore.errors import WireError
 from hacore.states.frames import Body, Digests, Partitions, read_expectations
@@ -28,6 +28,9 @@ Expectations = npt.NDArray[np.void]
 Mask = npt.NDArray[np.bool_]
 
 NO_FLAGS: Final[Mask] = np.zeros(0, dtype=np.bool_)
+
+REPLY_BYTES: Final = 38
+"""The reply tuple and its zone, which follow the key."""
 
 TCP: Final = 6
 TCP_CLOSING: Final = (4, 5, 6, 7, 8)
@@ -46,7 +49,7 @@ class Work(NamedTuple):
 
     Attributes:
         rows: to be put into the kernel.
-        new: for each of `rows`, whether the table did not have it (so that the kernel probably has not, either).
+        new: for each of `rows`, whether the table did not have it, or had it with another reply tuple: the kernel has no such entry.
         deleted: rows to be taken out of the kernel, as they were.
         expectations, expectations_gone: likewise, for `inject_expectations`; zones are filled in.
         receipt: for `Replica.done`.
@@ -212,13 +215,15 @@ class Replica:
                 rows = pick(rows, wins)
         if not len(rows):
             return NO_ROWS, NO_FLAGS
+        before = np.empty(len(rows), dtype=ROW_DTYPE)
         outcomes = table.put(
-            rows, owner=node.index, epoch=epoch, generation=self.following(node).generation, now=int(now)
+            rows, owner=node.index, epoch=epoch, generation=self.following(node).generation, now=int(now), before=before
         )
         node.has_rows = True
         new = outcomes == NEW
         if new.all():
             return rows, new
+        new |= (outcomes == CHANGED) & _rebound(before, rows)
         self.not_fitted += int(np.count_nonzero(outcomes == FULL))
         wanted = new | (outcomes == CHANGED) | (outcomes == REFRESHED)
         return pick(rows, wanted), new[wanted]
@@ -360,6 +365,13 @@ class Replica:
     def rows_of(self, node: Node) -> int:
         """How many rows `node` owns here."""
         return int(np.count_nonzero(self._table.metadata()["owner"] == node.index)) if len(self._table) else 0
+
+
+def _rebound(before: Rows, after: Rows) -> Mask:
+    """Which rows are translated otherwise than before: the addresses and ports of a connection that has ended were used again."""
+    reply = slice(KEY_BYTES, KEY_BYTES + REPLY_BYTES)
+    octets = [rows.view(np.uint8).reshape(len(rows), -1)[:, reply] for rows in (before, after)]
+    return np.asarray((octets[0] != octets[1]).any(axis=1))
 
 
 _MASTER_FIELDS: Final = {
