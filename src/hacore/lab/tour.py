@@ -71,26 +71,30 @@ def _cost(phase: PhaseFigures) -> Text:
     return Text(f"the client waited {waited} at most (gap {gap}), {lost}", style="bold")
 
 
-def _holders(phase: PhaseFigures) -> Text:
-    return Text(f"holding addresses now: {', '.join(name for name, held in phase.holders_after.items() if held)}")
+def _holders(phase: PhaseFigures) -> str:
+    return " and ".join(name for name, held in phase.holders_after.items() if held) or "nobody"
 
 
 def _show(console: Console, run: play.ScenarioRun) -> None:
     """A frame for each phase that is about a failover; of what undoes it only the cost."""
     for phase in run.phases:
         if not phase.must_move:
-            console.print(Text(f"Then {phase.name}: "), _cost(phase), "; ", _holders(phase), sep="")
+            waited = tables.time_text(phase.probe.wait)
+            lost = f"lost {phase.probe.lost} of {phase.probe.sent}"
+            console.print(
+                f"Then {phase.name}: the client waited {waited} at most, {lost}; {_holders(phase)} holds now."
+            )
             continue
         lines = Table.grid(padding=(0, 2))
         lines.add_column(justify="right", style="cyan", no_wrap=True)
         lines.add_column()
         for moment, words in phase.timeline:
             lines.add_row(f"{moment * 1e3:.1f} ms", words)
-        body: list[Table | Text] = [lines, _cost(phase), _holders(phase)]
+        body: list[Table | Text] = [lines, _cost(phase), Text(f"holding addresses now: {_holders(phase)}")]
         if phase.dead_held is not None and phase.dead_forwarded is not None:
             forwarded = f"for {tables.time_text(phase.dead_forwarded)} more" if phase.dead_forwarded else "nothing more"
             held = tables.time_text(phase.dead_held)
-            body.append(Text(f"the dead node forwarded {forwarded}; its addresses were gone after {held}"))
+            body.append(Text(f"the dead node forwarded {forwarded}; its addresses went after {held}"))
         console.print(Panel(Group(*body), title=tables.phase_name(run.scenario, phase.name), title_align="left"))
     if run.error:
         console.print(Text(f"  {run.error}", style="bold red"))
