@@ -154,6 +154,7 @@ class Election:
             self._give_port(router, now)
             self._touch(router)
         self._move_link_demotion(now)
+        self._move_send_demotion(now)
 
     def _give_port(self, router: VirtualRouter, now: float) -> None:
         interface = router.settings.interface
@@ -170,6 +171,11 @@ class Election:
         used = {router.settings.interface for router in self._routers.values()}
         dead = sum(1 for name in used if name not in self._ports or not self._ports[name].up)
         self._demoted(reasons.LINK_DOWN, self.demotion.set(reasons.LINK_DOWN, reasons.FULL * dead), now)
+
+    def _move_send_demotion(self, now: float) -> None:
+        """One count of "send errors" while any VHID's adverts fail."""
+        failing = any(router.send_failing for router in self._routers.values())
+        self._demoted(reasons.SEND_ERRORS, self.demotion.set(reasons.SEND_ERRORS, reasons.FULL if failing else 0), now)
 
     # Demotion and the administrator
 
@@ -416,8 +422,7 @@ class Election:
         change = router.sent(outgoing.family, error)
         if change is None:
             return
-        failing = any(each.send_failing for each in self._routers.values())
-        self.demote(reasons.SEND_ERRORS, reasons.FULL if failing else 0, now)
+        self._move_send_demotion(now)
         if change is False and router.state is State.MASTER:
             router.reassert(now)
             self._touch(router)

@@ -225,6 +225,8 @@ class VirtualRouter:
             self._listen(now, SETTLE if old is State.INIT else 0.0)
         else:
             self.heard = None
+            # The link went, and the sends failed for it: nobody in BACKUP or INIT could ever send the proof of the end.
+            self._send_errors, self._send_successes, self.send_failing = 0, 0, False
         self._journal.append(
             Transition(
                 at=now,

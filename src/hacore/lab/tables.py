@@ -142,9 +142,11 @@ def many_tables(many: ManyFigures) -> list[Table]:
         for each in load.processes:
             idle.add_row(load.node, load.state, each.process, f"{each.cpu:.2%}", _megabytes(each.resident_bytes))
         idle.add_row(load.node, load.state, "both", f"{load.cpu:.2%}", _megabytes(load.resident_bytes))
-    moves = _plain("all of them moved", "taken in, given up: from the first address to the last")
-    moves.add_column("deed")
-    for heading in ("to", "taken in", "given up", "all there after", "client's gap", "lost"):
+    moves = _plain(
+        "all of them moved", "taken in, given up: from the first address to the last; all there: since the deed"
+    )
+    moves.add_column("deed", no_wrap=True)
+    for heading in ("to", "taken in", "given up", "all there", "client's gap", "lost"):
         moves.add_column(heading, justify="right")
     for move in many.moves:
         moves.add_row(

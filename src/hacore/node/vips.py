@@ -23,7 +23,9 @@ from hacore.node.pulse import Pulse
 LIFETIME = 2  # seconds, whole ones: the kernel takes an address away up to a second later
 RENEW_AFTER = 0.6
 GATE_CHECK = 1.0  # seconds between looks at the gate
-TAKE_TIMEOUT = 0.02  # seconds a takeover waits for the routing lock; then it speaks first: its gate is open already
+# Seconds a takeover waits for the routing lock; then it speaks first: its gate is open already. Well below any stall
+# that counts, or the election would take its own waiting for one and say nothing.
+TAKE_TIMEOUT = 0.005
 NO_INDEX = -1  # of a VIP that is no longer in the settings and has yet to be given up
 RENEWALS_AT_ONCE = 16  # VIPs in one batch: it holds the routing lock that others wait for
 
