@@ -92,6 +92,11 @@ class Vips:
     def __iter__(self) -> Iterator[Vip]:
         return iter(self._vips.values())
 
+    @property
+    def by_place(self) -> Mapping[tuple[str, int], Vip]:
+        """By interface and VHID."""
+        return self._vips
+
     def get(self, interface: str, vhid: int) -> Vip | None:
         """The VIP of this VHID on this interface, or None."""
         return self._vips.get((interface, vhid))
