@@ -152,7 +152,7 @@ _FRAME = struct.Struct("<IB")
 _HELLO = struct.Struct("<16sIIBHB32s")
 _WELCOME = struct.Struct("<16sQIB")
 _POSITIONED = struct.Struct("<QI")
-_POSITION = struct.Struct("<Q")
+_JUMP = struct.Struct("<QIBI")
 _RESUME = struct.Struct("<QQ")
 _ROLE = struct.Struct("<BI")
 _DIGESTS = struct.Struct("<Q32s")
@@ -386,14 +386,15 @@ def read_resume(body: bytes) -> tuple[int, int]:
     return position, target
 
 
-def jump_frame(position: int) -> bytes:
-    """The stream goes on after `position`, and the replica misses what lies between."""
-    return frame(Kind.JUMP, _POSITION.pack(position))
+def jump_frame(position: int, epoch: int, master: bool, known: int) -> bytes:
+    """The stream goes on after `position`, and the replica misses what lies between; the origin's role and epochs are these."""
+    return frame(Kind.JUMP, _JUMP.pack(position, epoch, master, known))
 
 
-def read_jump(body: bytes) -> int:
-    """The position."""
-    return _whole(_POSITION, body)[0]
+def read_jump(body: bytes) -> tuple[int, int, bool, int]:
+    """Position, epoch, MASTER of something, largest epoch known."""
+    position, epoch, master, known = _whole(_JUMP, body)
+    return position, epoch, bool(_flag(master)), known
 
 
 def digests_frame(position: int, secret: bytes, digests: Digests) -> bytes:

@@ -126,15 +126,13 @@ class Ownership:
         digests tell what has changed. Else the former life stays behind as an owner of its own, whom nobody speaks for any more.
 
         Raises:
-            WireError: rung "epoch", its epoch went back within one life; "nodes", there are too many.
+            WireError: rung "nodes", there are too many.
         """
         former = self._current.get(name)
         if former is not None and former.instance == instance:
-            if epoch < former.epoch:
-                raise WireError("epoch", f"{name} had epoch {former.epoch} and now says {epoch}")
             node, former = former, None
         elif former is not None and master and not self.me.master:
-            former.instance = instance
+            former.instance, former.epoch = instance, 0
             former.acknowledged, former.follows = 0, False
             node, former = former, None
         else:
@@ -157,10 +155,9 @@ class Ownership:
             self._by_index.pop(node.index, None)
 
     def heard(self, node: Node, epoch: int, known: int, master: bool) -> None:
-        """A node's hello or role."""
-        if epoch < node.epoch and node.current:
-            epoch = node.epoch
-        node.epoch, node.master = epoch, master
+        """A node's hello or role. One that was overtaken on another connection says nothing new."""
+        if epoch >= node.epoch:
+            node.epoch, node.master = epoch, master
         self.known = max(self.known, epoch, known)
         self._order()
 

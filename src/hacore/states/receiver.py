@@ -195,12 +195,13 @@ class ReceiverSession(Session):
         self._receipt().done(now)
 
     def _jump(self, body: bytes, now: float) -> None:
-        _, following = self._from
-        following.position = frames.read_jump(body)
+        node, following = self._from
+        following.position, epoch, master, known = frames.read_jump(body)
         following.complete = False
         self._gap, self._target = self._sync is not None, None
         if self._sync is None:
             self._start("repair", now)
+        self._owner.heard_role(node, master, epoch, known, now)
         self._receipt().done(now)
 
     def _start(self, how: str, now: float) -> None:

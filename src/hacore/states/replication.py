@@ -84,7 +84,7 @@ class Replication:
         self.journal: list[AnyEvent] = []
         self.table = Table(seed, digest_key, max_states=settings.max_states, partitions=settings.partitions)
         self.log = Log(settings.log_bytes)
-        self.ownership = Ownership(settings.name, instance, epoch, self.journal, self._announce)
+        self.ownership = Ownership(settings.name, instance, epoch, self.journal, self.announce)
         self.origin = Origin(
             self.table, self.ownership, self.log, self.journal, slack=settings.reconcile_slack, named=self._named
         )
@@ -101,10 +101,10 @@ class Replication:
         if master and (promoted or not before):
             self.ownership.raise_epoch("became MASTER", now)
         elif master != before:
-            self._announce(now)
+            self.announce(now)
         self._settle(now)
 
-    def _announce(self, now: float) -> None:
+    def announce(self, now: float) -> None:
         """Role and epoch, in order with the changes."""
         ownership = self.ownership
         self.log.append(Kind.ROLE, ownership.epoch, 0, now, role_body(ownership.master, ownership.known))

@@ -76,6 +76,7 @@ class SenderSession(Session):
             self._cursor = self.acknowledged = node.acknowledged = welcome.position
             self._target = log.last
             self._out.append(frames.resume_frame(welcome.position, self._target))
+            owner.announce(now)  # the hello may be older
             self._start("resume", f"{behind} frames behind", now)
         elif welcome.rows:
             self._jump()
@@ -122,7 +123,8 @@ class SenderSession(Session):
     def _jump(self) -> None:
         """The cursor goes to the log's end; the replica is told that it misses what lies between."""
         self._cursor = self._owner.log.last
-        self._out.append(frames.jump_frame(self._cursor))
+        ownership = self._owner.ownership
+        self._out.append(frames.jump_frame(self._cursor, ownership.epoch, ownership.master, ownership.known))
 
     def _begin(self, partitions: Partitions, now: float) -> None:
         table = self._owner.table
