@@ -157,6 +157,18 @@ static uint64_t table_bits(const uint32_t *counts) {
     return bits;
 }
 
+/* The tokens of all numbers, and how often each occurs. Four counts in turn, because adding to what was just added to waits. */
+static void count_tokens(const uint32_t *numbers, size_t count, uint8_t *tokens, uint32_t *counts) {
+    uint32_t parts[4][TOKENS] = {{0}};
+    for (size_t i = 0; i < count; i++) {
+        unsigned token = token_of(numbers[i]);
+        tokens[i] = (uint8_t)token;
+        parts[i & 3][token]++;
+    }
+    for (unsigned token = 0; token < TOKENS; token++)
+        counts[token] = parts[0][token] + parts[1][token] + parts[2][token] + parts[3][token];
+}
+
 void write_numbers(Writer *w, const uint32_t *numbers, size_t count, NumberScratch *scratch) {
     if (!count) return;
     uint32_t lowest = UINT32_MAX, highest = 0;
@@ -177,14 +189,8 @@ void write_numbers(Writer *w, const uint32_t *numbers, size_t count, NumberScrat
         if (!taken)
             for (size_t i = 0; i < count; i += SAMPLE, taken++) counts[token_of(numbers[i])]++;
         if (taken == count || coded_bits(counts, taken) * count / taken + table_bits(counts) < packed) {
-            unsigned kinds = 0;
-            memset(counts, 0, sizeof counts);
-            for (size_t i = 0; i < count; i++) {
-                unsigned token = token_of(numbers[i]);
-                scratch->tokens[i] = (uint8_t)token;
-                kinds += !counts[token]++;
-            }
-            if (kinds > 1 && coded_bits(counts, count) + table_bits(counts) < packed) {
+            count_tokens(numbers, count, scratch->tokens, counts);
+            if (counts[scratch->tokens[0]] < count && coded_bits(counts, count) + table_bits(counts) < packed) {
                 write_byte(w, CODED);
                 write_coded(w, numbers, count, counts, scratch);
                 return;

@@ -1,6 +1,6 @@
 #include "codec_rows.h"
 
-#define AHEAD 8 /* rows whose memory is asked for before they are looked at */
+#define AHEAD 16 /* rows whose memory is asked for before they are looked at */
 
 int codec_open(Codec *c) {
     Dictionary *all[] = {&c->destination, &c->port, &c->profile, &c->tcp, &c->mark, &c->translated, &c->other};
