@@ -84,6 +84,16 @@ class ReceiverSession(Session):
         welcome = Welcome(self._owner.hello(), following.instance, following.position, rows, following.complete)
         self._out.append(frames.welcome_frame(welcome))
 
+    def _handle(self, kind: Kind, body: bytes, now: float) -> None:
+        following = self._following
+        position = following.position if following else 0
+        try:
+            super()._handle(kind, body, now)
+        except WireError:
+            if following is not None:
+                following.position = position  # a frame that is refused was not applied
+            raise
+
     @property
     def _from(self) -> tuple[Node, Following]:
         assert self.node is not None and self._following is not None
