@@ -143,9 +143,11 @@ def bulk(pair: Pair, states: int) -> dict[str, Any]:
     wait_until(lambda: count(pair.two) > 100, 60, 0.001)
     began = time.perf_counter()
     first = count(pair.two)
+    used = {node.name: cpu(node.worker()) for node in pair.nodes}
     wait_until(lambda: count(pair.two) >= states, 120, 0.005)
     spent = time.perf_counter() - began
     wait_until(pair.two.follows, 60)
+    used = {node.name: cpu(node.worker()) - used[node.name] for node in pair.nodes}
     workers = {node.name: node.worker() for node in pair.nodes}
     return {
         "states": states,
@@ -153,6 +155,7 @@ def bulk(pair: Pair, states: int) -> dict[str, Any]:
         "bulk_rate": round((states - first) / spent),
         "part_of_bare": round((states - first) / spent / (states / min(bare)), 3),
         "bulk_seconds": round(spent, 3),
+        "cpu_us_a_state": {name: round(seconds / (states - first) * 1e6, 2) for name, seconds in used.items()},
         "bytes_sent_a_state": round(pair.one.states()["peers"][0]["sending"]["sent_bytes"] / states, 1),
         "worker_rss_bytes_a_state": {name: round(rss_bytes(pid) / states) for name, pid in workers.items()},
         "history": [text for text in pair.two.history() if "states in" in text or "refused" in text],

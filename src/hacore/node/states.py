@@ -45,7 +45,8 @@ from hacore.states.replication import Replication, ReplicationSettings
 
 SIGN_OF_LIFE = 1.0  # seconds between two conditions that are alike
 LEAVE_LIMIT = 1.0  # seconds until what is left goes unsent
-RECEIVED_AHEAD = 4096  # rows waiting for the kernel while more is read: about 20 ms of work, less than a chunk
+RECEIVED_AHEAD = 1024  # rows that may wait for the kernel while more is read: less than 5 ms of work
+BULK_ROWS, BULK_WINDOW = 1024, 64  # so that a chunk of a bulk update is no more than that, either
 EXTRA_INTERVALS = 2  # a copy outlives its original by so many intervals of comparison
 LARGEST_SLACK = (
     5  # seconds by which a timeout may be off before it is sent; a quarter of the interval where that is less
@@ -71,6 +72,8 @@ class StatesWorker:
             ReplicationSettings(
                 name=configuration.node,
                 max_states=configuration.max_states,
+                bulk_rows=BULK_ROWS,
+                bulk_window=BULK_WINDOW,
                 reconcile_slack=max(1, min(LARGEST_SLACK, int(configuration.reconcile_interval / 4))),
             ),
             instance=os.urandom(16),

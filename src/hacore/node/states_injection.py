@@ -21,7 +21,7 @@ Operations = npt.NDArray[np.uint8]
 SLICE_DURATION = 0.003  # seconds of work in one call, aimed at
 SLICE_ROWS = (64, 8192)
 FIRST_RATE = 150_000.0  # rows a second, until it was measured
-BUSY_ROWS = 4096  # with more than these waiting, the peers are held back
+BUSY_ROWS = 1024  # with more than these waiting, the peers are held back
 
 
 class _Work(NamedTuple):

@@ -17,7 +17,6 @@ from hacore.node.bus import BadRequest
 from hacore.node.states_snapshot import KernelStates, PeerStates, Phase, StatesStatus, StreamStatus, TableStates
 from hacore.states import events as told
 from hacore.states.layout import Rows
-from hacore.states.session import Session
 
 if TYPE_CHECKING:
     from hacore.node.states import StatesWorker
@@ -87,7 +86,7 @@ class Reports:
             rows=peer.receiving.session.status(self._worker.clock()).rows if peer.receiving else 0,
         )
 
-    def _stream(self, link: Link[Session] | Any, reason: str, since: float) -> StreamStatus:
+    def _stream(self, link: Link[Any] | None, reason: str, since: float) -> StreamStatus:
         offset = time.time() - self._worker.loop.now()
         if link is None:
             return StreamStatus(reason=reason, since=since + offset if since else self._worker.started)

@@ -251,7 +251,8 @@ class StatesSupervision:
         missing = ", ".join(condition.awaited) if condition and condition.awaited else "any peer"
         limit = self._settings.states.bulk_deadline
         text = f"no bulk update from {missing} within {limit:g} s: going on without"
-        self._node.history.record("bulk update", text)
+        if not self._held():
+            self._node.history.record("bulk update", text)
         self._end_waiting()
         self._decide()
 

@@ -1,0 +1,88 @@
+"""Who may not speak, and what may not be said: each ends one connection with one clear reason, and nothing else."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from pathlib import Path
+
+import pytest
+
+from hacore.node.states_certificates import make_test_certificates
+from hacore.node.states_tls import STREAM_PROTOCOL, contexts
+from tests.node.states_pair import Node, Pair, eventually, made
+from tools.ct_flows import flow
+from tools.ct_packets import UDP
+
+
+def says(node: Node, *words: str) -> bool:
+    return any(all(word in text for word in words) for text in node.history())
+
+
+def backup_without_stream(pair: Pair) -> Node | None:
+    """The node that is BACKUP (whoever was first is MASTER and stays it), once it says what it lacks."""
+    for node, other in ((pair.one, pair.two), (pair.two, pair.one)):
+        if other.carp == "MASTER" and node.carp == "BACKUP" and node.demotion.keys() >= {"no state sync"}:
+            return node
+    return None
+
+
+def test_a_certificate_that_is_not_trusted(tmp_path: Path) -> None:
+    with made(tmp_path, start=False, bulk_deadline=1.0) as pair:
+        make_test_certificates(tmp_path / "others", ["fw1", "fw2"])
+        pair.two.trust(tmp_path / "others")
+        for node in pair.nodes:
+            node.start()
+        backup = eventually(lambda: backup_without_stream(pair))
+        eventually(lambda: says(pair.one, "refused a connection", "certificate"))
+        eventually(lambda: says(pair.two, "no stream to fw1", "not to be trusted"))
+        eventually(lambda: says(backup, "no bulk update from any peer within 1 s"))
+        assert backup.demotion == {"no state sync": 240}
+        assert next(node for node in pair.nodes if node is not backup).demotion == {}
+        assert backup.states()["peers"][0]["receiving"]["phase"] == "down"
+
+
+def test_another_node_of_the_same_name(tmp_path: Path) -> None:
+    with made(tmp_path, start=False) as pair:
+        make_test_certificates(tmp_path / "others", ["fw1", "third"])
+        pair.two.trust(tmp_path / "others", "fw1")
+        known, theirs = (
+            pair.one.directory / "state/tls/peers.pem", (tmp_path / "others/fw1/node.crt").read_bytes()
+        )  # fmt: skip
+        known.write_bytes(known.read_bytes() + theirs)
+        own = (pair.one.directory / "state/tls/node.crt").read_bytes()
+        (pair.two.directory / "state/tls/peers.pem").write_bytes(own)
+        for node in pair.nodes:
+            node.start()
+        eventually(lambda: backup_without_stream(pair))
+        eventually(lambda: says(pair.one, "refused a connection", "fw1", "this node's own name"))
+        eventually(lambda: says(pair.one, "no stream to fw2", "is not fw2: its certificate says fw1"))
+
+
+@pytest.mark.parametrize(
+    "said",
+    [b"GET / HTTP/1.1\r\n\r\n" * 10, b"\xff\xff\xff\xff\x01", bytes(64), b"\x00\x00\x00\x00" * 16],
+    ids=["another protocol", "a length of 4 GB", "zeros", "empty frames"],
+)
+def test_garbage_from_a_peer(tmp_path: Path, said: bytes) -> None:
+    with made(tmp_path) as pair:
+        pair.one.gateway.talk([flow(UDP, "10.0.0.2", "198.51.100.8", 5000 + index, 53) for index in range(20)])
+        eventually(pair.alike)
+        before = pair.two.keys()
+        tls = tmp_path / "certificates/fw1"
+        context = contexts(tls / "node.crt", tls / "node.key", tls / "peers.pem").client
+        context.set_alpn_protocols([STREAM_PROTOCOL])
+        with pair.one.host.entered():
+            plain = socket.create_connection(("10.9.0.2", 8116), timeout=5)
+        with context.wrap_socket(plain) as connection:
+            connection.send(said)
+            try:
+                while connection.recv(4096):
+                    pass
+            except (ssl.SSLError, ConnectionError):
+                pass
+        pair.follow()
+        assert len(before) == 20
+        eventually(lambda: pair.two.keys() == before == pair.one.keys())
+        assert pair.two.status()["node"]["workers"]["states"]["restarts"] == 0
+        assert says(pair.two, "stream from", "ended")
