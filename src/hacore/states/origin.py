@@ -34,6 +34,8 @@ KEY_OF_EXPECTATION: Final = 59
 NOT_FITTED_INTERVAL: Final = 60.0
 
 Mask = npt.NDArray[np.bool_]
+Names = npt.NDArray[np.int64]
+"""Of rows, -1 for one without."""
 
 
 class Origin:
@@ -100,10 +102,10 @@ class Origin:
                     return 0
         if len(rows) > 1:
             hashes = self._table.hashes(keys(rows))
-            order = hashes.argsort(kind="stable")
-            ordered = hashes[order]
+            ordered = np.sort(hashes)
             again = ordered[1:] == ordered[:-1]
             if again.any():
+                order = hashes.argsort(kind="stable")
                 rows, alive, positions = self._net(rows, events, alive, positions, order, again)
                 return self._apply(rows, alive, positions, now)
         partial = (events["present"] != HAS_ALL) & alive
@@ -206,11 +208,13 @@ class Origin:
         """One event a key: into the table, and what differs into the log."""
         table = self._table
         if alive.all():
-            put, gone = rows, NO_ROWS
-            known = positions
+            put, gone, known = rows, NO_ROWS, positions
         else:
-            put, gone = pick(rows, alive), pick(rows, ~alive & (positions >= 0))
-            known = positions[alive]
+            dead = ~alive & (positions >= 0)
+            gone = rows if dead.all() else pick(rows, dead)
+            if not alive.any():
+                return self._delete(gone, now)
+            put, known = pick(rows, alive), positions[alive]
         names = self._names(put, known) if self._sends_differences else None
         gone_names = self._names(gone, None) if self._sends_differences and len(gone) else None
         self._ownership.me.has_rows = True
@@ -219,13 +223,24 @@ class Origin:
         outcomes = table.put(
             put, owner=SELF, epoch=self._ownership.epoch, generation=self._generation, now=int(now), before=before
         )
-        if len(gone):
-            gone_outcomes = table.delete(gone)
-            if not (gone_outcomes == DELETED).all():
-                kept = gone_outcomes == DELETED
-                gone = pick(gone, kept)
-                gone_names = gone_names[kept] if gone_names is not None else None
+        gone, gone_names = self._take_out(gone, gone_names)
         return self._send(put, before, outcomes, foreign, names, gone, gone_names, now)
+
+    def _delete(self, gone: Rows, now: float) -> int:
+        """Rows that are in the table are taken out of it."""
+        if not len(gone):
+            return 0
+        names = self._names(gone, None) if self._sends_differences else None
+        gone, names = self._take_out(gone, names)
+        return self._send_gone(NO_ROWS, NO_ROWS, NO_ROWS, None, gone, names, now)
+
+    def _take_out(self, gone: Rows, names: Names | None) -> tuple[Rows, Names | None]:
+        """Deletes rows from the table; those that were there."""
+        if len(gone):
+            deleted = self._table.delete(gone) == DELETED
+            if not deleted.all():
+                gone, names = pick(gone, deleted), None if names is None else names[deleted]
+        return gone, names
 
     def _foreign(self, positions: npt.NDArray[np.int64]) -> Mask | None:
         """Which rows belong to somebody else up to now; None: none can."""
@@ -241,7 +256,7 @@ class Origin:
     def _sends_differences(self) -> bool:
         return not self.whole_for
 
-    def _names(self, rows: Rows, positions: npt.NDArray[np.int64] | None) -> npt.NDArray[np.int64] | None:
+    def _names(self, rows: Rows, positions: npt.NDArray[np.int64] | None) -> Names | None:
         """Names of the rows that the table has, as numbers, -1 for one without; None: names are of no use now. Before
         any change.
         """
@@ -256,11 +271,21 @@ class Origin:
         before: Rows,
         outcomes: npt.NDArray[np.uint8],
         foreign: Mask | None,
-        names: npt.NDArray[np.int64] | None,
+        names: Names | None,
         gone: Rows,
-        gone_names: npt.NDArray[np.int64] | None,
+        gone_names: Names | None,
         now: float,
     ) -> int:
+        """What `put` made of rows, and what was deleted, as a change for the log; how many changes it is."""
+        first = outcomes[0] if len(outcomes) else SAME
+        if foreign is None and (outcomes == first).all():
+            # The usual batch is of one kind: nothing has to be picked.
+            if first == NEW:
+                return self._send_gone(rows, NO_ROWS, NO_ROWS, None, gone, gone_names, now)
+            if first == SAME:
+                return self._send_gone(NO_ROWS, NO_ROWS, NO_ROWS, None, gone, gone_names, now) if len(gone) else 0
+            if first != FULL and self._sends_differences and (names is None or (names >= 0).all()):
+                return self._send_gone(NO_ROWS, before, rows, names, gone, gone_names, now)
         whole = outcomes == NEW
         differing = (outcomes == CHANGED) | (outcomes == REFRESHED)
         refused = int(np.count_nonzero(outcomes == FULL))
@@ -274,22 +299,35 @@ class Origin:
             differing[:] = False
         elif names is not None:
             nameless = differing & (names < 0)
-            if nameless.any():
-                whole |= nameless
-                differing &= ~nameless
-        inserted = rows if whole.all() else pick(rows, whole)
-        if differing.any():
-            changed_before, changed_after = pick(before, differing), pick(rows, differing)
-            changed_names = names[differing].astype(np.uint64) if names is not None else None
-        else:
-            changed_before = changed_after = NO_ROWS
-            changed_names = None
-        if gone_names is not None:
-            named = gone_names >= 0
-            deleted_names, deleted = gone_names[named].astype(np.uint64), pick(gone, ~named)
-        else:
-            deleted_names, deleted = None, gone
-        return self._append(inserted, changed_before, changed_after, changed_names, deleted, deleted_names, now)
+            whole |= nameless
+            differing &= ~nameless
+        inserted = pick(rows, whole)
+        if not differing.any():
+            return self._send_gone(inserted, NO_ROWS, NO_ROWS, None, gone, gone_names, now)
+        updated_names = names[differing] if names is not None else None
+        return self._send_gone(
+            inserted, pick(before, differing), pick(rows, differing), updated_names, gone, gone_names, now
+        )
+
+    def _send_gone(
+        self,
+        inserted: Rows,
+        before: Rows,
+        after: Rows,
+        names: Names | None,
+        gone: Rows,
+        gone_names: Names | None,
+        now: float,
+    ) -> int:
+        """Tells deleted rows by name where they have one."""
+        after_names = names.astype(np.uint64) if names is not None else None
+        if gone_names is None:
+            return self._append(inserted, before, after, after_names, gone, None, now)
+        named = gone_names >= 0
+        if named.all():
+            return self._append(inserted, before, after, after_names, NO_ROWS, gone_names.astype(np.uint64), now)
+        deleted_names = gone_names[named].astype(np.uint64)
+        return self._append(inserted, before, after, after_names, pick(gone, ~named), deleted_names, now)
 
     def _append(
         self,
@@ -400,10 +438,7 @@ class Origin:
             table.delete(inherited)
         if not len(own):
             return len(inherited)
-        names = self._names(own, None) if self._sends_differences else None
-        table.delete(own)
-        empty = np.empty(0, dtype=np.uint8)
-        self._send(NO_ROWS, NO_ROWS, empty, None, None, own, names, now)
+        self._delete(own, now)
         return len(own) + len(inherited)
 
     # Whole owners

@@ -226,7 +226,7 @@ class Replica:
             return rows, new
         self.not_fitted += int(np.count_nonzero(outcomes == FULL))
         wanted = new | (outcomes == CHANGED) | (outcomes == REFRESHED)
-        return pick(rows, wanted), new[wanted]
+        return (rows, new) if wanted.all() else (pick(rows, wanted), new[wanted])
 
     def _delete(self, node: Node, doomed: Keys | Rows, alone: bool) -> Rows:
         """Takes rows out of the table, those of `node` only; what the kernel is to lose."""
