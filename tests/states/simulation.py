@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 
@@ -14,6 +15,8 @@ from hacore.states.layout import ROW_DTYPE, Rows, keys_of
 from hacore.states.receiver import ReceiverSession
 from hacore.states.replication import Replication, ReplicationSettings
 from hacore.states.sender import SenderSession
+
+Told = TypeVar("Told")
 
 NEW, UPDATE, DESTROY = EVENT_NEW, EVENT_UPDATE, EVENT_DESTROY
 
@@ -228,7 +231,7 @@ class World:
             self.settle()
         raise AssertionError("a deadline is never over")
 
-    def told(self, name: str, kind: type[AnyEvent]) -> list[AnyEvent]:
+    def told(self, name: str, kind: type[Told]) -> list[Told]:
         """What a node told of that kind."""
         return [event for event in self[name].events if isinstance(event, kind)]
 

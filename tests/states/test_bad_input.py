@@ -1,4 +1,6 @@
-"""Whatever a peer sends: the session ends with one clear reason, the tables are untouched, and a new session starts from hello."""
+"""Whatever a peer sends: the session ends with one clear reason, the tables are untouched, and a new session starts
+from hello.
+"""
 
 from __future__ import annotations
 
@@ -43,24 +45,31 @@ FROM_ORIGIN: dict[str, tuple[Callable[[World], bytes], str]] = {
     "garbage": (lambda world: bytes(range(200, 256)) * 4, "a frame of"),
     "a change twice": (lambda world: changes(last(world)), "twice or out of order"),
     "a change left out": (lambda world: changes(last(world) + 2), "twice or out of order"),
-    "a newer epoch than announced": (lambda world: changes(last(world) + 1, epoch=7), "a change of epoch 7, a said it has 1"),
+    "a newer epoch than announced": (
+        lambda world: changes(last(world) + 1, epoch=7),
+        "a change of epoch 7, a said it has 1",
+    ),
     "half a chunk": (
-        lambda world: frames.positioned_frame(Kind.CHANGES, last(world) + 1, 1, b"C" * 40), "the chunk has another version",
+        lambda world: frames.positioned_frame(Kind.CHANGES, last(world) + 1, 1, b"C" * 40),
+        "the chunk has another version",
     ),
     "a chunk without a bulk update": (
-        lambda world: frames.sync_rows_frame(9, 0, 1, encode_chunk(row(1000))), "chunk 0 of bulk update 9",
+        lambda world: frames.sync_rows_frame(9, 0, 1, encode_chunk(row(1000))),
+        "chunk 0 of bulk update 9",
     ),
     "the end of no bulk update": (lambda world: frames.sync_end_frame(frames.SyncEnd(1, 0, 0)), "expected was none"),
     "hello again": (lambda world: frames.hello_frame(world["a"].machine.hello()), "HELLO does not come"),
     "what only a replica sends": (lambda world: frames.want_frame(frames.Want.BULK), "WANT does not come"),
     "digests of another position": (
-        lambda world: frames.digests_frame(3, KEY, np.zeros((1024, 2), np.uint64)), "digests of position 3",
+        lambda world: frames.digests_frame(3, KEY, np.zeros((1024, 2), np.uint64)),
+        "digests of position 3",
     ),
     "digests of other partitions": (
-        lambda world: frames.digests_frame(last(world), KEY, np.zeros((7, 2), np.uint64)), "not those of 1024 partitions",
+        lambda world: frames.digests_frame(last(world), KEY, np.zeros((7, 2), np.uint64)),
+        "not those of 1024 partitions",
     ),
     "a ping with a body": (lambda world: frames.frame(Kind.PING, b"x"), "a body where there is none"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("what", FROM_ORIGIN)
@@ -88,11 +97,12 @@ FROM_REPLICA: dict[str, tuple[bytes, str]] = {
     "more acknowledged than sent": (frames.ack_frame(frames.Ack(99, 0, 0)), "position 99 is acknowledged"),
     "more chunks than sent": (frames.ack_frame(frames.Ack(2, 1, 99)), "99 chunks are acknowledged"),
     "differences of nothing": (
-        frames.differences_frame(frames.Differences(True, KEY, frames.NO_PARTITIONS)), "an answer to digests",
+        frames.differences_frame(frames.Differences(True, KEY, frames.NO_PARTITIONS)),
+        "an answer to digests",
     ),
     "changes": (changes(1), "CHANGES does not come"),
     "an unknown wish": (frames.frame(Kind.WANT, b"\x07"), "wants something unknown"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("what", FROM_REPLICA)

@@ -1,7 +1,8 @@
-"""Frames: what was written is read; any bytes end in a value or a WireError, in any split; no session raises anything."""
+"""What was written is read; any bytes end in a value or a WireError, in any split; no session raises anything."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,18 @@ from hypothesis import strategies as st
 
 from hacore.errors import WireError
 from hacore.states import frames
-from hacore.states.frames import FRAME_HEAD, Ack, Differences, FrameReader, Hello, Kind, SyncBegin, SyncEnd, Want, Welcome
+from hacore.states.frames import (
+    FRAME_HEAD,
+    Ack,
+    Differences,
+    FrameReader,
+    Hello,
+    Kind,
+    SyncBegin,
+    SyncEnd,
+    Want,
+    Welcome,
+)
 from tests.states.simulation import NEW, Node, World, rows
 
 U32, U64 = st.integers(0, 2**32 - 1), st.integers(0, 2**64 - 1)
@@ -21,14 +33,27 @@ HELLOS = st.builds(Hello, NAMES, BYTES16, U32, U32, st.booleans(), BYTES32, st.i
 PARTITIONS = st.sets(st.integers(0, 65_535), max_size=20).map(lambda found: np.array(sorted(found), dtype=np.uint16))
 
 READERS: dict[Kind, Any] = {
-    Kind.HELLO: frames.read_hello, Kind.WELCOME: frames.read_welcome, Kind.BYE: frames.read_bye, Kind.PING: frames.read_empty,
-    Kind.PONG: frames.read_empty, Kind.SECRET: frames.read_secret, Kind.CHANGES: frames.read_positioned,
-    Kind.CLEAR: frames.read_positioned, Kind.TAKEOVER: frames.read_takeover, Kind.EXPECTATIONS: frames.read_expectations,
-    Kind.ROLE: frames.read_role, Kind.RESUME: frames.read_resume, Kind.JUMP: frames.read_jump,
-    Kind.DIGESTS: lambda body: frames.read_digests(body, 4), Kind.SYNC_BEGIN: frames.read_sync_begin,
-    Kind.SYNC_ROWS: frames.read_sync_rows, Kind.SYNC_END: frames.read_sync_end, Kind.ACK: frames.read_ack,
-    Kind.DIFFERENCES: frames.read_differences, Kind.WANT: frames.read_want,
-}  # fmt: skip
+    Kind.HELLO: frames.read_hello,
+    Kind.WELCOME: frames.read_welcome,
+    Kind.BYE: frames.read_bye,
+    Kind.PING: frames.read_empty,
+    Kind.PONG: frames.read_empty,
+    Kind.SECRET: frames.read_secret,
+    Kind.CHANGES: frames.read_positioned,
+    Kind.CLEAR: frames.read_positioned,
+    Kind.TAKEOVER: frames.read_takeover,
+    Kind.EXPECTATIONS: frames.read_expectations,
+    Kind.ROLE: frames.read_role,
+    Kind.RESUME: frames.read_resume,
+    Kind.JUMP: frames.read_jump,
+    Kind.DIGESTS: lambda body: frames.read_digests(body, 4),
+    Kind.SYNC_BEGIN: frames.read_sync_begin,
+    Kind.SYNC_ROWS: frames.read_sync_rows,
+    Kind.SYNC_END: frames.read_sync_end,
+    Kind.ACK: frames.read_ack,
+    Kind.DIFFERENCES: frames.read_differences,
+    Kind.WANT: frames.read_want,
+}
 
 
 def body(frame: bytes) -> bytes:
@@ -90,10 +115,8 @@ def test_name_of_no_possible_length(text: str) -> None:
 
 def read_any(kind: Kind, content: bytes) -> None:
     """A value or a WireError."""
-    try:
+    with suppress(WireError):
         READERS[kind](content)
-    except WireError as error:
-        assert str(error)
 
 
 class Target:
@@ -139,7 +162,11 @@ VALID = [
 
 
 @settings(max_examples=300)
-@given(st.lists(st.tuples(st.sampled_from(list(Kind)), st.one_of(st.binary(max_size=80), st.sampled_from(VALID))), max_size=8))
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(list(Kind)), st.one_of(st.binary(max_size=80), st.sampled_from(VALID))), max_size=8
+    )
+)
 def test_sessions_take_any_frames(sent: list[tuple[Kind, bytes]]) -> None:
     target = Target()
     for kind, content in sent:

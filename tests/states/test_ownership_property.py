@@ -1,4 +1,6 @@
-"""Whatever becomes of roles, nodes and connections: with one MASTER and everybody connected, all have what it has, and it owns it all."""
+"""Whatever becomes of roles, nodes and connections: with one MASTER and everybody connected, all have what it has,
+and it owns it all.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,14 @@ from tests.states.simulation import DESTROY, NEW, UPDATE, Node, World, rows, who
 KEYS = st.integers(0, 20)
 CHANGE = st.tuples(KEYS, st.sampled_from([NEW, UPDATE, UPDATE, DESTROY]), st.integers(0, 3))
 NAMES = st.sampled_from(["a", "b", "c"])
-OPTIONS = {"partitions": 16, "max_states": 10_000, "ping_interval": 20, "dead_time": 40, "bulk_rows": 5, "bulk_window": 2}
+OPTIONS = {
+    "partitions": 16,
+    "max_states": 10_000,
+    "ping_interval": 20,
+    "dead_time": 40,
+    "bulk_rows": 5,
+    "bulk_window": 2,
+}
 
 
 class Cluster(RuleBasedStateMachine):

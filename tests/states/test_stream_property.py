@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from hacore.states.layout import keys_of
 from tests.states.simulation import DESTROY, NEW, UPDATE, Node, World, contents, rows, whole
-
-import numpy as np
 
 KEYS = st.integers(0, 30)
 CHANGE = st.tuples(KEYS, st.sampled_from([NEW, UPDATE, UPDATE, DESTROY]), st.integers(0, 3))
@@ -20,7 +19,9 @@ class Stream(RuleBasedStateMachine):
 
     world: World
 
-    @initialize(log_bytes=st.sampled_from([400, 3000, 1 << 20]), bulk_rows=st.sampled_from([3, 8192]), third=st.booleans())
+    @initialize(
+        log_bytes=st.sampled_from([400, 3000, 1 << 20]), bulk_rows=st.sampled_from([3, 8192]), third=st.booleans()
+    )
     def start(self, log_bytes: int, bulk_rows: int, third: bool) -> None:
         options = {"log_bytes": log_bytes, "bulk_rows": bulk_rows, "bulk_window": 2, "partitions": 16}
         options |= {"max_states": 10_000, "ping_interval": 20, "dead_time": 40}
@@ -130,4 +131,3 @@ TestStream = Stream.TestCase
 TestStream.settings = settings(
     max_examples=25, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
-

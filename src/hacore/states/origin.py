@@ -1,8 +1,8 @@
 """The origin: what the kernel's own table says, into the table and the log.
 
-Events are brought down to what they come to for each key in a batch, put into the table at once, and what has changed is encoded once.
-A row is sent as its difference against what every replica has, unless one of them is not known to have it: while a bulk update or a
-comparison of digests runs, rows are sent whole.
+Events are brought down to what they come to for each key in a batch, put into the table at once, and what has changed
+is encoded once. A row is sent as its difference against what every replica has, unless one of them is not known to
+have it: while a bulk update or a comparison of digests runs, rows are sent whole.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from hacore._fast.table import CHANGED, DELETED, FULL, NEW, REFRESHED, SAME, Tab
 from hacore.states.events import AnyEvent, NotFitted, QueueDropped
 from hacore.states.frames import Kind, expectations_body, takeover_body
 from hacore.states.gather import NO_KEYS, NO_ROWS, join, keys, pick, place
-from hacore.states.layout import Keys, Rows
+from hacore.states.layout import Rows
 from hacore.states.log import Log
 from hacore.states.ownership import SELF, Node, Ownership, hand_over
 from hacore.states.replica import Expectations
@@ -34,13 +34,16 @@ KEY_OF_EXPECTATION: Final = 59
 NOT_FITTED_INTERVAL: Final = 60.0
 
 Mask = npt.NDArray[np.bool_]
+Names = npt.NDArray[np.int64]
+"""Of rows, -1 for one without."""
 
 
 class Origin:
-    """Kernel events and dumps come here in batches. Echoes of this node's own injecting and what the settings ignore are left out before.
+    """Kernel events and dumps come here in batches. Echoes of this node's own injecting and what the settings ignore
+    are left out before.
 
-    Counters (`int`, ever): `observed` events, `claimed` rows taken over from another owner, `contested` rows that traffic changed
-    here and another node keeps, `sightings` destroy events of rows of connected peers, left alone.
+    Counters (`int`, ever): `observed` events, `claimed` rows taken over from another owner, `contested` rows that
+    traffic changed here and another node keeps, `sightings` destroy events of rows of connected peers, left alone.
     """
 
     def __init__(
@@ -57,6 +60,8 @@ class Origin:
         self.claimed = 0
         self.contested = 0
         self.sightings = 0
+        self.reconciled_at = -np.inf
+        """When the last comparison with the kernel's table began."""
         self.whole_for: set[object] = set()
         """Who is not known to have all rows: while anybody is in here, rows are sent whole."""
         self._table = table
@@ -73,7 +78,8 @@ class Origin:
     # Events
 
     def observe(self, rows: Rows, events: Rows, now: float) -> int:
-        """Events as `EventSocket.receive` gives them: (n,) rows and EVENT_DTYPE beside them, in order; how many changes came of them.
+        """Events as `EventSocket.receive` gives them: (n,) rows and EVENT_DTYPE beside them, in order; how many
+        changes came of them.
 
         A key may come any number of times. `rows` is overwritten (completed). Returns changes put into the log.
         """
@@ -96,10 +102,10 @@ class Origin:
                     return 0
         if len(rows) > 1:
             hashes = self._table.hashes(keys(rows))
-            order = hashes.argsort(kind="stable")
-            ordered = hashes[order]
+            ordered = np.sort(hashes)
             again = ordered[1:] == ordered[:-1]
             if again.any():
+                order = hashes.argsort(kind="stable")
                 rows, alive, positions = self._net(rows, events, alive, positions, order, again)
                 return self._apply(rows, alive, positions, now)
         partial = (events["present"] != HAS_ALL) & alive
@@ -126,11 +132,12 @@ class Origin:
         order: npt.NDArray[np.intp],
         again: Mask,
     ) -> tuple[Rows, Mask, npt.NDArray[np.int64]]:
-        """What events come to that name keys more than once: one row a key, whether it lives, and its position in the table.
+        """What events come to that name keys more than once: one row a key, whether it lives, and its position in the
+        table.
 
-        `order` sorts the events by hash, `again` tells where a hash comes once more. Two keys of one hash fall into one group; they
-        are told apart by their positions being worked through one after the other only if they differ, so such a group is taken
-        apart by key.
+        `order` sorts the events by hash, `again` tells where a hash comes once more. Two keys of one hash fall into
+        one group; they are told apart by their positions being worked through one after the other only if they
+        differ, so such a group is taken apart by key.
         """
         starts = np.flatnonzero(np.concatenate(([True], ~again)))
         sizes = np.diff(np.append(starts, len(order)))
@@ -169,7 +176,7 @@ class Origin:
         """Which events may change the table: those of rows of other owners only as the rules of ownership have it."""
         ownership = self._ownership
         found = positions >= 0
-        allowed = np.ones(len(positions), dtype=np.bool_)
+        allowed: Mask = np.ones(len(positions), dtype=np.bool_)
         if not found.any():
             return allowed
         metadata = self._table.metadata()
@@ -184,7 +191,8 @@ class Origin:
         sighted = spoken_for & ~alive
         self.sightings += int(np.count_nonzero(sighted))
         if not ownership.master:
-            return ~foreign
+            own: Mask = ~foreign
+            return own
         touched = foreign & alive
         epochs = metadata["epoch"][positions]
         lost = touched & ~ownership.wins(SELF, ownership.epoch, owners, epochs)
@@ -193,17 +201,20 @@ class Origin:
             lost[:] = False
         self.contested += int(np.count_nonzero(lost))
         self.claimed += int(np.count_nonzero(touched & ~lost))
-        return ~(sighted | lost)
+        allowed &= ~(sighted | lost)
+        return allowed
 
     def _apply(self, rows: Rows, alive: Mask, positions: npt.NDArray[np.int64], now: float) -> int:
         """One event a key: into the table, and what differs into the log."""
         table = self._table
         if alive.all():
-            put, gone = rows, NO_ROWS
-            known = positions
+            put, gone, known = rows, NO_ROWS, positions
         else:
-            put, gone = pick(rows, alive), pick(rows, ~alive & (positions >= 0))
-            known = positions[alive]
+            dead = ~alive & (positions >= 0)
+            gone = rows if dead.all() else pick(rows, dead)
+            if not alive.any():
+                return self._delete(gone, now)
+            put, known = pick(rows, alive), positions[alive]
         names = self._names(put, known) if self._sends_differences else None
         gone_names = self._names(gone, None) if self._sends_differences and len(gone) else None
         self._ownership.me.has_rows = True
@@ -212,20 +223,32 @@ class Origin:
         outcomes = table.put(
             put, owner=SELF, epoch=self._ownership.epoch, generation=self._generation, now=int(now), before=before
         )
-        if len(gone):
-            gone_outcomes = table.delete(gone)
-            if not (gone_outcomes == DELETED).all():
-                kept = gone_outcomes == DELETED
-                gone = pick(gone, kept)
-                gone_names = gone_names[kept] if gone_names is not None else None
+        gone, gone_names = self._take_out(gone, gone_names)
         return self._send(put, before, outcomes, foreign, names, gone, gone_names, now)
+
+    def _delete(self, gone: Rows, now: float) -> int:
+        """Rows that are in the table are taken out of it."""
+        if not len(gone):
+            return 0
+        names = self._names(gone, None) if self._sends_differences else None
+        gone, names = self._take_out(gone, names)
+        return self._send_gone(NO_ROWS, NO_ROWS, NO_ROWS, None, gone, names, now)
+
+    def _take_out(self, gone: Rows, names: Names | None) -> tuple[Rows, Names | None]:
+        """Deletes rows from the table; those that were there."""
+        if len(gone):
+            deleted = self._table.delete(gone) == DELETED
+            if not deleted.all():
+                gone, names = pick(gone, deleted), None if names is None else names[deleted]
+        return gone, names
 
     def _foreign(self, positions: npt.NDArray[np.int64]) -> Mask | None:
         """Which rows belong to somebody else up to now; None: none can."""
         if not self._ownership.others_own or not len(self._table):
             return None
         found = positions >= 0
-        return found & (self._table.metadata()["owner"][positions] != SELF)
+        foreign: Mask = found & (self._table.metadata()["owner"][positions] != SELF)
+        return foreign
 
     # What has changed, into the log
 
@@ -233,8 +256,10 @@ class Origin:
     def _sends_differences(self) -> bool:
         return not self.whole_for
 
-    def _names(self, rows: Rows, positions: npt.NDArray[np.int64] | None) -> npt.NDArray[np.int64] | None:
-        """Names of the rows that the table has, as numbers, -1 for one without; None: names are of no use now. Before any change."""
+    def _names(self, rows: Rows, positions: npt.NDArray[np.int64] | None) -> Names | None:
+        """Names of the rows that the table has, as numbers, -1 for one without; None: names are of no use now. Before
+        any change.
+        """
         if not self._named() or not len(rows) or (positions is not None and not (positions >= 0).any()):
             return None
         names, unique = self._table.names(rows)
@@ -246,11 +271,21 @@ class Origin:
         before: Rows,
         outcomes: npt.NDArray[np.uint8],
         foreign: Mask | None,
-        names: npt.NDArray[np.int64] | None,
+        names: Names | None,
         gone: Rows,
-        gone_names: npt.NDArray[np.int64] | None,
+        gone_names: Names | None,
         now: float,
     ) -> int:
+        """What `put` made of rows, and what was deleted, as a change for the log; how many changes it is."""
+        first = outcomes[0] if len(outcomes) else SAME
+        if foreign is None and (outcomes == first).all():
+            # The usual batch is of one kind: nothing has to be picked.
+            if first == NEW:
+                return self._send_gone(rows, NO_ROWS, NO_ROWS, None, gone, gone_names, now)
+            if first == SAME:
+                return self._send_gone(NO_ROWS, NO_ROWS, NO_ROWS, None, gone, gone_names, now) if len(gone) else 0
+            if first != FULL and self._sends_differences and (names is None or (names >= 0).all()):
+                return self._send_gone(NO_ROWS, before, rows, names, gone, gone_names, now)
         whole = outcomes == NEW
         differing = (outcomes == CHANGED) | (outcomes == REFRESHED)
         refused = int(np.count_nonzero(outcomes == FULL))
@@ -264,22 +299,35 @@ class Origin:
             differing[:] = False
         elif names is not None:
             nameless = differing & (names < 0)
-            if nameless.any():
-                whole |= nameless
-                differing &= ~nameless
-        inserted = rows if whole.all() else pick(rows, whole)
-        if differing.any():
-            changed_before, changed_after = pick(before, differing), pick(rows, differing)
-            changed_names = names[differing].astype(np.uint64) if names is not None else None
-        else:
-            changed_before = changed_after = NO_ROWS
-            changed_names = None
-        if gone_names is not None:
-            named = gone_names >= 0
-            deleted_names, deleted = gone_names[named].astype(np.uint64), pick(gone, ~named)
-        else:
-            deleted_names, deleted = None, gone
-        return self._append(inserted, changed_before, changed_after, changed_names, deleted, deleted_names, now)
+            whole |= nameless
+            differing &= ~nameless
+        inserted = pick(rows, whole)
+        if not differing.any():
+            return self._send_gone(inserted, NO_ROWS, NO_ROWS, None, gone, gone_names, now)
+        updated_names = names[differing] if names is not None else None
+        return self._send_gone(
+            inserted, pick(before, differing), pick(rows, differing), updated_names, gone, gone_names, now
+        )
+
+    def _send_gone(
+        self,
+        inserted: Rows,
+        before: Rows,
+        after: Rows,
+        names: Names | None,
+        gone: Rows,
+        gone_names: Names | None,
+        now: float,
+    ) -> int:
+        """Tells deleted rows by name where they have one."""
+        after_names = names.astype(np.uint64) if names is not None else None
+        if gone_names is None:
+            return self._append(inserted, before, after, after_names, gone, None, now)
+        named = gone_names >= 0
+        if named.all():
+            return self._append(inserted, before, after, after_names, NO_ROWS, gone_names.astype(np.uint64), now)
+        deleted_names = gone_names[named].astype(np.uint64)
+        return self._append(inserted, before, after, after_names, pick(gone, ~named), deleted_names, now)
 
     def _append(
         self,
@@ -327,11 +375,12 @@ class Origin:
 
     def begin_reconcile(self, now: float) -> None:
         """A dump of the kernel's table starts: before it is asked for."""
+        self.reconciled_at = now
         self._generation = self._generation % 255 + 1
 
     def reconcile(self, rows: Rows, now: float) -> int:
-        """A batch of the dump, at once when it is received (no events in between). Not traffic: no row changes hands but those that a
-        MASTER inherits from a node that is gone. Returns changes."""
+        """A batch of the dump, at once when it is received (no events in between). Not traffic: no row changes hands
+        but those that a MASTER inherits from a node that is gone. Returns changes."""
         table, ownership = self._table, self._ownership
         if not len(rows):
             return 0
@@ -346,7 +395,7 @@ class Origin:
                     inherited[node.index] = ownership.master and not node.connected
                 taken = foreign & inherited[owners]
                 left = foreign & ~taken
-                self._take_over(pick(rows, taken), now)
+                self._take_over(pick(rows, taken))
                 if left.any():
                     kept = ~left
                     rows, positions, foreign = pick(rows, kept), positions[kept], taken[kept]
@@ -366,7 +415,7 @@ class Origin:
             table.assign(pick(rows, touched), owner=SELF, epoch=ownership.epoch)
         return self._send(rows, before, outcomes, foreign, names, NO_ROWS, None, now)
 
-    def _take_over(self, rows: Rows, now: float) -> None:
+    def _take_over(self, rows: Rows) -> None:
         """Rows of nodes that are gone become this node's before they are put."""
         if len(rows):
             self.claimed += len(rows)
@@ -389,16 +438,15 @@ class Origin:
             table.delete(inherited)
         if not len(own):
             return len(inherited)
-        names = self._names(own, None) if self._sends_differences else None
-        table.delete(own)
-        empty = np.empty(0, dtype=np.uint8)
-        self._send(NO_ROWS, NO_ROWS, empty, None, None, own, names, now)
+        self._delete(own, now)
         return len(own) + len(inherited)
 
     # Whole owners
 
     def take_over(self, node: Node, now: float) -> int:
-        """This MASTER goes on as the owner of all rows of another node (life); the replicas are told in one frame. How many."""
+        """This MASTER goes on as the owner of all rows of another node (life); the replicas are told in one frame.
+        How many.
+        """
         ownership = self._ownership
         if node.epoch >= ownership.epoch:
             ownership.raise_epoch(f"taking over the rows of {node.name}", now)
@@ -427,7 +475,8 @@ class Origin:
     def _left(self, rows: Rows, positions: npt.NDArray[np.intp], now: float) -> npt.NDArray[np.uint32]:
         """What is left of timeouts."""
         passed = int(now) - self._table.metadata()["stamp"][positions].astype(np.int64)
-        return np.maximum(rows["timeout"].astype(np.int64) - passed, 0).astype(np.uint32)
+        left: npt.NDArray[np.uint32] = np.maximum(rows["timeout"].astype(np.int64) - passed, 0).astype(np.uint32)
+        return left
 
     def clear(self, now: float) -> None:
         """This node owns nothing any more; the replicas drop its rows."""

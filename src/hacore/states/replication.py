@@ -1,7 +1,8 @@
-"""Replication as a whole: one table, one log, what this node owns (origin) and what its peers own (replica), and a session a connection.
+"""Replication as a whole: one table, one log, what this node owns (origin) and what its peers own (replica), and a
+session a connection.
 
-A machine without sockets, clock, random or files. The owner, for each connection that it dialled, calls `dial`, for each that it
-accepted, `accept`, and then on each turn
+A machine without sockets, clock, random or files. The owner, for each connection that it dialled, calls `dial`, for
+each that it accepted, `accept`, and then on each turn
 
     session.receive(data, now)              what came; b"" is the end of the stream
     replication.handle_deadline(now)        when next_deadline() has come
@@ -9,8 +10,8 @@ accepted, `accept`, and then on each turn
     replication.events()                    what happened, in order
     session.data_to_send(now, limit)        for each connection whose socket takes more
 
-and closes a connection whose `session.ended` is set once its last bytes are sent. Kernel events go to `origin`. Times are seconds of a
-clock that never goes back and counts sleep.
+and closes a connection whose `session.ended` is set once its last bytes are sent. Kernel events go to `origin`. Times
+are seconds of a clock that never goes back and counts sleep.
 """
 
 from __future__ import annotations
@@ -71,7 +72,8 @@ class Replication:
 
     Args:
         instance: 16 random bytes of this process: what tells a peer that the node started anew.
-        seed, digest_key: 16 random bytes each. The nodes agree on the largest pair of theirs: names of rows and digests need it.
+        seed, digest_key: 16 random bytes each. The nodes agree on the largest pair of theirs: names of rows and
+            digests need it.
         epoch: the last `EpochRaised.epoch`, 0 for none.
     """
 
@@ -95,7 +97,9 @@ class Replication:
     # Roles
 
     def set_master(self, master: bool, now: float, *, promoted: bool = False) -> None:
-        """Whether this node is MASTER of any VHID. `promoted`: it has just become MASTER of one, whatever it was before: a new epoch."""
+        """Whether this node is MASTER of any VHID. `promoted`: it has just become MASTER of one, whatever it was
+        before: a new epoch.
+        """
         before = self.ownership.master
         self.ownership.set_master(master)
         if master and (promoted or not before):
@@ -110,7 +114,9 @@ class Replication:
         self.log.append(Kind.ROLE, ownership.epoch, 0, now, role_body(ownership.master, ownership.known))
 
     def _settle(self, now: float) -> None:
-        """A MASTER goes on as the owner of what nobody else can speak for: rows of former lives, and of nodes that are MASTER of nothing."""
+        """A MASTER goes on as the owner of what nobody else can speak for: rows of former lives, and of nodes that
+        are MASTER of nothing.
+        """
         if not self.ownership.master:
             return
         for node in self.ownership.nodes:
@@ -129,16 +135,20 @@ class Replication:
     # Sessions
 
     def dial(self, peer: str, now: float) -> SenderSession:
-        """A connection to the node `peer` is there (its name when the settings tell it, else ""): this node is the origin.
+        """A connection to the node `peer` is there (its name when the settings tell it, else ""): this node is the
+        origin.
 
-        Dial when the kernel's table has been read once: what is missing here by then is taken out of the replica's kernel.
+        Dial when the kernel's table has been read once: what is missing here by then is taken out of the replica's
+        kernel.
         """
         session = SenderSession(self, peer, now)
         self._sessions.append(session)
         return session
 
     def accept(self, now: float, peer: str = "") -> ReceiverSession:
-        """A connection came in: this node is the replica. `peer`: the name in the other's certificate, "" if it does not tell."""
+        """A connection came in: this node is the replica. `peer`: the name in the other's certificate, "" if it does
+        not tell.
+        """
         session = ReceiverSession(self, peer, now)
         self._sessions.append(session)
         return session
@@ -241,7 +251,7 @@ class Replication:
             self.ownership.raise_epoch(f"{node.name} is not MASTER and has epoch {node.epoch}", now)
             self.origin.restamp(node.lost_epoch, now)
 
-    def heard_secret(self, session: Session, secret: bytes, now: float) -> None:
+    def heard_secret(self, session: Session, secret: bytes) -> None:
         """A peer uses another secret from now on."""
         session.secret = secret
         self._agree(secret, session)
