@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from hacore.states.events import PeerConnected, Synced
 from tests.states.simulation import DESTROY, NEW, TIME_WAIT, UPDATE, pair, rows
 
@@ -24,8 +26,6 @@ def test_changes_reach_the_other_kernel() -> None:
 def test_one_batch_may_name_a_key_many_times() -> None:
     world = pair()
     a, b = world["a"], world["b"]
-    import numpy as np
-
     story = np.concatenate([rows([1, 2]), rows([1], status=2), rows([2]), rows([3, 1]), rows([3]), rows([4])])
     a.sees(story, [NEW, NEW, UPDATE, DESTROY, NEW, UPDATE, DESTROY, DESTROY], world.now)
     world.settle()
@@ -35,5 +35,5 @@ def test_one_batch_may_name_a_key_many_times() -> None:
 
 def test_hello_and_bulk_are_told() -> None:
     world = pair()
-    assert {event.role for event in world.told("b", PeerConnected)} == {"origin", "replica"}  # type: ignore[union-attr]
-    assert {(event.role, event.how) for event in world.told("a", Synced)} == {("origin", "bulk"), ("replica", "bulk")}  # type: ignore[union-attr]
+    assert {event.role for event in world.told("b", PeerConnected)} == {"origin", "replica"}
+    assert {(event.role, event.how) for event in world.told("a", Synced)} == {("origin", "bulk"), ("replica", "bulk")}

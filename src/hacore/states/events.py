@@ -68,7 +68,9 @@ class QueueDropped(Event, frozen=True, kw_only=True, tag="queue dropped"):
 
 
 class NotFitted(Event, frozen=True, kw_only=True, tag="not fitted"):
-    """`count` rows more did not fit into the table; said when the first one did not, and when it goes on, once a minute."""
+    """`count` rows more did not fit into the table; said when the first one did not, and when it goes on, once a
+    minute.
+    """
 
     count: int
 

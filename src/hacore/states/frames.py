@@ -1,7 +1,8 @@
 """Frames of the stream between two nodes, to bytes and back. docs/wire-states.md describes each field.
 
-A frame is its length (u32, of kind and body), its kind (u8) and its body; numbers are little endian. Any bytes end in a value or in one
-`WireError`, whose `rung` is "length", "kind", "short", "long", "magic", "version", "text", "flags" or "list".
+A frame is its length (u32, of kind and body), its kind (u8) and its body; numbers are little endian. Any bytes end in
+a value or in one `WireError`, whose `rung` is "length", "kind", "short", "long", "magic", "version", "text", "flags"
+or "list".
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ NO_PARTITIONS: Final[Partitions] = np.zeros(0, dtype=np.uint16)
 
 
 class Kind(IntEnum):
-    """What a frame says. Both: those up to SECRET. From the origin: those up to SYNC_END. From the replica: the rest."""
+    """What a frame says. Both: those up to SECRET. From the origin: those up to SYNC_END. From the replica: the
+    rest.
+    """
 
     HELLO = 1
     WELCOME = 2
@@ -106,7 +109,9 @@ class DigestsFrame(NamedTuple):
 
 
 class SyncBegin(NamedTuple):
-    """A bulk update (`partitions` empty) or a repair of `partitions` under the secret `secret`; `rows` it will have, roughly."""
+    """A bulk update (`partitions` empty) or a repair of `partitions` under the secret `secret`; `rows` it will have,
+    roughly.
+    """
 
     number: int
     position: int
@@ -133,7 +138,9 @@ class SyncEnd(NamedTuple):
 
 
 class Ack(NamedTuple):
-    """Everything up to `position`, and so many parts (chunks, and the end) of sync `number`, is in the replica's kernel."""
+    """Everything up to `position`, and so many parts (chunks, and the end) of sync `number`, is in the replica's
+    kernel.
+    """
 
     position: int
     number: int
@@ -152,7 +159,7 @@ _FRAME = struct.Struct("<IB")
 _HELLO = struct.Struct("<16sIIBHB32s")
 _WELCOME = struct.Struct("<16sQIB")
 _POSITIONED = struct.Struct("<QI")
-_POSITION = struct.Struct("<Q")
+_JUMP = struct.Struct("<QIBI")
 _RESUME = struct.Struct("<QQ")
 _ROLE = struct.Struct("<BI")
 _DIGESTS = struct.Struct("<Q32s")
@@ -176,7 +183,9 @@ def frame(kind: Kind, *parts: Body) -> bytes:
 
 
 class FrameReader:
-    """Puts frames together from a stream that comes in pieces of any size; holds at most one incomplete frame and the last piece."""
+    """Puts frames together from a stream that comes in pieces of any size; holds at most one incomplete frame and the
+    last piece.
+    """
 
     def __init__(self) -> None:
         self._bytes = bytearray()
@@ -386,14 +395,17 @@ def read_resume(body: bytes) -> tuple[int, int]:
     return position, target
 
 
-def jump_frame(position: int) -> bytes:
-    """The stream goes on after `position`, and the replica misses what lies between."""
-    return frame(Kind.JUMP, _POSITION.pack(position))
+def jump_frame(position: int, epoch: int, master: bool, known: int) -> bytes:
+    """The stream goes on after `position`, and the replica misses what lies between; the origin's role and epochs are
+    these.
+    """
+    return frame(Kind.JUMP, _JUMP.pack(position, epoch, master, known))
 
 
-def read_jump(body: bytes) -> int:
-    """The position."""
-    return _whole(_POSITION, body)[0]
+def read_jump(body: bytes) -> tuple[int, int, bool, int]:
+    """Position, epoch, MASTER of something, largest epoch known."""
+    position, epoch, master, known = _whole(_JUMP, body)
+    return position, epoch, bool(_flag(master)), known
 
 
 def digests_frame(position: int, secret: bytes, digests: Digests) -> bytes:

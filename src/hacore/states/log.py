@@ -1,7 +1,7 @@
 """The log: encoded changes by position, bounded in bytes, read by any number of cursors.
 
-A change is encoded once, whoever is to get it. A reader keeps nothing but the position that it has got; one whose position has left the
-log at the old end has missed changes and needs digests.
+A change is encoded once, whoever is to get it. A reader keeps nothing but the position that it has got; one whose
+position has left the log at the old end has missed changes and needs digests.
 """
 
 from __future__ import annotations
@@ -63,7 +63,9 @@ class Log:
         return self.first - 1 <= position <= self.last
 
     def read(self, position: int, limit: int) -> tuple[list[bytes], int]:
-        """Frames after `position`, until they have `limit` bytes, and the position of the last one. The log has to hold it."""
+        """Frames after `position`, until they have `limit` bytes, and the position of the last one. The log has to
+        hold it.
+        """
         start = at = position - self._base
         frames = self._frames
         end = len(frames)
@@ -82,7 +84,9 @@ class Log:
         self.trim(self.last)
 
     def lag(self, position: int) -> tuple[int, float | None]:
-        """Changes of rows after `position` and when the oldest of them was made, None without one. Past the log: of what it holds."""
+        """Changes of rows after `position` and when the oldest of them was made, None without one. Past the log: of
+        what it holds.
+        """
         at = max(position, self.first - 1) - self._base
         if at >= len(self._frames):
             return 0, None

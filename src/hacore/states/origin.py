@@ -1,8 +1,8 @@
 """The origin: what the kernel's own table says, into the table and the log.
 
-Events are brought down to what they come to for each key in a batch, put into the table at once, and what has changed is encoded once.
-A row is sent as its difference against what every replica has, unless one of them is not known to have it: while a bulk update or a
-comparison of digests runs, rows are sent whole.
+Events are brought down to what they come to for each key in a batch, put into the table at once, and what has changed
+is encoded once. A row is sent as its difference against what every replica has, unless one of them is not known to
+have it: while a bulk update or a comparison of digests runs, rows are sent whole.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from hacore._fast.table import CHANGED, DELETED, FULL, NEW, REFRESHED, SAME, Tab
 from hacore.states.events import AnyEvent, NotFitted, QueueDropped
 from hacore.states.frames import Kind, expectations_body, takeover_body
 from hacore.states.gather import NO_KEYS, NO_ROWS, join, keys, pick, place
-from hacore.states.layout import Keys, Rows
+from hacore.states.layout import Rows
 from hacore.states.log import Log
 from hacore.states.ownership import SELF, Node, Ownership, hand_over
 from hacore.states.replica import Expectations
@@ -37,10 +37,11 @@ Mask = npt.NDArray[np.bool_]
 
 
 class Origin:
-    """Kernel events and dumps come here in batches. Echoes of this node's own injecting and what the settings ignore are left out before.
+    """Kernel events and dumps come here in batches. Echoes of this node's own injecting and what the settings ignore
+    are left out before.
 
-    Counters (`int`, ever): `observed` events, `claimed` rows taken over from another owner, `contested` rows that traffic changed
-    here and another node keeps, `sightings` destroy events of rows of connected peers, left alone.
+    Counters (`int`, ever): `observed` events, `claimed` rows taken over from another owner, `contested` rows that
+    traffic changed here and another node keeps, `sightings` destroy events of rows of connected peers, left alone.
     """
 
     def __init__(
@@ -57,6 +58,8 @@ class Origin:
         self.claimed = 0
         self.contested = 0
         self.sightings = 0
+        self.reconciled_at = -np.inf
+        """When the last comparison with the kernel's table began."""
         self.whole_for: set[object] = set()
         """Who is not known to have all rows: while anybody is in here, rows are sent whole."""
         self._table = table
@@ -73,7 +76,8 @@ class Origin:
     # Events
 
     def observe(self, rows: Rows, events: Rows, now: float) -> int:
-        """Events as `EventSocket.receive` gives them: (n,) rows and EVENT_DTYPE beside them, in order; how many changes came of them.
+        """Events as `EventSocket.receive` gives them: (n,) rows and EVENT_DTYPE beside them, in order; how many
+        changes came of them.
 
         A key may come any number of times. `rows` is overwritten (completed). Returns changes put into the log.
         """
@@ -126,11 +130,12 @@ class Origin:
         order: npt.NDArray[np.intp],
         again: Mask,
     ) -> tuple[Rows, Mask, npt.NDArray[np.int64]]:
-        """What events come to that name keys more than once: one row a key, whether it lives, and its position in the table.
+        """What events come to that name keys more than once: one row a key, whether it lives, and its position in the
+        table.
 
-        `order` sorts the events by hash, `again` tells where a hash comes once more. Two keys of one hash fall into one group; they
-        are told apart by their positions being worked through one after the other only if they differ, so such a group is taken
-        apart by key.
+        `order` sorts the events by hash, `again` tells where a hash comes once more. Two keys of one hash fall into
+        one group; they are told apart by their positions being worked through one after the other only if they
+        differ, so such a group is taken apart by key.
         """
         starts = np.flatnonzero(np.concatenate(([True], ~again)))
         sizes = np.diff(np.append(starts, len(order)))
@@ -169,7 +174,7 @@ class Origin:
         """Which events may change the table: those of rows of other owners only as the rules of ownership have it."""
         ownership = self._ownership
         found = positions >= 0
-        allowed = np.ones(len(positions), dtype=np.bool_)
+        allowed: Mask = np.ones(len(positions), dtype=np.bool_)
         if not found.any():
             return allowed
         metadata = self._table.metadata()
@@ -184,7 +189,8 @@ class Origin:
         sighted = spoken_for & ~alive
         self.sightings += int(np.count_nonzero(sighted))
         if not ownership.master:
-            return ~foreign
+            own: Mask = ~foreign
+            return own
         touched = foreign & alive
         epochs = metadata["epoch"][positions]
         lost = touched & ~ownership.wins(SELF, ownership.epoch, owners, epochs)
@@ -193,7 +199,8 @@ class Origin:
             lost[:] = False
         self.contested += int(np.count_nonzero(lost))
         self.claimed += int(np.count_nonzero(touched & ~lost))
-        return ~(sighted | lost)
+        allowed &= ~(sighted | lost)
+        return allowed
 
     def _apply(self, rows: Rows, alive: Mask, positions: npt.NDArray[np.int64], now: float) -> int:
         """One event a key: into the table, and what differs into the log."""
@@ -225,7 +232,8 @@ class Origin:
         if not self._ownership.others_own or not len(self._table):
             return None
         found = positions >= 0
-        return found & (self._table.metadata()["owner"][positions] != SELF)
+        foreign: Mask = found & (self._table.metadata()["owner"][positions] != SELF)
+        return foreign
 
     # What has changed, into the log
 
@@ -234,7 +242,9 @@ class Origin:
         return not self.whole_for
 
     def _names(self, rows: Rows, positions: npt.NDArray[np.int64] | None) -> npt.NDArray[np.int64] | None:
-        """Names of the rows that the table has, as numbers, -1 for one without; None: names are of no use now. Before any change."""
+        """Names of the rows that the table has, as numbers, -1 for one without; None: names are of no use now. Before
+        any change.
+        """
         if not self._named() or not len(rows) or (positions is not None and not (positions >= 0).any()):
             return None
         names, unique = self._table.names(rows)
@@ -327,11 +337,12 @@ class Origin:
 
     def begin_reconcile(self, now: float) -> None:
         """A dump of the kernel's table starts: before it is asked for."""
+        self.reconciled_at = now
         self._generation = self._generation % 255 + 1
 
     def reconcile(self, rows: Rows, now: float) -> int:
-        """A batch of the dump, at once when it is received (no events in between). Not traffic: no row changes hands but those that a
-        MASTER inherits from a node that is gone. Returns changes."""
+        """A batch of the dump, at once when it is received (no events in between). Not traffic: no row changes hands
+        but those that a MASTER inherits from a node that is gone. Returns changes."""
         table, ownership = self._table, self._ownership
         if not len(rows):
             return 0
@@ -346,7 +357,7 @@ class Origin:
                     inherited[node.index] = ownership.master and not node.connected
                 taken = foreign & inherited[owners]
                 left = foreign & ~taken
-                self._take_over(pick(rows, taken), now)
+                self._take_over(pick(rows, taken))
                 if left.any():
                     kept = ~left
                     rows, positions, foreign = pick(rows, kept), positions[kept], taken[kept]
@@ -366,7 +377,7 @@ class Origin:
             table.assign(pick(rows, touched), owner=SELF, epoch=ownership.epoch)
         return self._send(rows, before, outcomes, foreign, names, NO_ROWS, None, now)
 
-    def _take_over(self, rows: Rows, now: float) -> None:
+    def _take_over(self, rows: Rows) -> None:
         """Rows of nodes that are gone become this node's before they are put."""
         if len(rows):
             self.claimed += len(rows)
@@ -398,7 +409,9 @@ class Origin:
     # Whole owners
 
     def take_over(self, node: Node, now: float) -> int:
-        """This MASTER goes on as the owner of all rows of another node (life); the replicas are told in one frame. How many."""
+        """This MASTER goes on as the owner of all rows of another node (life); the replicas are told in one frame.
+        How many.
+        """
         ownership = self._ownership
         if node.epoch >= ownership.epoch:
             ownership.raise_epoch(f"taking over the rows of {node.name}", now)
@@ -427,7 +440,8 @@ class Origin:
     def _left(self, rows: Rows, positions: npt.NDArray[np.intp], now: float) -> npt.NDArray[np.uint32]:
         """What is left of timeouts."""
         passed = int(now) - self._table.metadata()["stamp"][positions].astype(np.int64)
-        return np.maximum(rows["timeout"].astype(np.int64) - passed, 0).astype(np.uint32)
+        left: npt.NDArray[np.uint32] = np.maximum(rows["timeout"].astype(np.int64) - passed, 0).astype(np.uint32)
+        return left
 
     def clear(self, now: float) -> None:
         """This node owns nothing any more; the replicas drop its rows."""

@@ -1,14 +1,17 @@
 """Who owns rows: the nodes by index, their epochs, and which claim wins.
 
-A node is a name and an instance (one life of its process). Rows carry the index of their owner and the epoch of their last change by it.
-Of two claims to one row the one with the higher epoch wins; with equal ones that of a node that is MASTER of something over one that is
-not, then that of the lower name: every node comes to the same result, whatever the order in which it hears of them.
+A node is a name and an instance (one life of its process). Rows carry the index of their owner and the epoch of their
+last change by it. Of two claims to one row the one with the higher epoch wins; with equal ones that of a node that is
+MASTER of something over one that is not, then that of the lower name: every node comes to the same result, whatever
+the order in which it hears of them.
 
 A node raises its epoch above all that it knows when
 
 - it becomes MASTER of a VHID: what it says from now on is newer than what anybody said before;
-- it is MASTER and loses the connection to a peer: the rows that it touches from now on can be told from those it does not;
-- it is MASTER and hears of a node that is not, with an epoch as high as its own (after a partition, or with a lost state directory): the
+- it is MASTER and loses the connection to a peer: the rows that it touches from now on can be told from those it does
+not;
+- it is MASTER and hears of a node that is not, with an epoch as high as its own (after a partition, or with a lost
+state directory): the
   MASTER's rows win, and those it touched since the connection was lost are stamped anew.
 """
 
@@ -43,7 +46,8 @@ class Node:
     """
 
     __slots__ = (
-        "acknowledged", "connected", "current", "epoch", "follows", "has_rows", "index", "instance", "lost_epoch", "master", "name",
+        "acknowledged", "connected", "current", "epoch", "follows", "has_rows", "index", "instance", "lost_epoch",
+        "master", "name",
     )  # fmt: skip
 
     def __init__(self, name: str, instance: bytes, index: int) -> None:
@@ -122,19 +126,18 @@ class Ownership:
     def meet(self, name: str, instance: bytes, epoch: int, known: int, master: bool) -> tuple[Node, Node | None]:
         """A hello: the node, and its former life when this is another one.
 
-        A node that starts anew as MASTER, met by one that is not, goes on as the owner of its former rows: its table is the truth, and
-        digests tell what has changed. Else the former life stays behind as an owner of its own, whom nobody speaks for any more.
+        A node that starts anew as MASTER, met by one that is not, goes on as the owner of its former rows: its table
+        is the truth, and digests tell what has changed. Else the former life stays behind as an owner of its own,
+        whom nobody speaks for any more.
 
         Raises:
-            WireError: rung "epoch", its epoch went back within one life; "nodes", there are too many.
+            WireError: rung "nodes", there are too many.
         """
         former = self._current.get(name)
         if former is not None and former.instance == instance:
-            if epoch < former.epoch:
-                raise WireError("epoch", f"{name} had epoch {former.epoch} and now says {epoch}")
             node, former = former, None
         elif former is not None and master and not self.me.master:
-            former.instance = instance
+            former.instance, former.epoch = instance, 0
             former.acknowledged, former.follows = 0, False
             node, former = former, None
         else:
@@ -157,10 +160,9 @@ class Ownership:
             self._by_index.pop(node.index, None)
 
     def heard(self, node: Node, epoch: int, known: int, master: bool) -> None:
-        """A node's hello or role."""
-        if epoch < node.epoch and node.current:
-            epoch = node.epoch
-        node.epoch, node.master = epoch, master
+        """A node's hello or role. One that was overtaken on another connection says nothing new."""
+        if epoch >= node.epoch:
+            node.epoch, node.master = epoch, master
         self.known = max(self.known, epoch, known)
         self._order()
 
@@ -184,7 +186,9 @@ class Ownership:
         return self.me.epoch
 
     def may_contest(self, now: float) -> bool:
-        """Whether the epoch may be raised for traffic on another MASTER's rows: at most once a second, or two nodes race each other."""
+        """Whether the epoch may be raised for traffic on another MASTER's rows: at most once a second, or two nodes
+        race each other.
+        """
         return self.me.master and now - self._raised_at >= 1.0
 
     def set_master(self, master: bool) -> None:

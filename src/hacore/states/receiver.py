@@ -25,13 +25,14 @@ LONGEST_PAUSE: Final = 30.0
 class _Done:
     """What is acknowledged when this and everything before it is in the kernel."""
 
-    __slots__ = ("is_done", "number", "parts", "position", "rows", "session")
+    __slots__ = ("at", "is_done", "number", "parts", "position", "rows", "session")
 
-    def __init__(self, session: ReceiverSession, position: int, number: int, parts: int) -> None:
+    def __init__(self, session: ReceiverSession, position: int, number: int, parts: int, at: float) -> None:
         self.session = session
         self.position = position
         self.number = number
         self.parts = parts
+        self.at = at
         self.rows = 0
         self.is_done = False
 
@@ -68,8 +69,8 @@ class ReceiverSession(Session):
         self._want_bulk = False
         self._handlers = {
             Kind.CHANGES: self._changes, Kind.CLEAR: self._clear, Kind.TAKEOVER: self._takeover,
-            Kind.EXPECTATIONS: self._expectations, Kind.ROLE: self._role, Kind.RESUME: self._resume, Kind.JUMP: self._jump,
-            Kind.DIGESTS: self._digests, Kind.SYNC_BEGIN: self._sync_begin, Kind.SYNC_ROWS: self._sync_rows,
+            Kind.EXPECTATIONS: self._expectations, Kind.ROLE: self._role, Kind.RESUME: self._resume, Kind.JUMP:
+            self._jump, Kind.DIGESTS: self._digests, Kind.SYNC_BEGIN: self._sync_begin, Kind.SYNC_ROWS: self._sync_rows,
             Kind.SYNC_END: self._sync_end,
         }  # fmt: skip
 
@@ -84,16 +85,27 @@ class ReceiverSession(Session):
         welcome = Welcome(self._owner.hello(), following.instance, following.position, rows, following.complete)
         self._out.append(frames.welcome_frame(welcome))
 
+    def _handle(self, kind: Kind, body: bytes, now: float) -> None:
+        following = self._following
+        position = following.position if following else 0
+        try:
+            super()._handle(kind, body, now)
+        except WireError:
+            if following is not None:
+                following.position = position  # a frame that is refused was not applied
+            raise
+
     @property
     def _from(self) -> tuple[Node, Following]:
-        assert self.node is not None and self._following is not None
+        assert self.node is not None
+        assert self._following is not None
         return self.node, self._following
 
     # The log
 
     def _receipt(self) -> _Done:
         _, following = self._from
-        receipt = _Done(self, following.position, self._number, self._parts)
+        receipt = _Done(self, following.position, self._number, self._parts, self._heard_at)
         self._undone.append(receipt)
         return receipt
 
@@ -166,7 +178,7 @@ class ReceiverSession(Session):
         self._owner.replica.clear(self._from[0], now, self._receipt())
 
     def _role(self, body: bytes, now: float) -> None:
-        position, epoch, what = self._next(body, announces=True)
+        _, epoch, what = self._next(body, announces=True)
         master, known = frames.read_role(what)
         receipt = self._receipt()
         self._owner.heard_role(self._from[0], master, epoch, known, now)
@@ -195,12 +207,13 @@ class ReceiverSession(Session):
         self._receipt().done(now)
 
     def _jump(self, body: bytes, now: float) -> None:
-        _, following = self._from
-        following.position = frames.read_jump(body)
+        node, following = self._from
+        following.position, epoch, master, known = frames.read_jump(body)
         following.complete = False
         self._gap, self._target = self._sync is not None, None
         if self._sync is None:
             self._start("repair", now)
+        self._owner.heard_role(node, master, epoch, known, now)
         self._receipt().done(now)
 
     def _start(self, how: str, now: float) -> None:
@@ -214,7 +227,7 @@ class ReceiverSession(Session):
         position, secret, digests = frames.read_digests(body, self._owner.table.partitions)
         if position != following.position:
             raise WireError("position", f"digests of position {position}, this node has {following.position}")
-        self._owner.heard_secret(self, secret, now)
+        self._owner.heard_secret(self, secret)
         if self._sync is not None:
             raise WireError("order", "digests come within a bulk update")
         self._waiting = True
@@ -287,11 +300,12 @@ class ReceiverSession(Session):
     def request_bulk(self, now: float) -> None:
         """Asks the origin for a bulk update."""
         if self.node is not None and not self.ended:
+            self._asked_at = now
             self._out.append(frames.want_frame(Want.BULK))
 
     # The verbs, and what is shown
 
-    def _fill(self, now: float, limit: int) -> None:
+    def _fill(self, now: float, limit: int) -> None:  # noqa: ARG002 (an answer is due at once)
         if self._acked != self._ack_sent:
             self._ack_sent = self._acked
             self._out.append(frames.ack_frame(self._acked))
@@ -316,8 +330,9 @@ class ReceiverSession(Session):
         return SessionStatus(
             peer=self.peer, role=self.role, state=state, since=self.since,
             position=following.position if following else 0, acknowledged=self._acked.position,
-            lag_states=sum(1 for each in self._undone if not each.is_done), lag=0.0, bytes_sent=self.bytes_sent,
-            bytes_received=self.bytes_received, bulk_rows=self._rows_in_kernel,
+            lag_states=sum(1 for each in self._undone if not each.is_done),
+            lag=now - self._undone[0].at if self._undone else 0.0,
+            bytes_sent=self.bytes_sent, bytes_received=self.bytes_received, bulk_rows=self._rows_in_kernel,
             bulk_total=self._sync.rows if self._sync else self._rows,
             rows=self._owner.replica.rows_of(self.node) if self.node else 0,
         )  # fmt: skip

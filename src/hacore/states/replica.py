@@ -1,7 +1,8 @@
 """The replica: rows that the peers own, into the table and, as work, for the kernel.
 
-Whatever comes with an older epoch than a row has, or loses against the row's owner otherwise, is refused row by row. An update that meets
-another row than it was made from is left out; the session then asks for digests, and the partition is repaired.
+Whatever comes with an older epoch than a row has, or loses against the row's owner otherwise, is refused row by row.
+An update that meets another row than it was made from is left out; the session then asks for digests, and the
+partition is repaired.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ REPLY_BYTES: Final = 38
 
 TCP: Final = 6
 TCP_CLOSING: Final = (4, 5, 6, 7, 8)
-"""TCP_CONNTRACK_FIN_WAIT to TCP_CONNTRACK_CLOSE (linux/netfilter/nf_conntrack_tcp.h): a row in these goes by itself soon."""
+"""TCP_CONNTRACK_FIN_WAIT to TCP_CONNTRACK_CLOSE (linux/netfilter/nf_conntrack_tcp.h): a row in these goes by itself
+soon.
+"""
 
 
 class Receipt(Protocol):
@@ -115,7 +118,9 @@ class Replica:
 
     @property
     def pending_rows(self) -> int:
-        """Rows in the work that was not taken yet. Stop reading from the connections while it is more than a few milliseconds' worth."""
+        """Rows in the work that was not taken yet. Stop reading from the connections while it is more than a few
+        milliseconds' worth.
+        """
         return self._pending
 
     def work(self, limit: int = 1 << 62) -> list[Work]:
@@ -248,8 +253,8 @@ class Replica:
     def _spared(self, deleted: Rows) -> Rows:
         """A MASTER keeps in its kernel what another one deletes but for TCP connections that have ended.
 
-        A flow that has moved here and never sends an event (UDP, established TCP) expires on the node that it has left. Here it may be
-        alive; if it is not, it goes by its own timeout, else the next dump finds it.
+        A flow that has moved here and never sends an event (UDP, established TCP) expires on the node that it has
+        left. Here it may be alive; if it is not, it goes by its own timeout, else the next dump finds it.
         """
         if not self._ownership.master or not len(deleted):
             return deleted

@@ -1,7 +1,8 @@
-"""Replication as a whole: one table, one log, what this node owns (origin) and what its peers own (replica), and a session a connection.
+"""Replication as a whole: one table, one log, what this node owns (origin) and what its peers own (replica), and a
+session a connection.
 
-A machine without sockets, clock, random or files. The owner, for each connection that it dialled, calls `dial`, for each that it
-accepted, `accept`, and then on each turn
+A machine without sockets, clock, random or files. The owner, for each connection that it dialled, calls `dial`, for
+each that it accepted, `accept`, and then on each turn
 
     session.receive(data, now)              what came; b"" is the end of the stream
     replication.handle_deadline(now)        when next_deadline() has come
@@ -9,8 +10,8 @@ accepted, `accept`, and then on each turn
     replication.events()                    what happened, in order
     session.data_to_send(now, limit)        for each connection whose socket takes more
 
-and closes a connection whose `session.ended` is set once its last bytes are sent. Kernel events go to `origin`. Times are seconds of a
-clock that never goes back and counts sleep.
+and closes a connection whose `session.ended` is set once its last bytes are sent. Kernel events go to `origin`. Times
+are seconds of a clock that never goes back and counts sleep.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ class ReplicationSettings(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         name: this node's.
         max_states: rows in the table.
+        partitions: of the keys, for digests; the nodes have to have the same number.
         log_bytes: of changes kept for peers that are behind; further behind, they are repaired by digests.
         reconcile_slack: seconds by which a timeout may differ from what is known, and is not sent.
         digest_interval: seconds between comparisons of digests with each peer.
@@ -54,6 +56,7 @@ class ReplicationSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     max_states: int = 2_000_000
+    partitions: int = 1024
     log_bytes: int = 64 << 20
     reconcile_slack: int = 5
     digest_interval: float = 60.0
@@ -69,7 +72,8 @@ class Replication:
 
     Args:
         instance: 16 random bytes of this process: what tells a peer that the node started anew.
-        seed, digest_key: 16 random bytes each. The nodes agree on the largest pair of theirs: names of rows and digests need it.
+        seed, digest_key: 16 random bytes each. The nodes agree on the largest pair of theirs: names of rows and
+            digests need it.
         epoch: the last `EpochRaised.epoch`, 0 for none.
     """
 
@@ -80,9 +84,9 @@ class Replication:
         self.instance = instance
         self.secret = digest_key + seed
         self.journal: list[AnyEvent] = []
-        self.table = Table(seed, digest_key, max_states=settings.max_states)
+        self.table = Table(seed, digest_key, max_states=settings.max_states, partitions=settings.partitions)
         self.log = Log(settings.log_bytes)
-        self.ownership = Ownership(settings.name, instance, epoch, self.journal, self._announce)
+        self.ownership = Ownership(settings.name, instance, epoch, self.journal, self.announce)
         self.origin = Origin(
             self.table, self.ownership, self.log, self.journal, slack=settings.reconcile_slack, named=self._named
         )
@@ -93,22 +97,26 @@ class Replication:
     # Roles
 
     def set_master(self, master: bool, now: float, *, promoted: bool = False) -> None:
-        """Whether this node is MASTER of any VHID. `promoted`: it has just become MASTER of one, whatever it was before: a new epoch."""
+        """Whether this node is MASTER of any VHID. `promoted`: it has just become MASTER of one, whatever it was
+        before: a new epoch.
+        """
         before = self.ownership.master
         self.ownership.set_master(master)
         if master and (promoted or not before):
             self.ownership.raise_epoch("became MASTER", now)
         elif master != before:
-            self._announce(now)
+            self.announce(now)
         self._settle(now)
 
-    def _announce(self, now: float) -> None:
+    def announce(self, now: float) -> None:
         """Role and epoch, in order with the changes."""
         ownership = self.ownership
         self.log.append(Kind.ROLE, ownership.epoch, 0, now, role_body(ownership.master, ownership.known))
 
     def _settle(self, now: float) -> None:
-        """A MASTER goes on as the owner of what nobody else can speak for: rows of former lives, and of nodes that are MASTER of nothing."""
+        """A MASTER goes on as the owner of what nobody else can speak for: rows of former lives, and of nodes that
+        are MASTER of nothing.
+        """
         if not self.ownership.master:
             return
         for node in self.ownership.nodes:
@@ -127,16 +135,20 @@ class Replication:
     # Sessions
 
     def dial(self, peer: str, now: float) -> SenderSession:
-        """A connection to the node `peer` is there (its name when the settings tell it, else ""): this node is the origin.
+        """A connection to the node `peer` is there (its name when the settings tell it, else ""): this node is the
+        origin.
 
-        Dial when the kernel's table has been read once: what is missing here by then is taken out of the replica's kernel.
+        Dial when the kernel's table has been read once: what is missing here by then is taken out of the replica's
+        kernel.
         """
         session = SenderSession(self, peer, now)
         self._sessions.append(session)
         return session
 
     def accept(self, now: float, peer: str = "") -> ReceiverSession:
-        """A connection came in: this node is the replica. `peer`: the name in the other's certificate, "" if it does not tell."""
+        """A connection came in: this node is the replica. `peer`: the name in the other's certificate, "" if it does
+        not tell.
+        """
         session = ReceiverSession(self, peer, now)
         self._sessions.append(session)
         return session
@@ -239,7 +251,7 @@ class Replication:
             self.ownership.raise_epoch(f"{node.name} is not MASTER and has epoch {node.epoch}", now)
             self.origin.restamp(node.lost_epoch, now)
 
-    def heard_secret(self, session: Session, secret: bytes, now: float) -> None:
+    def heard_secret(self, session: Session, secret: bytes) -> None:
         """A peer uses another secret from now on."""
         session.secret = secret
         self._agree(secret, session)

@@ -1,7 +1,8 @@
 """The origin's end of a connection: a cursor into the log, and a bulk update or a repair where the log does not reach.
 
-What goes out, in this order: answers and pings; the log up to its end; a DIGESTS frame that was asked for; a chunk of the running sync.
-The latter two only when the cursor stands at the log's end, so that they are of exactly the position that the replica has.
+What goes out, in this order: answers and pings; the log up to its end; a DIGESTS frame that was asked for; a chunk of
+the running sync. The latter two only when the cursor stands at the log's end, so that they are of exactly the
+position that the replica has.
 """
 
 from __future__ import annotations
@@ -76,6 +77,7 @@ class SenderSession(Session):
             self._cursor = self.acknowledged = node.acknowledged = welcome.position
             self._target = log.last
             self._out.append(frames.resume_frame(welcome.position, self._target))
+            owner.announce(now)  # the hello may be older
             self._start("resume", f"{behind} frames behind", now)
         elif welcome.rows:
             self._jump()
@@ -104,7 +106,7 @@ class SenderSession(Session):
     def order_digests(self, now: float) -> None:
         """A comparison of digests as soon as the cursor is at the log's end."""
         if self.node is not None and not self.ended and not self._digests_sent:
-            self._digests_due = True
+            self._digests_due, self._compare_at = True, now + self._owner.settings.digest_interval
             self._uncertain()
 
     def _forget_digests(self) -> None:
@@ -122,7 +124,8 @@ class SenderSession(Session):
     def _jump(self) -> None:
         """The cursor goes to the log's end; the replica is told that it misses what lies between."""
         self._cursor = self._owner.log.last
-        self._out.append(frames.jump_frame(self._cursor))
+        ownership = self._owner.ownership
+        self._out.append(frames.jump_frame(self._cursor, ownership.epoch, ownership.master, ownership.known))
 
     def _begin(self, partitions: Partitions, now: float) -> None:
         table = self._owner.table
@@ -276,7 +279,7 @@ class SenderSession(Session):
         self._digests_sent = False
         partitions = differences.partitions
         if not differences.compared:
-            self._owner.heard_secret(self, differences.secret, now)
+            self._owner.heard_secret(self, differences.secret)
             self.order_digests(now)
         elif self._digest_secret != self._owner.secret:
             self.order_digests(now)
@@ -310,7 +313,6 @@ class SenderSession(Session):
         """Timers that are due by `now`."""
         super().handle_deadline(now)
         if not self.ended and self.synced and now >= self._compare_at:
-            self._compare_at = now + self._owner.settings.digest_interval
             self.order_digests(now)
 
     def status(self, now: float) -> SessionStatus:
@@ -321,8 +323,8 @@ class SenderSession(Session):
         table = self._owner.table
         rows = int(np.count_nonzero(table.metadata()["owner"] == SELF)) if len(table) else 0
         return SessionStatus(
-            peer=self.peer, role=self.role, state="ended" if self.ended else state, since=self.since, position=self._cursor,
-            acknowledged=self.acknowledged, lag_states=lag_states, lag=0.0 if since is None else now - since,
-            bytes_sent=self.bytes_sent, bytes_received=self.bytes_received, bulk_rows=self.bulk_rows,
+            peer=self.peer, role=self.role, state="ended" if self.ended else state, since=self.since,
+            position=self._cursor, acknowledged=self.acknowledged, lag_states=lag_states, lag=0.0 if since is None
+            else now - since, bytes_sent=self.bytes_sent, bytes_received=self.bytes_received, bulk_rows=self.bulk_rows,
             bulk_total=self.bulk_total, rows=rows,
         )  # fmt: skip

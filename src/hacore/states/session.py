@@ -76,13 +76,17 @@ class Session:
 
     @property
     def ended(self) -> bool:
-        """Nothing more is received; what `data_to_send` still gives (the goodbye) may be sent, then the connection is closed."""
+        """Nothing more is received; what `data_to_send` still gives (the goodbye) may be sent, then the connection is
+        closed.
+        """
         return bool(self.reason)
 
     # The verbs
 
     def receive(self, data: bytes | bytearray | memoryview, now: float) -> None:
-        """Bytes of the stream in pieces of any size; none at all: the other side closed it. Any bytes end in work or in `ended`."""
+        """Bytes of the stream in pieces of any size; none at all: the other side closed it. Any bytes end in work or
+        in `ended`.
+        """
         if self.ended:
             return
         if not data:
@@ -99,7 +103,8 @@ class Session:
             self.end(str(error), now)
 
     def data_to_send(self, now: float, limit: int = 1 << 18) -> bytes:
-        """The next bytes of the stream, about `limit` at most (a frame is never held back for being longer); b"" when there are none.
+        """The next bytes of the stream, about `limit` at most (a frame is never held back for being longer); b"" when
+        there are none.
 
         What is returned counts as sent. Rows are only encoded for the stream when they are asked for here.
         """
@@ -121,12 +126,12 @@ class Session:
 
     def handle_deadline(self, now: float) -> None:
         """Timers that are due by `now`."""
-        if self.ended:
+        deadline = Session.next_deadline(self)
+        if deadline is None or now < deadline:
             return
-        silence = now - self._heard_at
-        if silence >= self._owner.settings.dead_time and self._pinged:
-            self.end(f"nothing was heard for {silence:.1f} s", now)
-        elif silence >= self._owner.settings.ping_interval and not self._pinged:
+        if self._pinged:
+            self.end(f"nothing was heard for {now - self._heard_at:.1f} s", now)
+        else:
             self._pinged = True
             self._out.append(frames.frame(Kind.PING))
 
@@ -174,7 +179,7 @@ class Session:
         elif kind is Kind.PONG:
             frames.read_empty(body)
         elif kind is Kind.SECRET:
-            self._owner.heard_secret(self, frames.read_secret(body), now)
+            self._owner.heard_secret(self, frames.read_secret(body))
         else:
             handler = self._handlers.get(kind)
             if handler is None:

@@ -1,0 +1,199 @@
+"""What was written is read; any bytes end in a value or a WireError, in any split; no session raises anything."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hacore.errors import WireError
+from hacore.states import frames
+from hacore.states.frames import (
+    FRAME_HEAD,
+    Ack,
+    Differences,
+    FrameReader,
+    Hello,
+    Kind,
+    SyncBegin,
+    SyncEnd,
+    Want,
+    Welcome,
+)
+from tests.states.simulation import NEW, Node, World, rows
+
+U32, U64 = st.integers(0, 2**32 - 1), st.integers(0, 2**64 - 1)
+BYTES16, BYTES32 = st.binary(min_size=16, max_size=16), st.binary(min_size=32, max_size=32)
+NAMES = st.text(st.characters(categories=["L", "N"]), min_size=1, max_size=16)
+HELLOS = st.builds(Hello, NAMES, BYTES16, U32, U32, st.booleans(), BYTES32, st.integers(1, 65_536))
+PARTITIONS = st.sets(st.integers(0, 65_535), max_size=20).map(lambda found: np.array(sorted(found), dtype=np.uint16))
+
+READERS: dict[Kind, Any] = {
+    Kind.HELLO: frames.read_hello,
+    Kind.WELCOME: frames.read_welcome,
+    Kind.BYE: frames.read_bye,
+    Kind.PING: frames.read_empty,
+    Kind.PONG: frames.read_empty,
+    Kind.SECRET: frames.read_secret,
+    Kind.CHANGES: frames.read_positioned,
+    Kind.CLEAR: frames.read_positioned,
+    Kind.TAKEOVER: frames.read_takeover,
+    Kind.EXPECTATIONS: frames.read_expectations,
+    Kind.ROLE: frames.read_role,
+    Kind.RESUME: frames.read_resume,
+    Kind.JUMP: frames.read_jump,
+    Kind.DIGESTS: lambda body: frames.read_digests(body, 4),
+    Kind.SYNC_BEGIN: frames.read_sync_begin,
+    Kind.SYNC_ROWS: frames.read_sync_rows,
+    Kind.SYNC_END: frames.read_sync_end,
+    Kind.ACK: frames.read_ack,
+    Kind.DIFFERENCES: frames.read_differences,
+    Kind.WANT: frames.read_want,
+}
+
+
+def body(frame: bytes) -> bytes:
+    return frame[FRAME_HEAD:]
+
+
+@given(HELLOS, BYTES16, U64, U32, st.booleans())
+def test_hello(hello: Hello, instance: bytes, position: int, count: int, complete: bool) -> None:
+    assert frames.read_hello(body(frames.hello_frame(hello))) == hello
+    welcome = Welcome(hello, instance, position, count, complete)
+    assert frames.read_welcome(body(frames.welcome_frame(welcome))) == welcome
+
+
+@given(U64, U64, U32, U32, st.booleans(), BYTES32, PARTITIONS)
+def test_round_trips(
+    first: int, second: int, third: int, fourth: int, flag: bool, secret: bytes, partitions: frames.Partitions
+) -> None:
+    assert frames.read_resume(body(frames.resume_frame(first, second))) == (first, second)
+    assert frames.read_jump(body(frames.jump_frame(first, third, flag, fourth))) == (first, third, flag, fourth)
+    assert frames.read_ack(body(frames.ack_frame(Ack(first, third, fourth)))) == Ack(first, third, fourth)
+    assert frames.read_sync_end(body(frames.sync_end_frame(SyncEnd(third, fourth, 7)))) == SyncEnd(third, fourth, 7)
+    assert frames.read_role(frames.role_body(flag, third)) == (flag, third)
+    assert frames.read_want(body(frames.want_frame(Want.BULK))) is Want.BULK
+    assert frames.read_secret(body(frames.secret_frame(secret))) == secret
+    begin = SyncBegin(third, first, fourth, secret, partitions)
+    read = frames.read_sync_begin(body(frames.sync_begin_frame(begin)))
+    assert read[:4] == begin[:4]
+    assert read.partitions.tolist() == partitions.tolist()
+    differences = frames.read_differences(body(frames.differences_frame(Differences(flag, secret, partitions))))
+    assert (differences.compared, differences.secret) == (flag, secret)
+    assert differences.partitions.tolist() == partitions.tolist()
+    digests = np.arange(8, dtype=np.uint64).reshape(4, 2) + np.uint64(third)
+    told = frames.read_digests(body(frames.digests_frame(first, secret, digests)), 4)
+    assert (told.position, told.secret, told.digests.tolist()) == (first, secret, digests.tolist())
+
+
+@given(st.lists(st.tuples(st.sampled_from(list(Kind)), st.binary(max_size=50)), max_size=10), st.data())
+def test_any_split(sent: list[tuple[Kind, bytes]], data: st.DataObject) -> None:
+    stream = b"".join(frames.frame(kind, content) for kind, content in sent)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=10)))
+    reader = FrameReader()
+    found = []
+    for start, end in zip([0, *cuts], [*cuts, len(stream)], strict=True):
+        found += reader.receive(stream[start:end])
+    assert found == sent
+
+
+def test_frame_too_long() -> None:
+    with pytest.raises(ValueError, match="a frame has at most"):
+        frames.frame(Kind.CHANGES, bytes(frames.MAX_FRAME))
+
+
+@pytest.mark.parametrize("text", ["", "x" * 65])
+def test_name_of_no_possible_length(text: str) -> None:
+    hello = Hello(text, bytes(16), 0, 0, False, bytes(32), 16)
+    with pytest.raises(ValueError, match="a node's name"):
+        frames.hello_frame(hello)
+
+
+def read_any(kind: Kind, content: bytes) -> None:
+    """A value or a WireError."""
+    with suppress(WireError):
+        READERS[kind](content)
+
+
+class Target:
+    """Both ends of a synced connection, to be fed with anything; made anew when one has ended."""
+
+    def __init__(self) -> None:
+        self.lives = 0
+        self.renew()
+
+    def renew(self) -> None:
+        self.lives += 1
+        self.world = World(Node("a", partitions=4, max_states=500), Node("b", partitions=4, max_states=500))
+        self.world["a"].machine.set_master(True, self.world.now)
+        self.connection = self.world.connect("a", "b")
+        self.world["a"].sees(rows(range(5)), NEW, self.world.now)
+        self.world.settle()
+        self.kernel = dict(self.world["b"].kernel)
+
+    def feed(self, kind: Kind, content: bytes) -> None:
+        connection, world = self.connection, self.world
+        data = frames.frame(kind, content)
+        for session in (connection.receiver, connection.sender):
+            session.receive(data, world.now)
+            session.data_to_send(world.now)
+        for node in world.nodes.values():
+            node.put_into_kernel(world.now)
+        if connection.receiver.ended or connection.sender.ended:
+            self.renew()
+
+
+VALID = [
+    body(frames.sync_begin_frame(SyncBegin(3, 2, 5, bytes(32), np.array([1], np.uint16)))),
+    body(frames.ack_frame(Ack(2, 1, 1))),
+    body(frames.jump_frame(9, 1, True, 1)),
+    body(frames.resume_frame(2, 2)),
+    body(frames.sync_end_frame(SyncEnd(3, 0, 0))),
+    body(frames.sync_rows_frame(3, 0, 1, bytes(30))),
+    body(frames.positioned_frame(Kind.CLEAR, 3, 1)),
+    body(frames.positioned_frame(Kind.ROLE, 3, 1, frames.role_body(False, 4))),
+    body(frames.positioned_frame(Kind.TAKEOVER, 3, 2, frames.takeover_body("b", bytes(16)))),
+    body(frames.want_frame(Want.BULK)),
+]
+
+
+@settings(max_examples=300)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(list(Kind)), st.one_of(st.binary(max_size=80), st.sampled_from(VALID))), max_size=8
+    )
+)
+def test_sessions_take_any_frames(sent: list[tuple[Kind, bytes]]) -> None:
+    target = Target()
+    for kind, content in sent:
+        target.feed(kind, content)
+
+
+def spoil(inputs: int, seed: int) -> None:
+    """Random bodies and spoiled valid ones, every tenth through both ends of a connection."""
+    random = np.random.default_rng(seed)
+    target = Target()
+    kinds = list(Kind)
+    for number in range(inputs):
+        choice = int(random.integers(2 * len(VALID)))
+        content = bytearray(VALID[choice] if choice < len(VALID) else random.bytes(int(random.integers(90))))
+        for at in random.integers(0, 256, int(random.integers(3))):
+            if content:
+                content[at % len(content)] = int(random.integers(256))
+        kind = kinds[random.integers(len(kinds))]
+        read_any(kind, bytes(content))
+        if number % 10 == 0:
+            target.feed(kind, bytes(content))
+
+
+def test_20_000_spoiled_frames() -> None:
+    spoil(20_000, 1)
+
+
+@pytest.mark.soak
+def test_a_million_spoiled_frames() -> None:
+    spoil(1_000_000, 2)
