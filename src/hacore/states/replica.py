@@ -52,7 +52,8 @@ class Work(NamedTuple):
 
     Attributes:
         rows: to be put into the kernel.
-        new: for each of `rows`, whether the table did not have it, or had it with another reply tuple: the kernel has no such entry.
+        new: for each of `rows`, whether the table did not have it, or had it with another reply tuple: the kernel has
+            no such entry.
         deleted: rows to be taken out of the kernel, as they were.
         expectations, expectations_gone: likewise, for `inject_expectations`; zones are filled in.
         receipt: for `Replica.done`.
@@ -373,7 +374,9 @@ class Replica:
 
 
 def _rebound(before: Rows, after: Rows) -> Mask:
-    """Which rows are translated otherwise than before: the addresses and ports of a connection that has ended were used again."""
+    """Which rows are translated otherwise than before: the addresses and ports of a connection that has ended were
+    used again.
+    """
     reply = slice(KEY_BYTES, KEY_BYTES + REPLY_BYTES)
     octets = [rows.view(np.uint8).reshape(len(rows), -1)[:, reply] for rows in (before, after)]
     return np.asarray((octets[0] != octets[1]).any(axis=1))
