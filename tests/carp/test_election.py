@@ -268,6 +268,39 @@ def test_stalled_master_steps_down_before_it_speaks(profile: tuple[tuple[int, in
     assert overlap < 0.001
 
 
+@PROFILES
+def test_backup_that_was_stalled_together_with_the_master_waits_for_it(profile: tuple[tuple[int, int], ...]) -> None:
+    network = Network()
+    first, second = pair(network, profile)
+    settle(network)
+    before = len(second.history)
+    for node in (first, second):
+        node.stall()
+    settle(network)
+    second.resume()
+    settle(network, 0.0005)
+    first.resume()
+    settle(network, 5.0)
+    assert network.masters() == [first]
+    assert second.history[before:] == []
+
+
+@PROFILES
+def test_backup_that_was_stalled_takes_over_from_a_dead_master_after_one_interval(
+    profile: tuple[tuple[int, int], ...],
+) -> None:
+    network = Network()
+    first, second = pair(network, profile)
+    settle(network, 10.5)  # no advertisement is under way
+    first.die()
+    second.stall()
+    settle(network)
+    second.resume()
+    assert network.masters() == []
+    settle(network, advert_interval(*profile[1]) + 0.001)
+    assert network.masters() == [second]
+
+
 def test_stalled_master_whom_nobody_replaced_goes_on() -> None:
     network = Network()
     node = network.add(settings())
@@ -303,6 +336,27 @@ def test_send_errors_demote_and_their_end_promotes() -> None:
     assert node.election.demotion.reasons == {"send errors": 240}
     for _ in range(3):
         node.election.sent(frame, 0, network.now)
+    assert node.election.demotion.total == 0
+
+
+def test_send_errors_of_a_dying_link_end_with_the_link() -> None:
+    """The sends of a MASTER fail before it hears that the link is gone; afterwards it cannot show that they work."""
+    network = Network()
+    node = network.add(settings())
+    settle(network)
+    router = node.election.router("lan", 1)
+    assert router is not None
+    router.advert_due = True
+    node.election._touch(router)
+    (frame,) = [each for each in node.election.frames_to_send(network.now) if each.is_advert]
+    for _ in range(3):
+        node.election.sent(frame, 100, network.now)
+    assert node.election.demotion.reasons == {"send errors": 240}
+    port = router.port
+    assert port is not None
+    node.election.set_port("lan", msgspec.structs.replace(port, up=False), network.now)
+    assert node.election.demotion.reasons == {"link down": 240}
+    node.election.set_port("lan", port, network.now)
     assert node.election.demotion.total == 0
 
 

@@ -1,10 +1,10 @@
 """A timer and nothing else, under SCHED_RR: how late is a process here that does no work at all?
 
-`python -m hacore.lab.bare_timer PRIORITY INTERVAL`: sleeps to a grid of INTERVAL seconds by clock_nanosleep(2) with an
-absolute deadline, and writes how late each waking was to its output when it gets SIGTERM: 8-byte floats, seconds.
-Memory is locked, the collector off, the list made beforehand. Between the return of the system call and the reading of
-the clock there is a little of the interpreter: beside the same loop in C the median is some 20 us later, and the worst,
-which is a hundred times that on a busy machine, the same.
+`python -m hacore.lab.bare_timer PRIORITY INTERVAL CORE`: sleeps to a grid of INTERVAL seconds by clock_nanosleep(2)
+with an absolute deadline, and writes how late each waking was to its output when it gets SIGTERM: 8-byte floats,
+seconds. Memory is locked, the collector off, the list made beforehand. Between the return of the system call and the
+reading of the clock there is a little of the interpreter: beside the same loop in C the median is some 20 us later, and
+the worst, which is a hundred times that on a busy machine, the same.
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ def run(interval: float) -> array.array[float]:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Arguments: the SCHED_RR priority, and the interval in seconds."""
+    """Arguments: the SCHED_RR priority, the interval in seconds, and the number of the core to stay on."""
+    os.sched_setaffinity(0, [int(arguments[2])])
     libc.signal_at_parent_death(signal.SIGKILL)
     if probe.become_prompt(int(arguments[0])):
         libc.lock_memory()

@@ -1,8 +1,8 @@
 """Adverts on a machine that is busy with something else: do they stay on time, does anything fail over?
 
 While every core has other work, the adverts of the MASTER are timed by the kernel where they leave the node, beside a
-bare timer under the same real-time priority and with the same interval (`bare_timer`). What the machine itself is late
-by, the timer shows; the rest is the node's.
+bare timer on each core, under the same real-time priority and with the same interval (`bare_timer`). What the machine
+itself is late by, the timers show; the rest is the node's.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _POLL = 0.25
 
 class BusyFigures(msgspec.Struct, kw_only=True):
     """seconds: how long; burden: processes that kept the cores busy; failovers: how often a node took an address;
-    adverts: their lateness at the wire, over all VHIDs and families; timer: that of the bare timer; probe: the
+    adverts: their lateness at the wire, over all VHIDs and families; timer: that of the bare timers; probe: the
     client's side; events: what the nodes wrote down meanwhile, in seconds since the beginning.
     """
 
@@ -53,21 +53,25 @@ class BusyFigures(msgspec.Struct, kw_only=True):
 
 
 @contextlib.contextmanager
-def _timer(interval: float, lab: Lab) -> Iterator[list[bytes]]:
-    """The bare timer, for the length of a `with`; its output is in the list afterwards."""
+def _timers(interval: float, lab: Lab) -> Iterator[list[bytes]]:
+    """A bare timer on each core, for the length of a `with`; their output is in the list afterwards."""
     output: list[bytes] = []
-    child = subprocess.Popen(
-        [sys.executable, "-m", "hacore.lab.bare_timer", str(PRIORITY), repr(interval)],
-        stdout=subprocess.PIPE,
-        env=os.environ | {MARK: str(lab.directory)},
-    )
-    with child:
-        try:
-            yield output
-        finally:
-            child.terminate()
-            assert child.stdout is not None
-            output.append(child.stdout.read())
+    with contextlib.ExitStack() as stack:
+        for core in sorted(os.sched_getaffinity(0)):
+            child = subprocess.Popen(
+                [sys.executable, "-m", "hacore.lab.bare_timer", str(PRIORITY), repr(interval), str(core)],
+                stdout=subprocess.PIPE,
+                env=os.environ | {MARK: str(lab.directory)},
+            )
+            stack.enter_context(child)
+            stack.callback(_end, child, output)
+        yield output
+
+
+def _end(child: subprocess.Popen[bytes], output: list[bytes]) -> None:
+    child.terminate()
+    assert child.stdout is not None
+    output.append(child.stdout.read())
 
 
 def measure(
@@ -80,7 +84,7 @@ def measure(
         stage.settle(lab.preferred if lab.record.preempt else None)
         master = stage.master()
         interval = lab.profile.interval_of(master.name)
-        with burden.on_every_core(lab.directory) as count, _timer(interval, lab) as output:
+        with burden.on_every_core(lab.directory) as count, _timers(interval, lab) as output:
             began = time.monotonic()
             while (left := began + seconds - time.monotonic()) > 0:
                 time.sleep(min(_POLL, left))

@@ -35,6 +35,8 @@ _preempt = click.option(
 @click.group()
 def lab() -> None:
     """Two real nodes between a client and a server, in network namespaces: break them and measure what it costs."""
+    # A process with threads may not enter a user namespace, and numpy's library starts some when it is imported.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 @lab.command()
@@ -51,6 +53,7 @@ def up(name: str, profile: str | None, preempt: bool | None) -> None:
         made = laboratory.create(directory, profile=profile or "fast", preempt=preempt is not False, owned=False)
         try:
             play.heal(made)
+            play.wait_for_master(made)
         except BaseException:
             laboratory.destroy(directory, made.record)
             raise
@@ -253,7 +256,7 @@ def _run(used: Lab, plan: Plan, as_json: bool) -> None:
     if as_json:
         click.echo(msgspec.json.encode(made).decode())
     else:
-        Console().print(*tables.tables(made))
+        Console(highlight=False).print(*tables.tables(made))
         for line in tables.holders_text(made.nodes, made.addresses):
             click.echo(line)
         for number, played in enumerate(runs, 1):
@@ -284,4 +287,4 @@ def tour(name: str) -> None:
     from hacore.lab import record
     from hacore.lab import tour as guided
 
-    guided.run(record.directory_of(name, record.base_directory()), Console())
+    guided.run(record.directory_of(name, record.base_directory()), Console(highlight=False))

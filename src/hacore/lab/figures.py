@@ -25,7 +25,8 @@ class ProbeFigures(msgspec.Struct, frozen=True):
 
     sent: requests; lost: requests whose reply never came; doubled: replies beyond the first; reordered: replies that
     came after a later one; gap: longest time between two consecutive replies; pace: longest time between two
-    consecutive requests, which should be one interval.
+    consecutive requests, which should be one interval; wait: longest time from a request to the next reply to anything,
+    which is the gap without what the probe itself was late.
     """
 
     sent: int
@@ -34,6 +35,7 @@ class ProbeFigures(msgspec.Struct, frozen=True):
     reordered: int
     gap: float
     pace: float
+    wait: float
 
 
 def probe_figures(client: npt.NDArray[np.void], start: float, end: float) -> ProbeFigures:
@@ -59,7 +61,16 @@ def probe_figures(client: npt.NDArray[np.void], start: float, end: float) -> Pro
         reordered=int(np.count_nonzero((late["time"] >= start) & (late["time"] < end))),
         gap=_longest_step(came["time"], start, end),
         pace=_longest_step(np.sort(requests["time"]), start, end),
+        wait=_longest_wait(asked["time"], came["time"], end),
     )
+
+
+def _longest_wait(asked: Times, came: Times, end: float) -> float:
+    """The longest time from one of `asked` to the next of `came` (ascending), or to `end` where none comes before."""
+    if not len(asked):
+        return 0.0
+    answered = np.append(came[came < end], end)
+    return float((answered[np.searchsorted(answered[:-1], asked, side="right")] - asked).max())
 
 
 def _longest_step(times: Times, start: float, end: float) -> float:

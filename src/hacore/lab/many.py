@@ -23,7 +23,7 @@ VIPS = 200
 SECONDS = 20.0
 _PROFILE = "classic"
 _PATIENCE = 60.0
-_CALM = 5.0
+_CALM = 2.0
 _TICK = 0.05
 _CRASH = "crash"
 
@@ -102,6 +102,7 @@ def measure(
         lab.stop_nodes()
         lab.configure(profile, preempt, states=states)
         play.heal(lab)
+        play.wait_for_master(lab)
 
 
 def _measure(

@@ -11,6 +11,14 @@ from hacore.lab.figures import Lateness
 from hacore.lab.many import ManyFigures
 from hacore.lab.report import Report, Spread
 
+_LEGEND = (
+    "both: the two nodes at once; dead: a node killed or frozen here",
+    "held: had an address; sent: passed datagrams on",
+)
+_REPEATED = "longest gap, lost: median / worst; the others: worst"
+_LATE = 0.01
+"""A probe that sends nothing for so long, in seconds, makes a gap that is not the pair's."""
+
 
 def time_text(seconds: float) -> str:
     """Seconds for people: milliseconds with a digit below 100 ms, without below 1 s, seconds above."""
@@ -54,17 +62,21 @@ def _plain(title: str, caption: str | None = None) -> Table:
     )
 
 
-def scenario_table(report: Report) -> Table:
-    """What the scenarios cost, a row for each of their phases."""
-    marks = [f"profile {report.profile}", f"preempt {'on' if report.preempt else 'off'}", f"IPv{report.family}"]
+def phase_name(scenario: str, phase: str) -> str:
+    """How a phase is called where its scenario is not seen."""
+    return scenario if phase == scenario else f"{scenario}: {phase}"
+
+
+def scenario_table(report: Report, *, legend: bool = True) -> Table:
+    """What the scenarios cost, a row for each of their phases; `legend`: with what the headings mean below."""
+    marks = [f"Profile {report.profile}", f"preempt {'on' if report.preempt else 'off'}", f"IPv{report.family}"]
     if not report.realtime:
         marks.append("without real time")
     repeated = any(row.plays > 1 for row in report.rows)
     doubled = any(row.doubled.worst for row in report.rows)
     shown = _plain(
         ", ".join(marks),
-        ("longest gap, lost: median / worst; the others: worst. " if repeated else "")
-        + "both: the two nodes at once. dead: a node that was killed or frozen. sent: passed datagrams on.",
+        "\n".join([*(_LEGEND if legend else []), *([_REPEATED] if repeated else []), *_busy_machine(report)]),
     )
     shown.add_column("scenario", no_wrap=True)
     headings = ["failed\nover", "longest\ngap", "lost", "both\nheld", "both\nsent", "dead\nsent", "dead\nheld"]
@@ -75,7 +87,7 @@ def scenario_table(report: Report) -> Table:
         if row.failed_over is not None and row.failed_over < row.plays:
             moved = f"[bold red]{moved}[/bold red]"
         shown.add_row(
-            row.scenario if row.phase == row.scenario else f"{row.scenario}: {row.phase}",
+            phase_name(row.scenario, row.phase),
             moved,
             _times(row.gap),
             _count(row.lost),
@@ -83,6 +95,17 @@ def scenario_table(report: Report) -> Table:
             *([_count(row.doubled)] if doubled else []),
         )
     return shown
+
+
+def _busy_machine(report: Report) -> list[str]:
+    """A remark where the machine was too busy for the probe itself, so that gaps are not all the pair's."""
+    paces = [phase.probe.pace for run in report.runs for phase in run.phases]
+    late = [pace for pace in paces if pace > _LATE]
+    if not late:
+        return []
+    return [
+        f"a busy machine: in {len(late)} of {len(paces)} phases the client itself paused, up to {time_text(max(late))}"
+    ]
 
 
 def busy_table(busy: BusyFigures) -> Table:
@@ -119,9 +142,11 @@ def many_tables(many: ManyFigures) -> list[Table]:
         for each in load.processes:
             idle.add_row(load.node, load.state, each.process, f"{each.cpu:.2%}", _megabytes(each.resident_bytes))
         idle.add_row(load.node, load.state, "both", f"{load.cpu:.2%}", _megabytes(load.resident_bytes))
-    moves = _plain("all of them moved", "taken in, given up: from the first address to the last")
-    moves.add_column("deed")
-    for heading in ("to", "taken in", "given up", "all there after", "client's gap", "lost"):
+    moves = _plain(
+        "all of them moved", "taken in, given up: from the first address to the last; all there: since the deed"
+    )
+    moves.add_column("deed", no_wrap=True)
+    for heading in ("to", "taken in", "given up", "all there", "client's gap", "lost"):
         moves.add_column(heading, justify="right")
     for move in many.moves:
         moves.add_row(
@@ -149,8 +174,11 @@ def tables(report: Report) -> list[Table]:
 
 def holders_text(states: dict[str, dict[str, str]], addresses: dict[str, list[str]]) -> list[str]:
     """One line a node: what it says it is, and which virtual addresses its kernel has."""
+    every = topology.vip_addresses()
     lines = []
     for node in topology.NODES:
         told = ", ".join(f"{vip} {state}" for vip, state in states.get(node, {}).items()) or "does not answer"
-        lines.append(f"{node}: {told}; kernel has {', '.join(addresses.get(node, [])) or 'none of the addresses'}")
+        held = addresses.get(node, [])
+        has = f"all {len(every)} addresses" if set(held) == every else ", ".join(held) or "none of the addresses"
+        lines.append(f"{node}: {told}; its kernel has {has}")
     return lines

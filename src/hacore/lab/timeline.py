@@ -29,7 +29,8 @@ def told(nodes: Iterable[Node], start: float, end: float) -> list[tuple[float, s
     """The events in the histories of `nodes` from `start` to `end`, as (seconds since `start`, words), in order."""
     offset = capture.monotonic_of_realtime()
     lines = [(event.time + offset - start, f"{event.node}: {event.text}") for node in nodes for event in node.history()]
-    return sorted((round(moment, 6), words) for moment, words in lines if 0 <= moment < end - start)
+    inside = [(round(moment, 6), words) for moment, words in lines if 0 <= moment < end - start]
+    return sorted(inside, key=lambda line: line[0])
 
 
 def _edges(stretches: figures.Times, start: float, end: float, first: str, last: str) -> list[tuple[float, str]]:

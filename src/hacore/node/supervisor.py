@@ -58,7 +58,6 @@ log = logging.getLogger("hacore")
 PRIORITY = 51  # of SCHED_RR, above the election: it must get a look in when that spins
 PREPARE_TIMEOUT = 60.0
 PREPARE_ANSWER_BYTES = 4 << 20
-PREPARE_AGAIN = 5.0  # seconds until the devices are tried again
 LEAVE_TIMEOUT = 2.5  # the election leaves within a second, or two where it is loaded
 HOOKS_TIMEOUT = 10.0  # how long the node's end waits for the hooks of its last transitions
 LEFTOVERS_AFTER = 2.5  # seconds after a reload, when removed VIPs have left, until their devices go
@@ -285,6 +284,7 @@ class Supervisor:
 
     def _take_devices(self, answer: dict[str, Any]) -> None:
         error = answer.get("error")
+        known = {*self.warnings.values()}
         self.warnings = {key: text for key, text in self.warnings.items() if not key.startswith("device")}
         if error:
             if not self.election.runs and not self._devices:
@@ -292,17 +292,19 @@ class Supervisor:
                 failure.exit_code = error.get("exit_code", failure.exit_code)
                 self._fail(failure)
             else:
-                self._device_problem("devices", error["message"])
+                self._device_problem("devices", error["message"], known)
             return
         self._devices = [msgspec.convert(vip, Device) for vip in answer["vips"] if "error" not in vip]
         for vip in answer["vips"]:
             if "error" in vip:
-                self._device_problem(f"device {vip['name']}", f"{vip['name']}: {vip['error']['message']}")
+                name, message = vip["name"], vip["error"]["message"]
+                text = message if message.startswith(f"{name}: ") else f"{name}: {message}"
+                self._device_problem(f"device {name}", text, known)
         for index, text in enumerate(answer.get("warnings", [])):
             self.warnings[f"device warning {index}"] = text
 
-    def _device_problem(self, key: str, text: str) -> None:
-        if key not in self.warnings:
+    def _device_problem(self, key: str, text: str, known: set[str]) -> None:
+        if text not in known:
             self.history.record("device", text)
         self.warnings[key] = text
 
