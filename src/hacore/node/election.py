@@ -125,7 +125,7 @@ class ElectionWorker:
             self.election.notice("", "gate", "the nftables table hacore was deleted: making it again", now)
             self.wants_devices = True
         self._warn(self.vips.problems(), now)
-        if not self._was_interrupted(now):
+        if not self._was_interrupted(now + self.vips.take_waited()):
             self._send(self.election.frames_to_send(now), now)
         self._publish(events + self.election.events())
 
