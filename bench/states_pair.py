@@ -1,8 +1,8 @@
 """Two replicating nodes, kernel to kernel: latency at a steady rate, bulk updates, and CPU a flow. A program, as root:
 
-    python bench/states_pair.py latency --rate 1000 --duration 10
-    python bench/states_pair.py bulk --states 200000
-    python bench/states_pair.py flood --flows 200000
+python bench/states_pair.py latency --rate 1000 --duration 10
+python bench/states_pair.py bulk --states 200000
+python bench/states_pair.py flood --flows 200000
 """
 
 from __future__ import annotations
