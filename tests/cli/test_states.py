@@ -11,7 +11,7 @@ from tests.cli.conftest import FakeNode, Run
 
 
 def stream(**changes: Any) -> dict[str, Any]:
-    return {"phase": "stream", "since": time.time() - 65, "position": 1234, "acknowledged": 1234} | changes
+    return {"phase": "stream", "since": time.time() - 65.5, "position": 1234, "acknowledged": 1234} | changes
 
 
 def status(**changes: Any) -> dict[str, Any]:
