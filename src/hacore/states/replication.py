@@ -23,8 +23,9 @@ import numpy as np
 
 from hacore._fast.table import Table
 from hacore.states.events import AnyEvent
-from hacore.states.frames import Hello, Kind, role_body
+from hacore.states.frames import Kind, role_body
 from hacore.states.gather import pick
+from hacore.states.greeting import Hello
 from hacore.states.log import Log
 from hacore.states.origin import Origin
 from hacore.states.ownership import SELF, Node, Ownership
