@@ -18,6 +18,7 @@ DEBIAN_PACKAGES = {
     "nft": "nftables",
     "ping": "iputils-ping",
     "ps": "procps",
+    "setpriv": "util-linux",
     "systemd-analyze": "systemd",
 }
 

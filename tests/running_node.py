@@ -1,4 +1,4 @@
-"""Real nodes for tests: `hacore run` in a network namespace, with directories of its own, asked through its local bus."""
+"""Real nodes for tests: `hacore run` in a network namespace, with directories of its own, asked through its bus."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HACORE = [str(_BESIDE)] if _BESIDE.exists() else [sys.executable, "-c", "from ha
 
 
 def vip(name: str = "lan", **settings: Any) -> str:
-    """One `[[vip]]` table; without `settings` vhid 1 of the profile that is quick enough for tests, in both families."""
+    """One `[[vip]]` table; without `settings` vhid 1 on `lan` in both families, with intervals for tests."""
     values: dict[str, Any] = {
         "name": name,
         "interface": "lan",

@@ -306,6 +306,27 @@ def test_send_errors_demote_and_their_end_promotes() -> None:
     assert node.election.demotion.total == 0
 
 
+def test_send_errors_of_a_dying_link_end_with_the_link() -> None:
+    """The sends of a MASTER fail before it hears that the link is gone; afterwards it cannot show that they work."""
+    network = Network()
+    node = network.add(settings())
+    settle(network)
+    router = node.election.router("lan", 1)
+    assert router is not None
+    router.advert_due = True
+    node.election._touch(router)
+    (frame,) = [each for each in node.election.frames_to_send(network.now) if each.is_advert]
+    for _ in range(3):
+        node.election.sent(frame, 100, network.now)
+    assert node.election.demotion.reasons == {"send errors": 240}
+    port = router.port
+    assert port is not None
+    node.election.set_port("lan", msgspec.structs.replace(port, up=False), network.now)
+    assert node.election.demotion.reasons == {"link down": 240}
+    node.election.set_port("lan", port, network.now)
+    assert node.election.demotion.total == 0
+
+
 class TestRekey:
     """A change of addresses or password that reaches the nodes one after the other."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import struct
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from ipaddress import ip_address
 from pathlib import Path
 from typing import NamedTuple
@@ -20,9 +20,9 @@ from tests.running_node import RunningNode, Segment
 
 ADDRESSES = ["10.1.0.1", "2001:db8:1::1"]
 FIELDS = (
-    "ip.ttl", "ipv6.hlim", "ip.src", "ipv6.src", "ip.dst", "ipv6.dst", "eth.src", "carp.version", "carp.type", "carp.vhid",
-    "carp.advskew", "carp.authlen", "carp.demotion", "carp.adver_int", "carp.checksum", "carp.checksum.status", "carp.counter",
-    "carp.hmac",
+    "ip.ttl", "ipv6.hlim", "ip.src", "ipv6.src", "ip.dst", "ipv6.dst", "eth.src",
+    "carp.version", "carp.type", "carp.vhid", "carp.advskew", "carp.authlen", "carp.demotion", "carp.adver_int",
+    "carp.checksum", "carp.checksum.status", "carp.counter", "carp.hmac",
 )  # fmt: skip
 CHECKSUM_GOOD = "1"  # of tshark's PROTO_CHECKSUM_E
 
@@ -35,7 +35,7 @@ class Capture(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def capture(tmp_path_factory: pytest.TempPathFactory, tool: Callable[[str], str]) -> Iterator[Capture]:
+def capture(tmp_path_factory: pytest.TempPathFactory, tool: Callable[[str], str]) -> Capture:
     """A MASTER in its usual way, then demoted, then bowing out to its successor."""
     tool("nft")
     directory = tmp_path_factory.mktemp("dissectors")
@@ -52,7 +52,7 @@ def capture(tmp_path_factory: pytest.TempPathFactory, tool: Callable[[str], str]
         sniffer.close()
     wrpcap(str(directory / "adverts.pcap"), [Ether(frame) for frame in frames])
     adverts = [parts for parts in map(oracle.parse_frame, frames) if isinstance(parts, oracle.Parts)]
-    yield Capture(directory / "adverts.pcap", adverts)
+    return Capture(directory / "adverts.pcap", adverts)
 
 
 def sent(node: RunningNode, count: int) -> None:

@@ -12,18 +12,19 @@ from tests.namespaces import Sniffer
 from tests.oracle.carp import Parts, parse_frame
 from tests.running_node import RunningNode, Segment, await_master
 
-# The querier at its quickest, so that its groups are in force within seconds.
-SNOOPING = (
-    "mcast_query_interval 100 mcast_startup_query_interval 100 mcast_query_response_interval 50 "
-    "mcast_snooping 1 mcast_querier 1"
-)
+# The querier at its quickest, so that its groups are in force soon.
+SNOOPING = "mcast_snooping 1 mcast_query_interval 100 mcast_startup_query_interval 100 mcast_query_response_interval 50"
 
 
 @pytest.fixture
 def snooping(tmp_path: Path, tool: Callable[[str], str]) -> Iterator[Segment]:
     tool("nft")
     with Segment(tmp_path, SNOOPING) as segment:
-        segment.switch().ip("addr add 10.1.0.254/16 dev br0")
+        switch = segment.switch()
+        switch.sysctl("ipv6/conf/br0/accept_dad", "0")
+        switch.ip("addr add 10.1.0.254/16 dev br0")
+        # Apart and last: how long it waits until it trusts its groups is what the response interval is then.
+        switch.ip("link set br0 type bridge mcast_querier 1")
         yield segment
 
 

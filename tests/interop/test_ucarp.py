@@ -74,34 +74,7 @@ def test_the_node_is_master_and_hands_over_to_ucarp(node: RunningNode, ucarp: St
     assert node.held() == set()
 
 
-def test_ucarp_is_master_until_it_goes(node: RunningNode, ucarp: Start) -> None:
-    peer = ucarp(advskew=0, preempt=True)
-    configure(node, advskew=100)
-    peer.until_state("MASTER")
-    node.start()
-    node.until(lambda: heard(node) >= 2)
-    assert node.transitions() == [("BACKUP", "initialization complete")]
-    assert node.vip()["master"] | {"heard": 0} == {"source": "10.1.0.12", "advbase": 1, "advskew": 0, "heard": 0}
-    assert [one["source"] for one in node.status()["node"]["peers"]] == ["10.1.0.12"]
-
-    peer.demote()  # it says no farewell and rests for 3 s, then it is better again
-    node.until(
-        lambda: (
-            node.transitions()[1:]
-            == [("MASTER", "master timed out"), ("BACKUP", "more frequent advertisement received")]
-        )
-    )
-    assert peer.states()[-3:] == ["MASTER", "BACKUP", "MASTER"]
-    assert peer.holds()
-    assert node.held() == set()
-
-    peer.process.kill()
-    node.until_state("MASTER")
-    assert node.vip()["reason"] == "master timed out"
-    assert node.held() == {"10.1.0.1"}
-
-
-def test_a_better_ucarp_preempts_only_where_it_may(node: RunningNode, ucarp: Start) -> None:
+def test_a_better_ucarp_preempts_only_where_it_may_and_is_replaced(node: RunningNode, ucarp: Start) -> None:
     configure(node, advskew=100)
     node.start()
     node.until_state("MASTER")
@@ -112,9 +85,30 @@ def test_a_better_ucarp_preempts_only_where_it_may(node: RunningNode, ucarp: Sta
     assert polite.states() == ["BACKUP"]
     polite.stop()
 
-    ucarp(advskew=0, preempt=True).until_state("MASTER")
+    peer = ucarp(advskew=0, preempt=True)
     node.until_state("BACKUP")
     assert node.vip()["reason"] == "more frequent advertisement received"
+    peer.until_state("MASTER")
+    assert (node.vip()["master"] or {}) | {"heard": 0} == {
+        "source": "10.1.0.12",
+        "advbase": 1,
+        "advskew": 0,
+        "heard": 0,
+    }
+    assert [one["source"] for one in node.status()["node"]["peers"]] == ["10.1.0.12"]
+    node.until(lambda: peer.holds() and not node.held())
+
+    since = node.last_event()
+    peer.demote()  # it says no farewell and rests for 3 s, then it is better again
+    again = [("MASTER", "master timed out"), ("BACKUP", "more frequent advertisement received")]
+    node.until(lambda: node.transitions(after=since) == again)
+    assert peer.states()[-3:] == ["MASTER", "BACKUP", "MASTER"]
+    node.until(lambda: peer.holds() and not node.held())
+
+    peer.process.kill()
+    node.until_state("MASTER")
+    assert node.vip()["reason"] == "master timed out"
+    assert node.held() == {"10.1.0.1"}
 
 
 def test_a_better_node_preempts_only_where_it_may(node: RunningNode, ucarp: Start) -> None:

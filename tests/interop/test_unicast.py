@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.interop.conftest import Watching
@@ -17,7 +19,7 @@ def reached(host: Host, addresses: list[str]) -> bool:
     return all("1 received" in host.run("ping", "-c1", "-W1", address, check=False) for address in addresses)
 
 
-def start_pair(nodes: tuple[RunningNode, RunningNode], *settings: dict[str, object]) -> None:
+def start_pair(nodes: tuple[RunningNode, RunningNode], *settings: dict[str, Any]) -> None:
     for node, more, advskew in zip(nodes, settings, (20, 40), strict=True):
         node.configure(vip(advskew=advskew, **more))
         node.launch()
@@ -44,7 +46,7 @@ def test_unicast_peers_in_both_families(segment: Segment, watching: Watching, vi
     client = segment.host("client", 13)
     bystander = watching(Sniffer(client, "lan"))
     nodes = segment.node("fw1", 11), segment.node("fw2", 12)
-    peers = [
+    peers: list[dict[str, Any]] = [
         {"peer": f"10.1.0.{number}", "peer6": f"2001:db8:1::{number}", "virtual_mac": virtual_mac}
         for number in (12, 11)
     ]
@@ -59,7 +61,8 @@ def test_unicast_peers_in_both_families(segment: Segment, watching: Watching, vi
 def test_unicast_in_one_family_alone(segment: Segment, address: str) -> None:
     nodes = segment.node("fw1", 11), segment.node("fw2", 12)
     key, peer = ("peer6", "2001:db8:1::{}") if ":" in address else ("peer", "10.1.0.{}")
-    start_pair(nodes, *({key: peer.format(number), "addresses": [address]} for number in (12, 11)))
+    settings: list[dict[str, Any]] = [{key: peer.format(number), "addresses": [address]} for number in (12, 11)]
+    start_pair(nodes, *settings)
     assert_fails_over(nodes, segment.host("client", 13), [address.split("/")[0]])
 
 
@@ -83,7 +86,7 @@ def test_unicast_across_a_router(segment: Segment) -> None:
         node.host.ip(f"addr add 10.{side}.0.1/24 dev lan")
         node.host.ip(f"route add default via 10.{side}.0.254")
     nodes = first, second
-    settings = [{"addresses": ["192.0.2.1/32"], "peer": f"10.{side}.0.1"} for side in (22, 21)]
+    settings: list[dict[str, Any]] = [{"addresses": ["192.0.2.1/32"], "peer": f"10.{side}.0.1"} for side in (22, 21)]
     start_pair(nodes, *settings)
     assert first.held(["192.0.2.1"]) == {"192.0.2.1"}
     assert second.held(["192.0.2.1"]) == set()

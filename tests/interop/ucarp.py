@@ -41,8 +41,9 @@ class Ucarp:
         self._log = directory / "ucarp.log"
         arguments = [
             "--interface=lan", f"--srcip={source}", "--vhid=1", f"--pass={password}", f"--addr={address}",
-            "--advbase=1", f"--advskew={advskew}", f"--upscript={directory / 'up'}", f"--downscript={directory / 'down'}",
-            "--shutdown", *(["--preempt"] if preempt else []),
+            "--advbase=1", f"--advskew={advskew}", "--shutdown",
+            f"--upscript={directory / 'up'}", f"--downscript={directory / 'down'}",
+            *(["--preempt"] if preempt else []),
         ]  # fmt: skip
         with open(self._log, "wb") as log:
             self.process: subprocess.Popen[Any] = host.start(path, *arguments, stdout=log, stderr=log)

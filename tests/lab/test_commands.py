@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,30 @@ import pytest
 from hacore.lab import nodes, topology
 
 
-def lab(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """`hacore lab ARGUMENTS`."""
-    command = [sys.executable, "-c", "from hacore.cli import main; main()", "lab", *arguments]
+def lab(*arguments: str, prefix: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
+    """`hacore lab ARGUMENTS`, run by `prefix`."""
+    command = [*prefix, sys.executable, "-c", "from hacore.cli import main; main()", "lab", *arguments]
     return subprocess.run(command, check=False, capture_output=True, text=True)
+
+
+def test_each_command_finds_a_lab_in_a_user_namespace(directory: Path, tool: Callable[[str], str]) -> None:
+    name = directory.name
+    prefix = [tool("setpriv"), "--bounding-set=-sys_admin", "--inh-caps=-sys_admin"]
+    try:
+        done = lab("up", "--name", name, prefix=prefix)
+        assert done.returncode == 0, done.stderr
+        assert "without real time" in done.stdout
+        done = lab("status", "--name", name, prefix=prefix)
+        assert done.returncode == 0, done.stderr
+        assert "MASTER" in done.stdout
+        assert lab("exec", "--name", name, "fw1", "true", prefix=prefix).returncode == 0
+        done = lab("run", "--name", name, "maintenance", prefix=prefix)
+        assert done.returncode == 0, done.stderr
+        assert "without real time" in done.stdout
+    finally:
+        ended = lab("down", "--name", name, prefix=prefix)
+    assert ended.returncode == 0, ended.stderr
+    assert nodes.marked(directory) == []
 
 
 def test_up_status_exec_down(directory: Path) -> None:

@@ -52,7 +52,7 @@ def test_a_gap_that_is_still_open_at_the_end_counts_until_there() -> None:
 
 
 def test_silence_is_one_gap() -> None:
-    assert figures.probe_figures(client([], []), 1.0, 3.0) == ProbeFigures(0, 0, 0, 0, 2.0, 2.0)
+    assert figures.probe_figures(client([], []), 1.0, 3.0) == ProbeFigures(0, 0, 0, 0, 2.0, 2.0, 0.0)
 
 
 def test_a_reply_after_the_window_is_not_lost() -> None:
@@ -118,3 +118,39 @@ def test_the_last_moment_is_counted_from_the_start() -> None:
     times = np.array([1.0, 2.0, 2.5, 9.0])
     assert figures.last_after(times, 2.0, 5.0) == 0.5
     assert figures.last_after(times, 3.0, 5.0) == 0.0
+
+
+def on_a_grid(count: int, late: dict[int, float]) -> np.ndarray:
+    return np.array([5.0 + index * 0.25 + late.get(index, 0.0) for index in range(count)])
+
+
+def test_lateness_is_measured_from_the_grid_that_the_earliest_mark() -> None:
+    found = figures.lateness(on_a_grid(12, {0: 0.02, 1: 0.01, 6: 0.05, 7: 0.06}), 0.25)
+    assert found == pytest.approx([0, 0, 0.05, 0.06, 0, 0, 0, 0])
+
+
+def test_one_that_is_late_by_an_interval_starts_a_new_grid() -> None:
+    times = np.concatenate([on_a_grid(6, {}), on_a_grid(4, {}) + 6 * 0.25 + 0.4])
+    assert figures.lateness(times, 0.25) == pytest.approx([0, 0, 0.4, 0, 0, 0])
+
+
+def test_lateness_wants_a_second_to_find_the_grid() -> None:
+    assert len(figures.lateness(on_a_grid(4, {}), 0.25)) == 0
+    assert figures.lateness_figures(np.zeros(0)) == figures.Lateness(0, 0.0, 0.0, 0.0, 0.0)
+    found = figures.lateness_figures(np.arange(1001) / 1000)
+    assert (found.count, found.median, found.worst) == (1001, 0.5, 1.0)
+    assert found.p99 == pytest.approx(0.99)
+    assert found.p999 == pytest.approx(0.999)
+
+
+def test_a_pause_of_the_probe_itself_is_a_gap_but_nobody_waited() -> None:
+    numbers = [*range(40), *range(60, 100)]
+    paused = client(
+        [(number / 1000, number) for number in numbers], [(number / 1000 + 0.0002, number) for number in numbers]
+    )
+    found = figures.probe_figures(paused, 0.010, 0.090)
+    assert found.gap == pytest.approx(0.021)
+    assert found.pace == pytest.approx(0.021)
+    assert found.wait == pytest.approx(0.0002)
+    found = figures.probe_figures(steady(100, without=tuple(range(40, 60))), 0.010, 0.090)
+    assert found.wait == pytest.approx(0.0202)

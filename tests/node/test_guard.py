@@ -82,5 +82,5 @@ def test_a_guard_that_was_stalled_itself_looks_again_first(guard: Guard) -> None
 def test_giving_up_clears_the_flags(guard: Guard) -> None:
     guard.take(words(3.0, 3.0))
     worker_side(guard).set_held(1, True)
-    assert guard.give_up() == ["vip1"]
-    assert guard.give_up() == []
+    assert guard.give_up(1.0) == ["vip1"]
+    assert guard.give_up(1.0) == []

@@ -120,7 +120,7 @@ class Spoken:
             self._socket.bind(("lan", 3))
 
     def frames(self) -> list[bytes]:
-        found = []
+        found: list[bytes] = []
         while True:
             try:
                 frame, place = self._socket.recvfrom(2048)

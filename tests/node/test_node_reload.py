@@ -85,6 +85,27 @@ def test_a_vip_that_comes_and_one_that_goes(segment: Segment) -> None:
     assert [node.state("wan") for node in nodes] == ["MASTER", "BACKUP"]
 
 
+def test_a_vip_that_cannot_have_its_device_leaves_the_others_alone(segment: Segment) -> None:
+    node = segment.node("fw1", 11)
+    node.host.ip("link add carp2.lan type veth peer name theirs")
+    node.configure(vip())
+    node.start()
+    node.until_state("MASTER")
+    since = node.last_event()
+    node.configure(vip(), vip("two", vhid=2, addresses=["10.1.0.2/16"]))
+    reload(node)
+    told = node.until_event("device", after=since)["text"]
+    assert told == "two: an interface named carp2.lan is there already and is not hacore's: rename or delete it"
+    node.until(lambda: told in node.status()["node"]["warnings"])
+    assert (node.vip("two")["state"], node.vip("two")["reason"]) == ("INIT", "no device for the addresses")
+    node.host.ip("link del carp2.lan")
+    node.ask("reload")
+    node.until_state("MASTER", "two")
+    assert node.transitions(after=since) == []
+    assert node.status()["node"]["warnings"] == [one for one in node.status()["node"]["warnings"] if "carp2" not in one]
+    assert len(node.events("device", after=since)) == 1
+
+
 def advertised(sniffer: Sniffer) -> set[str]:
     """Under which address lists the adverts seen since the last call verify."""
     payloads = [parts.payload for parts in map(parse_frame, sniffer.frames()) if isinstance(parts, Parts)]

@@ -52,7 +52,8 @@ def test_wrong_settings_name_every_error(node: RunningNode) -> None:
         node, 78,
         'carp.preempt: must be true or false', 'carp.seal',
         'vip "lan": vhid: must be a whole number from 1 to 255, not 0', 'vip "lan": advskew',
-        'vip "two": addresses[1]', "is the network's address", 'vip "two": addresses[2]', "is the network's broadcast address",
+        'vip "two": addresses[1]', "is the network's address",
+        'vip "two": addresses[2]', "is the network's broadcast address",
         'vip "three": addresses[1]', 'vip "three": peer',
         'vip "five": vhid: 8 on lan is taken by vip "four"', 'vip "five": colour',
     )  # fmt: skip

@@ -33,6 +33,7 @@ class Watched:
         self.loop = loop
         self.messages: list[FromElection] = []
         self.ends: list[str] = []
+        self.lost = 0
         self.process: WorkerProcess[FromElection] = WorkerProcess(
             loop,
             "test",
@@ -41,7 +42,12 @@ class Watched:
             on_start=lambda _now: self.process.start(),
             on_message=lambda message, _now: self.messages.append(message),
             on_end=lambda why, _now: self.ends.append(why),
+            on_lost=self._on_lost,
         )
+
+    def _on_lost(self, _now: float) -> None:
+        assert len(self.ends) == self.lost, "before the end, and once for each"
+        self.lost += 1
 
     def until(self, condition: Callable[[], bool]) -> None:
         limit = self.loop.now() + 10.0
@@ -92,6 +98,7 @@ def test_death_and_stop_are_noticed(watched: Watched, number: signal.Signals, to
     os.kill(pid, number)
     watched.until(lambda: bool(watched.ends))
     assert watched.ends == [told]
+    assert watched.lost == 1
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 import ipaddress
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -84,6 +84,7 @@ class Election:
         self._counters_from = counters_from
         self._routers: dict[tuple[str, int], VirtualRouter] = {}
         self._ports: dict[str, Port] = {}
+        self._without_device: dict[str, frozenset[int]] = {}
         self._journal: list[AnyEvent] = []
         self._timers: list[tuple[float, int, VirtualRouter]] = []
         self._armed: dict[int, float] = {}
@@ -120,7 +121,7 @@ class Election:
                 router = self._routers[place] = VirtualRouter(settings, counter, self._journal)
                 router.since, router.enabled = now, self.enabled
                 router.keep_previous_keys(now)
-                router.set_port(self._ports.get(settings.interface), now)
+                self._give_port(router, now)
             else:
                 router = known
                 router.enabled = self.enabled
@@ -139,16 +140,28 @@ class Election:
 
     # Links
 
-    def set_port(self, interface: str, port: Port | None, now: float) -> None:
-        """The interface's link, MAC or addresses changed; None: it is gone."""
+    def set_port(self, interface: str, port: Port | None, now: float, *, without_device: Collection[int] = ()) -> None:
+        """The interface's link, MAC or addresses changed; None: it is gone.
+
+        `without_device` are the VHIDs that have nothing there to hold their addresses: they are INIT, the others go on.
+        """
+        self._without_device[interface] = frozenset(without_device)
         if port is None:
             self._ports.pop(interface, None)
         else:
             self._ports[interface] = port
         for router in self._on(interface):
-            router.set_port(port, now)
+            self._give_port(router, now)
             self._touch(router)
         self._move_link_demotion(now)
+        self._move_send_demotion(now)
+
+    def _give_port(self, router: VirtualRouter, now: float) -> None:
+        interface = router.settings.interface
+        absent = router.settings.vhid in self._without_device.get(interface, ())
+        router.set_port(None if absent else self._ports.get(interface), now)
+        if absent and interface in self._ports and router.state is State.INIT:
+            router.reason = "no device for the addresses"
 
     def _on(self, interface: str) -> list[VirtualRouter]:
         return [router for router in self._routers.values() if router.settings.interface == interface]
@@ -158,6 +171,11 @@ class Election:
         used = {router.settings.interface for router in self._routers.values()}
         dead = sum(1 for name in used if name not in self._ports or not self._ports[name].up)
         self._demoted(reasons.LINK_DOWN, self.demotion.set(reasons.LINK_DOWN, reasons.FULL * dead), now)
+
+    def _move_send_demotion(self, now: float) -> None:
+        """One count of "send errors" while any VHID's adverts fail."""
+        failing = any(router.send_failing for router in self._routers.values())
+        self._demoted(reasons.SEND_ERRORS, self.demotion.set(reasons.SEND_ERRORS, reasons.FULL if failing else 0), now)
 
     # Demotion and the administrator
 
@@ -213,7 +231,7 @@ class Election:
 
     @property
     def has_left(self) -> bool:
-        """x"""
+        """Whether nothing is held any more, after `leave`."""
         return all(router.state is State.INIT for router in self._routers.values())
 
     # Stalls
@@ -404,8 +422,7 @@ class Election:
         change = router.sent(outgoing.family, error)
         if change is None:
             return
-        failing = any(each.send_failing for each in self._routers.values())
-        self.demote(reasons.SEND_ERRORS, reasons.FULL if failing else 0, now)
+        self._move_send_demotion(now)
         if change is False and router.state is State.MASTER:
             router.reassert(now)
             self._touch(router)

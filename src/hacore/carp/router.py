@@ -225,6 +225,8 @@ class VirtualRouter:
             self._listen(now, SETTLE if old is State.INIT else 0.0)
         else:
             self.heard = None
+            # The link went, and the sends failed for it: nobody in BACKUP or INIT could ever send the proof of the end.
+            self._send_errors, self._send_successes, self.send_failing = 0, 0, False
         self._journal.append(
             Transition(
                 at=now,
@@ -320,7 +322,7 @@ class VirtualRouter:
         """A MASTER that must yield: tell it at once, and take the segment's tables back once it has."""
         if bow_out:
             return
-        # What it sent before it can have heard this node, such as the other family's half of the advert that was preempted.
+        # What it sent before it can have heard this node, such as the other family's half of a preempted advert.
         unaware = now - self.since < self.interval
         if not unaware and self.announcements.split_heard(now):
             self._journal.append(

@@ -46,6 +46,7 @@ PACKETS = np.dtype(
         ("time", "f8"),
         ("kind", "u1"),
         ("outgoing", "?"),
+        ("family", "u1"),
         ("number", "i8"),
         ("vhid", "u1"),
         ("advbase", "u1"),
@@ -54,7 +55,7 @@ PACKETS = np.dtype(
 )
 """One frame: monotonic seconds.
 
-A probe datagram with its number, or an advert with the three bytes that say who it is from.
+A probe datagram with its number, or an advert with the three bytes that say who it is from. family: 4 or 6.
 """
 
 
@@ -168,6 +169,7 @@ class Ring:
         rows["time"] = word(16, "=u4") + word(20, "=u4") / 1e9 + self._offset
         rows["outgoing"] = frames[:, 42] == _OUTGOING
         six = word(_ETHERNET_AT + 12, ">u2") == 0x86DD
+        rows["family"] = np.where(six, 6, 4)
         protocol = np.where(six, frames[:, _ETHERNET_AT + 20], frames[:, _ETHERNET_AT + 23])
         rows["kind"] = np.where(protocol == 112, ADVERT, PROBE)
         carp = np.where(

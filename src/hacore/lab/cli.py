@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from hacore.lab.play import ScenarioRun
 
 PROFILES = ("fast", "classic")
+MEASUREMENTS = {
+    "busy": "Every core is kept busy by other processes: failovers, and how late adverts are beside a bare timer.",
+    "many": "Many VIPs: CPU and memory of the idle nodes, and how long it takes to move them all.",
+}
 ROLES = ("client", "server", "fw1", "fw2", "switch")
 
 _name = click.option(
@@ -31,6 +35,8 @@ _preempt = click.option(
 @click.group()
 def lab() -> None:
     """Two real nodes between a client and a server, in network namespaces: break them and measure what it costs."""
+    # A process with threads may not enter a user namespace, and numpy's library starts some when it is imported.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 @lab.command()
@@ -47,6 +53,7 @@ def up(name: str, profile: str | None, preempt: bool | None) -> None:
         made = laboratory.create(directory, profile=profile or "fast", preempt=preempt is not False, owned=False)
         try:
             play.heal(made)
+            play.wait_for_master(made)
         except BaseException:
             laboratory.destroy(directory, made.record)
             raise
@@ -97,6 +104,9 @@ def list_() -> None:
     click.echo("Scenarios:")
     for scenario in SCENARIOS.values():
         click.echo(f"  {scenario.name:14} {scenario.description}")
+    click.echo("Measurements:")
+    for measurement, description in MEASUREMENTS.items():
+        click.echo(f"  {measurement:14} {description}")
 
 
 @lab.command()
@@ -106,7 +116,7 @@ def status(name: str, as_json: bool) -> None:
     """Whether the nodes of a lab run, and who holds the addresses."""
     import msgspec
 
-    from hacore.lab import laboratory, record, report
+    from hacore.lab import laboratory, record, tables
 
     found = laboratory.attach(record.directory_of(name, record.base_directory()))
     states = {node.name: node.states() for node in found.nodes.values()}
@@ -119,7 +129,7 @@ def status(name: str, as_json: bool) -> None:
     preempt = "on" if found.record.preempt else "off"
     click.echo(f"lab {name}: profile {found.record.profile}, preempt {preempt}, files in {found.directory}")
     _tell_rights(found)
-    for line in report.holders_text(states, addresses):
+    for line in tables.holders_text(states, addresses):
         click.echo(line)
 
 
@@ -148,6 +158,10 @@ def exec_(name: str, node: str, command: Sequence[str]) -> None:
 @click.argument("scenarios", nargs=-1, required=True, metavar="SCENARIO...")
 @click.option("--repeat", type=click.IntRange(1, 1000), default=1, show_default=True, help="How often each is played.")
 @click.option("--family", type=click.Choice(["4", "6"]), default="4", show_default=True, help="The probe's IP version.")
+@click.option(
+    "--seconds", type=click.FloatRange(2, 86400), help="How long busy (60) and many (20) look at the pair, each time."
+)
+@click.option("--vips", type=click.IntRange(2, 508), default=200, show_default=True, help="How many VIPs many makes.")
 @click.option("--json", "as_json", is_flag=True, help="All figures, for programs.")
 def run(
     name: str,
@@ -156,21 +170,25 @@ def run(
     scenarios: Sequence[str],
     repeat: int,
     family: str,
+    seconds: float | None,
+    vips: int,
     as_json: bool,
 ) -> None:
-    """Play each SCENARIO (see `hacore lab list`; `all` for all) and show what it cost.
+    """Play each SCENARIO (see `hacore lab list`; `all` for all but the measurements) and show what it cost.
 
     Uses the lab NAME where it is up, else builds one for the time of the run. Ends with 1 where a scenario did not
     fail over.
     """
     from hacore.lab.scenarios import SCENARIOS
 
-    chosen = list(SCENARIOS) if "all" in scenarios else list(scenarios)
-    unknown = [scenario for scenario in chosen if scenario not in SCENARIOS]
+    chosen = list(SCENARIOS) if "all" in scenarios else []
+    chosen += [scenario for scenario in scenarios if scenario not in ("all", *chosen)]
+    unknown = [scenario for scenario in chosen if scenario not in SCENARIOS and scenario not in MEASUREMENTS]
     if unknown:
         raise click.BadParameter(
-            f"{', '.join(unknown)}: choose from {', '.join(SCENARIOS)} or all", param_hint="SCENARIO"
+            f"{', '.join(unknown)}: choose from {', '.join([*SCENARIOS, *MEASUREMENTS])} or all", param_hint="SCENARIO"
         )
+    plan = Plan(chosen, repeat, int(family), seconds, vips)
     from hacore.lab import laboratory, play, record
 
     directory = record.directory_of(name, record.base_directory())
@@ -179,35 +197,53 @@ def run(
             used = laboratory.attach(directory)
             play.use_profile(used, profile or used.record.profile, used.record.preempt if preempt is None else preempt)
             try:
-                _run(used, chosen, repeat, int(family), as_json)
+                _run(used, plan, as_json)
             finally:
                 play.heal(used)
         return
     with laboratory.temporary(directory, profile=profile or "fast", preempt=preempt is not False) as made:
-        _run(made, chosen, repeat, int(family), as_json)
+        _run(made, plan, as_json)
 
 
-def _run(used: Lab, chosen: Sequence[str], repeat: int, family: int, as_json: bool) -> None:
+class Plan(NamedTuple):
+    """What `run` was asked for; seconds is None where each measurement takes its own."""
+
+    chosen: Sequence[str]
+    repeat: int
+    family: int
+    seconds: float | None
+    vips: int
+
+
+def _run(used: Lab, plan: Plan, as_json: bool) -> None:
     import msgspec
     from rich.console import Console
 
     from hacore.errors import HacoreError
-    from hacore.lab import play, report
+    from hacore.lab import busy, many, play, report, tables
     from hacore.lab.scenarios import SCENARIOS
 
     errors = Console(stderr=True)
     runs: list[ScenarioRun] = []
+    measured: dict[str, list[Any]] = {name: [] for name in MEASUREMENTS}
     with errors.status("the pair settles") as progress:
-        for scenario in chosen:
-            for number in range(repeat):
-                progress.update(f"{scenario}, {number + 1} of {repeat}")
-                runs.append(play.play(used, SCENARIOS[scenario], family=family))
-    made = report.make(used, runs, family=family, realtime=play.realtime(used))
+        for scenario in plan.chosen:
+            for number in range(plan.repeat):
+                progress.update(f"{scenario}, {number + 1} of {plan.repeat}")
+                if scenario == "busy":
+                    figures = busy.measure(used, seconds=plan.seconds or busy.SECONDS, family=plan.family)
+                    measured[scenario].append(figures)
+                elif scenario == "many":
+                    seconds = plan.seconds or many.SECONDS
+                    measured[scenario].append(many.measure(used, vips=plan.vips, seconds=seconds, family=plan.family))
+                else:
+                    runs.append(play.play(used, SCENARIOS[scenario], family=plan.family))
+    made = report.make(used, runs, family=plan.family, realtime=play.realtime(used), **measured)
     if as_json:
         click.echo(msgspec.json.encode(made).decode())
     else:
-        Console().print(report.table(made))
-        for line in report.holders_text(made.nodes, made.addresses):
+        Console(highlight=False).print(*tables.tables(made))
+        for line in tables.holders_text(made.nodes, made.addresses):
             click.echo(line)
     failed = [played for played in runs if not played.failed_over]
     for played in failed:
@@ -234,4 +270,4 @@ def tour(name: str) -> None:
     from hacore.lab import record
     from hacore.lab import tour as guided
 
-    guided.run(record.directory_of(name, record.base_directory()), Console())
+    guided.run(record.directory_of(name, record.base_directory()), Console(highlight=False))

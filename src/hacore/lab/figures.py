@@ -25,7 +25,8 @@ class ProbeFigures(msgspec.Struct, frozen=True):
 
     sent: requests; lost: requests whose reply never came; doubled: replies beyond the first; reordered: replies that
     came after a later one; gap: longest time between two consecutive replies; pace: longest time between two
-    consecutive requests, which should be one interval.
+    consecutive requests, which should be one interval; wait: longest time from a request to the next reply to anything,
+    which is the gap without what the probe itself was late.
     """
 
     sent: int
@@ -34,6 +35,7 @@ class ProbeFigures(msgspec.Struct, frozen=True):
     reordered: int
     gap: float
     pace: float
+    wait: float
 
 
 def probe_figures(client: npt.NDArray[np.void], start: float, end: float) -> ProbeFigures:
@@ -59,7 +61,16 @@ def probe_figures(client: npt.NDArray[np.void], start: float, end: float) -> Pro
         reordered=int(np.count_nonzero((late["time"] >= start) & (late["time"] < end))),
         gap=_longest_step(came["time"], start, end),
         pace=_longest_step(np.sort(requests["time"]), start, end),
+        wait=_longest_wait(asked["time"], came["time"], end),
     )
+
+
+def _longest_wait(asked: Times, came: Times, end: float) -> float:
+    """The longest time from one of `asked` to the next of `came` (ascending), or to `end` where none comes before."""
+    if not len(asked):
+        return 0.0
+    answered = np.append(came[came < end], end)
+    return float((answered[np.searchsorted(answered[:-1], asked, side="right")] - asked).max())
 
 
 def _longest_step(times: Times, start: float, end: float) -> float:
@@ -127,6 +138,44 @@ def sent_by(seen: Observations, node: str, kind: int) -> Times:
     """When `node` sent frames of `kind` out of either side, ascending."""
     parts = [rows["time"][rows["kind"] == kind] for (name, _), rows in seen.ports.items() if name == node]
     return np.sort(np.concatenate(parts)) if parts else np.zeros(0)
+
+
+class Lateness(msgspec.Struct, frozen=True):
+    """How late things on a schedule were: the middle, the 99th and the 99.9th percentile, the worst, in seconds."""
+
+    count: int
+    median: float
+    p99: float
+    p999: float
+    worst: float
+
+
+def lateness_figures(lateness: Times) -> Lateness:
+    """The percentiles of `lateness`; zeros where there is none."""
+    if not len(lateness):
+        return Lateness(0, 0.0, 0.0, 0.0, 0.0)
+    median, p99, p999, worst = (float(value) for value in np.percentile(lateness, [50, 99, 99.9, 100]))
+    return Lateness(len(lateness), median, p99, p999, worst)
+
+
+def lateness(times: Times, interval: float) -> Times:
+    """How late each of `times` (ascending) is on a grid of `interval` seconds that the earliest of them mark.
+
+    One that is late by a whole interval starts a new grid, as a sender does that does not make up for what it missed.
+    The first second serves only to find the grid.
+    """
+    learned = max(2, round(1 / interval))
+    if len(times) <= learned:
+        return np.zeros(0)
+    steps = interval * np.arange(learned)
+    due = float((times[:learned] - steps).min()) + interval * learned
+    found = np.zeros(len(times) - learned)
+    for index, moment in enumerate(times[learned:].tolist()):
+        late = max(0.0, moment - due)
+        found[index] = late
+        due = moment if late >= interval else min(due, moment)
+        due += interval
+    return found
 
 
 def last_after(times: Times, start: float, end: float) -> float:

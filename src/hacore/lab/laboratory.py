@@ -53,13 +53,15 @@ class Lab:
         self.record.processes = [*(process for process in self.record.processes if process.role != node.name), started]
         record.save(self.directory, self.record)
 
-    def configure(self, profile: str, preempt: bool) -> None:
-        """Write both settings files; nodes that run do not notice."""
+    def configure(self, profile: str, preempt: bool, vips: Sequence[topology.Vip] | None = None) -> None:
+        """Write both settings files, with other VIPs than the two gateways where they are given; nodes that run do not
+        notice.
+        """
         self.record.profile, self.record.preempt = profile, preempt
         record.save(self.directory, self.record)
         password = nodes.new_password()
         for node in self.nodes.values():
-            node.configure(self.profile, preempt, password)
+            node.configure(self.profile, preempt, password, topology.gateways() if vips is None else vips)
 
     def stop_nodes(self) -> None:
         """Tell both nodes to stop and wait; kill what does not."""
@@ -72,7 +74,6 @@ class Lab:
             time.sleep(0.02)
         for node in self.nodes.values():
             faults.signal_all(node.processes(), signal.SIGKILL)
-            node.running()
 
     def holders(self) -> dict[str, set[str]]:
         """The virtual addresses that each node's kernel has now, by node name."""
@@ -211,7 +212,7 @@ def temporary(
                     signal.signal(number, signal.SIG_IGN)
                 destroy(directory, lab.record)
                 for node in lab.nodes.values():
-                    node.running()
+                    node.reap()
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)

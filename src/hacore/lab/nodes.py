@@ -8,11 +8,14 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hacore.errors import HacoreError
 from hacore.lab import namespaces, topology
 from hacore.lab.record import MARK, Process
+
+if TYPE_CHECKING:
+    from hacore.node.event import Event
 
 LEASE = 3.0
 """Seconds after which the kernel takes an address away that nobody renews."""
@@ -29,6 +32,10 @@ class Profile(NamedTuple):
         """The longer of the two advertisement intervals."""
         return self.advbase + max(self.advskews) / 256
 
+    def interval_of(self, node: str) -> float:
+        """The advertisement interval of one node."""
+        return self.advbase + self.advskews[topology.NODES.index(node)] / 256
+
     @property
     def dead_time(self) -> float:
         """The longest master-down interval of the pair."""
@@ -38,7 +45,7 @@ class Profile(NamedTuple):
 PROFILES = {"classic": Profile(1, (0, 100)), "fast": Profile(0, (1, 2))}
 
 
-def settings_text(node: str, directory: Path, profile: Profile, preempt: bool) -> str:
+def settings_text(node: str, directory: Path, profile: Profile, preempt: bool, vips: Sequence[topology.Vip]) -> str:
     """The settings file of `node`."""
     number = topology.NODES.index(node)
     peer = topology.NODES[1 - number]
@@ -56,16 +63,14 @@ def settings_text(node: str, directory: Path, profile: Profile, preempt: bool) -
         f'control = "10.9.0.{2 - number}:8117"',
         f'states = "10.9.0.{2 - number}:8116"',
     ]
-    for side in topology.SIDES:
-        addresses = ", ".join(
-            f'"{topology.VIPS[side][family]}/{prefix}"' for family, prefix in topology.PREFIXES.items()
-        )
+    for vip in vips:
+        addresses = ", ".join(f'"{address}"' for address in vip.addresses)
         lines += [
             "",
             "[[vip]]",
-            f'name = "{side}"',
-            f'interface = "{side}"',
-            f"vhid = {topology.VHIDS[side]}",
+            f'name = "{vip.name}"',
+            f'interface = "{vip.interface}"',
+            f"vhid = {vip.vhid}",
             f"advbase = {profile.advbase}",
             f"advskew = {profile.advskews[number]}",
             'password_file = "carp.key"',
@@ -108,14 +113,15 @@ class Node:
         """What the node's processes wrote, of all its starts."""
         return self.directory / "node.log"
 
-    def configure(self, profile: Profile, preempt: bool, password: str) -> None:
+    def configure(self, profile: Profile, preempt: bool, password: str, vips: Sequence[topology.Vip]) -> None:
         """Write the settings file and what it needs."""
         for made in (self.directory, self.runtime_directory, self.directory / "state"):
             made.mkdir(parents=True, exist_ok=True, mode=0o700)
         key = self.directory / "carp.key"
         key.write_text(password + "\n", encoding="ascii")
         key.chmod(0o600)
-        self.settings.write_text(settings_text(self.name, self.directory, profile, preempt), encoding="utf-8")
+        text = settings_text(self.name, self.directory, profile, preempt, vips)
+        self.settings.write_text(text, encoding="utf-8")
 
     def environment(self) -> dict[str, str]:
         """What a process on this node finds in its environment: `hacore` without options means this node."""
@@ -129,6 +135,7 @@ class Node:
 
     def start(self) -> Process:
         """Start `hacore run` in the namespace; returns at once."""
+        self.reap()
         with open(self.log, "ab") as log, namespaces.inside(self.namespace):
             self._child = subprocess.Popen(
                 [*self.command, "run", "--settings", str(self.settings)],
@@ -144,9 +151,13 @@ class Node:
 
     def running(self) -> bool:
         """Whether the supervisor is alive (a frozen one is)."""
-        if self._child is not None:
-            self._child.poll()
         return self.supervisor is not None and self.supervisor.alive()
+
+    def reap(self) -> None:
+        """Wait for the end of a supervisor that does not run any more; one that runs is left alone."""
+        if self._child is not None and not self.running():
+            self._child.wait()
+            self._child = None
 
     def processes(self) -> list[int]:
         """The ids of all processes of this node, the supervisor first."""
@@ -178,6 +189,12 @@ class Node:
         """The state of each VIP by its name, as the node tells it; empty where it does not answer."""
         status = self.status() or {}
         return {vip["name"]: vip["state"] for vip in status.get("vips", [])}
+
+    def history(self, limit: int = 200) -> list[Event]:
+        """The latest events that the node wrote down, oldest first; it need not run."""
+        from hacore.node.history_file import read_events
+
+        return read_events(self.directory / "state", limit)
 
     def log_tail(self, lines: int = 15) -> str:
         """The end of what the node wrote."""

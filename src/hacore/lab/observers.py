@@ -13,7 +13,7 @@ import secrets
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -55,7 +55,8 @@ class Recording:
     """Probe and observers, from `__enter__` to `__exit__`.
 
     paths: the namespaces by role; family: 4 or 6, the probe's. Its processes are children of this one and end with it.
-    mark: the lab's directory, for their environment; watch: called at each `poll`.
+    mark: the lab's directory, for their environment; addresses: the virtual ones to follow, None for the gateways';
+    watch: called at each `poll`.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Recording:
         *,
         family: int = 4,
         mark: Path | None = None,
+        addresses: Collection[str] | None = None,
         watch: Callable[[Recording], None] | None = None,
     ) -> None:
         self.paths = paths
@@ -81,7 +83,7 @@ class Recording:
         self._missed = 0
         self._text = b""
         self._ready = False
-        self._addresses = topology.vip_addresses()
+        self._addresses = topology.vip_addresses() if addresses is None else set(addresses)
 
     def __enter__(self) -> Self:
         try:

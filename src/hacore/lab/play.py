@@ -54,6 +54,18 @@ def heal(lab: Lab) -> None:
             node.maintenance(False)
 
 
+def wait_for_master(lab: Lab) -> None:
+    """Wait until one node is MASTER of everything and the other BACKUP. HacoreError where that does not come about."""
+    deadline = time.monotonic() + _STARTING + 2 * lab.profile.dead_time
+    while True:
+        states = {name: set(node.states().values()) for name, node in lab.nodes.items()}
+        if sorted(states.values(), key=sorted) == [{"BACKUP"}, {"MASTER"}]:
+            return
+        if time.monotonic() > deadline:
+            raise HacoreError(f"the pair did not settle: {states}")
+        time.sleep(0.05)
+
+
 def use_profile(lab: Lab, profile: str, preempt: bool) -> None:
     """Have both nodes run with `profile`; they are stopped and started only where something changes."""
     if (lab.record.profile, lab.record.preempt) != (profile, preempt):

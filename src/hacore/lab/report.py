@@ -1,22 +1,17 @@
-"""Results as one structure (for `--json`) and as a table on the terminal: median and worst over all plays of a
-scenario.
-"""
+"""Results as one structure, as `--json` shows it: median and worst over all plays of a scenario, and every play."""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
 import msgspec
 
-from hacore.lab import topology
+from hacore.lab.busy import BusyFigures
 from hacore.lab.laboratory import Lab
+from hacore.lab.many import ManyFigures
 from hacore.lab.play import ScenarioRun
 from hacore.lab.stage import PhaseFigures
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 
 class Spread(msgspec.Struct, frozen=True):
@@ -57,6 +52,8 @@ class Report(msgspec.Struct, kw_only=True):
     realtime: bool
     rows: list[Row]
     runs: list[ScenarioRun]
+    busy: list[BusyFigures] = []
+    many: list[ManyFigures] = []
     nodes: dict[str, dict[str, str]]
     """The state of each VIP at the end, as each node tells it."""
     addresses: dict[str, list[str]]
@@ -104,8 +101,16 @@ def _row(scenario: str, name: str, phases: list[PhaseFigures]) -> Row:
     )
 
 
-def make(lab: Lab, runs: Sequence[ScenarioRun], *, family: int, realtime: bool) -> Report:
-    """The report of `runs`, with who holds the addresses in `lab` now."""
+def make(
+    lab: Lab,
+    runs: Sequence[ScenarioRun],
+    *,
+    family: int,
+    realtime: bool,
+    busy: Sequence[BusyFigures] = (),
+    many: Sequence[ManyFigures] = (),
+) -> Report:
+    """The report of all that was played and measured, with who holds the addresses in `lab` now."""
     return Report(
         profile=lab.record.profile,
         preempt=lab.record.preempt,
@@ -113,79 +118,8 @@ def make(lab: Lab, runs: Sequence[ScenarioRun], *, family: int, realtime: bool) 
         realtime=realtime,
         rows=rows(runs),
         runs=list(runs),
+        busy=list(busy),
+        many=list(many),
         nodes={node.name: node.states() for node in lab.nodes.values()},
         addresses={name: sorted(held) for name, held in lab.holders().items()},
     )
-
-
-def _count(spread: Spread) -> str:
-    return "0" if not spread.worst else f"{spread.median:g} / {spread.worst:g}"
-
-
-def time_text(seconds: float) -> str:
-    """Seconds for people: milliseconds with a digit below 100 ms, without below 1 s, seconds above."""
-    if seconds == 0:
-        return "0"
-    if seconds < 0.1:
-        return f"{seconds * 1e3:.1f} ms"
-    return f"{seconds * 1e3:.0f} ms" if seconds < 1 else f"{seconds:.2f} s"
-
-
-def _times(spread: Spread | None) -> str:
-    if spread is None:
-        return ""
-    return (
-        time_text(spread.worst)
-        if spread.median == spread.worst
-        else f"{time_text(spread.median)} / {time_text(spread.worst)}"
-    )
-
-
-def table(report: Report) -> Table:
-    """The rows for the terminal; two values in a cell are median and worst."""
-    from rich.table import Table
-
-    marks = [f"profile {report.profile}", f"preempt {'on' if report.preempt else 'off'}", f"IPv{report.family}"]
-    if not report.realtime:
-        marks.append("[bold]without real time[/bold]")
-    shown = Table(
-        title=", ".join(marks), caption="two values: median / worst", title_justify="left", caption_justify="left"
-    )
-    shown.add_column("scenario")
-    for heading in (
-        "failed over",
-        "longest gap",
-        "lost",
-        "doubled",
-        "both held",
-        "both forwarded",
-        "dead forwarded",
-        "dead held",
-    ):
-        shown.add_column(heading, justify="right")
-    for row in report.rows:
-        name = row.scenario if row.phase == row.scenario else f"{row.scenario}: {row.phase}"
-        moved = "" if row.failed_over is None else f"{row.failed_over} of {row.plays}"
-        if row.failed_over is not None and row.failed_over < row.plays:
-            moved = f"[bold red]{moved}[/bold red]"
-        shown.add_row(
-            name,
-            moved,
-            _times(row.gap),
-            _count(row.lost),
-            _count(row.doubled),
-            _times(row.both_held),
-            _times(row.both_forwarded),
-            _times(row.dead_forwarded),
-            _times(row.dead_held),
-        )
-    return shown
-
-
-def holders_text(states: dict[str, dict[str, str]], addresses: dict[str, list[str]]) -> list[str]:
-    """One line a node: what it says it is, and which virtual addresses its kernel has."""
-    lines = []
-    for node in topology.NODES:
-        told = ", ".join(f"{vip} {state}" for vip, state in states.get(node, {}).items()) or "does not answer"
-        lines.append(f"{node}: {told}; kernel has {', '.join(addresses.get(node, [])) or 'none of the addresses'}")
-    return lines

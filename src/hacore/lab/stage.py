@@ -36,7 +36,8 @@ class PhaseFigures(msgspec.Struct, kw_only=True):
     both_forwarded: both nodes sent probe datagrams on; both_advertised: both sent adverts. dead_forwarded, dead_held:
     how long a node that was killed or frozen here still sent datagrams on and still had an address; None where none
     was. holders, states: before and after, by node: addresses in the kernel, and the state of each VIP as the node
-    tells it.
+    tells it. timeline: what was seen from outside, events: what the nodes wrote into their histories; both in seconds
+    since the phase began.
     """
 
     name: str
@@ -55,6 +56,7 @@ class PhaseFigures(msgspec.Struct, kw_only=True):
     holders_after: dict[str, list[str]]
     states_after: dict[str, dict[str, str]]
     timeline: list[tuple[float, str]]
+    events: list[tuple[float, str]]
 
 
 class _Phase(msgspec.Struct):
@@ -162,7 +164,7 @@ class Stage:
             if time.monotonic() > deadline:
                 raise Unsettled(f"{node.name} did not end")
             self.wait(_TICK)
-        if self._dead[node.name] and len(self._dead[node.name][-1]) == 1:
+        if self._is_dead(node):
             self.mark_alive(node, time.monotonic())
         self.lab.start(node)
         self.settle(self.expected_after_return(node))
@@ -176,6 +178,10 @@ class Stage:
         """They run again since `moment`."""
         self._dead[node.name][-1].append(moment)
 
+    def _is_dead(self, node: Node) -> bool:
+        """Whether its processes were killed or frozen here: it would not answer, and asking it takes seconds."""
+        return bool(self._dead[node.name]) and len(self._dead[node.name][-1]) == 1
+
     @contextlib.contextmanager
     def phase(self, name: str, *, must_move: bool = False) -> Iterator[None]:
         """Everything inside is one phase; it begins at no particular point between two adverts."""
@@ -188,7 +194,9 @@ class Stage:
             self.recording.poll()
             phase.ended = time.monotonic()
             phase.holders_after = self._held()
-            phase.states_after = {node.name: node.states() for node in self.lab.nodes.values()}
+            phase.states_after = {
+                node.name: {} if self._is_dead(node) else node.states() for node in self.lab.nodes.values()
+            }
 
     def _held(self) -> dict[str, list[str]]:
         return {name: sorted(held) for name, held in self.recording.held.items()}
@@ -242,6 +250,7 @@ class Stage:
             holders_after=phase.holders_after,
             states_after=phase.states_after,
             timeline=timeline.of(seen, start, end),
+            events=timeline.told(self.lab.nodes.values(), start, end),
         )
 
     def _takeover(self, phase: _Phase, seen: Observations) -> float | None:

@@ -4,11 +4,15 @@ and last.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from hacore.lab import capture, figures, topology
+from hacore.lab.nodes import Node
 from hacore.lab.observers import AddressChange, Observations
 
 _TOGETHER = 0.005
 _SILENT = 0.05
+_SILENT_INTERVALS = 3
 _BOW_OUT = 255
 
 
@@ -19,6 +23,14 @@ def of(seen: Observations, start: float, end: float) -> list[tuple[float, str]]:
         stretches = figures.spans(figures.sent_by(seen, node, capture.PROBE), _SILENT)
         lines += _edges(stretches, start, end, f"first datagram through {node}", f"last datagram through {node}")
     return sorted((round(moment - start, 6), words) for moment, words in lines)
+
+
+def told(nodes: Iterable[Node], start: float, end: float) -> list[tuple[float, str]]:
+    """The events in the histories of `nodes` from `start` to `end`, as (seconds since `start`, words), in order."""
+    offset = capture.monotonic_of_realtime()
+    lines = [(event.time + offset - start, f"{event.node}: {event.text}") for node in nodes for event in node.history()]
+    inside = [(round(moment, 6), words) for moment, words in lines if 0 <= moment < end - start]
+    return sorted(inside, key=lambda line: line[0])
 
 
 def _edges(stretches: figures.Times, start: float, end: float, first: str, last: str) -> list[tuple[float, str]]:
@@ -55,8 +67,12 @@ def _adverts(seen: Observations, start: float, end: float) -> list[tuple[float, 
     for (node, side), rows in seen.ports.items():
         adverts = rows[(rows["kind"] == capture.ADVERT) & (rows["time"] < end)]
         before: tuple[int, int] | None = None
+        last = start
         for row in adverts:
             carried = (int(row["advbase"]), int(row["advskew"]))
+            if before and row["time"] - last > _SILENT_INTERVALS * (before[0] + before[1] / 256):
+                before = None
+            last = row["time"]
             if carried != before and row["time"] >= start:
                 said = (
                     "bows out"

@@ -11,6 +11,7 @@ forwarding is watched there, outside the node:
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -80,9 +81,49 @@ def group_of(role: str) -> int:
     return 11 + NODES.index(role) if role in NODES else 10
 
 
-def vip_addresses() -> dict[str, tuple[str, int]]:
-    """Every virtual address and the side and family it belongs to."""
-    return {address: (side, family) for side, vips in VIPS.items() for family, address in vips.items()}
+class Vip(NamedTuple):
+    """A [[vip]] of the nodes' settings; the addresses with their prefix length."""
+
+    name: str
+    interface: str
+    vhid: int
+    addresses: tuple[str, ...]
+
+
+def gateways() -> tuple[Vip, ...]:
+    """The two VIPs of a lab: what client and server route through."""
+    return tuple(
+        Vip(side, side, VHIDS[side], tuple(f"{VIPS[side][family]}/{prefix}" for family, prefix in PREFIXES.items()))
+        for side in SIDES
+    )
+
+
+def many_vips(count: int, families: Sequence[int] = tuple(PREFIXES)) -> tuple[Vip, ...]:
+    """The gateways and as many more VIPs as make `count`, on both sides in turn; those have an address of each of
+    `families`.
+    """
+    networks = {"lan": {4: "10.1.1", 6: "2001:db8:1::1"}, "wan": {4: "10.2.1", 6: "2001:db8:2::1"}}
+    made = list(gateways())
+    for index in range(count - len(made)):
+        side, vhid = SIDES[index % len(SIDES)], 3 + index // len(SIDES)
+        written = {4: f"{networks[side][4]}.{vhid}", 6: f"{networks[side][6]}:{vhid:x}"}
+        addresses = tuple(f"{written[family]}/{PREFIXES[family]}" for family in families)
+        made.append(Vip(f"{side}{vhid}", side, vhid, addresses))
+    return tuple(made)
+
+
+MOST_VIPS = 2 + len(SIDES) * (255 - 2)
+"""More would need a VHID twice on an interface."""
+
+
+def addresses_of(vips: Iterable[Vip]) -> set[str]:
+    """The virtual addresses, without their prefix lengths."""
+    return {address.split("/")[0] for vip in vips for address in vip.addresses}
+
+
+def vip_addresses() -> set[str]:
+    """The virtual addresses of the gateways."""
+    return addresses_of(gateways())
 
 
 def namespace_paths(name: str, held_in: Path) -> dict[str, Path]:

@@ -14,9 +14,11 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Mapping
 
 from hacore.carp.election import Election, Outgoing
 from hacore.carp.events import AnyEvent
+from hacore.carp.router import RouterSettings
 from hacore.carp.terms import State
 from hacore.linux import libc
 from hacore.linux.packet import AdvertSocket, UnicastSocket
@@ -38,11 +40,13 @@ from hacore.node.messages import (
 )
 from hacore.node.ports import Ports
 from hacore.node.pulse import Pulse
-from hacore.node.realtime import become_realtime
+from hacore.node.realtime import become_realtime, freeze_collector
 from hacore.node.vips import Vip, Vips
 
 PRIORITY = 50  # of SCHED_RR; above ordinary work, below the kernel's own threads
 FRAMES_AT_ONCE = 256  # received from one socket before the timers are looked at again
+DEVICES_PAUSE = 1.0  # between two requests for devices, doubled from one to the next
+DEVICES_PAUSE_LIMIT = 60.0
 BEAT_IDLE = 0.5  # how often the pulse is written where no timer is due
 LEAVE_LIMIT = 2.0  # a leave takes at most a second; after this the worker ends all the same
 
@@ -61,12 +65,15 @@ class ElectionWorker:
         self.warnings: dict[str, float] = {}
         self.refused: list[str] = []
         self.reconfigured = False
+        self.interrupted = 0.0  # how long, in the middle of a turn
         self.asked_to_leave = False
         self.timer = libc.Timer()
         self.poll = select.epoll()
         self.readers: dict[int, str] = {}
         self.ends_at: float | None = None
-        self.wanted_devices_at = 0.0
+        self.wants_devices = False
+        self.asked_for_devices_at = 0.0
+        self.devices_pause = DEVICES_PAUSE
         self.poll.register(self.timer.fileno(), select.EPOLLIN)
         self.poll.register(self.channel.fileno(), select.EPOLLIN)
         self.poll.register(self.ports.monitor.fileno(), select.EPOLLIN)
@@ -82,7 +89,7 @@ class ElectionWorker:
         while True:
             now = time.monotonic()
             self.pulse.beat(now)
-            late = now - planned
+            late, self.interrupted = max(now - planned, self.interrupted), 0.0
             stalled = late > self.election.stall_tolerance
             if stalled:
                 self.election.stalled(late)
@@ -96,6 +103,7 @@ class ElectionWorker:
             now = time.monotonic()
             self.election.handle_deadline(now)
             self._settle(now, renew_all=stalled)
+            self._ask_for_devices(now)
             if self.ends_at is not None and (self.election.has_left or now >= self.ends_at):
                 self.vips.finish(LEAVE_LIMIT)
                 self.channel.send(Left())
@@ -106,20 +114,29 @@ class ElectionWorker:
     def _settle(self, now: float, *, renew_all: bool) -> None:
         """Events, then the kernel, then the wire. A stall in between undoes the turn: the next one decides again."""
         events = self.election.events()
-        if time.monotonic() - now > self.election.stall_tolerance:
+        if self._was_interrupted(now):
             self._publish(events)
             return
         if events or self.reconfigured:
             self.reconfigured = False
             self._warn(self.vips.bring_in_line(self._is_master, now), now)
-        self.vips.renew(now, everything=renew_all)
+        self._warn(self.vips.renew(now, everything=renew_all), now)
         if self.vips.gate_is_missing(now):
             self.election.notice("", "gate", "the nftables table hacore was deleted: making it again", now)
-            self._want_devices(now)
+            self.wants_devices = True
         self._warn(self.vips.problems(), now)
-        if time.monotonic() - now <= self.election.stall_tolerance:
+        if not self._was_interrupted(now):
             self._send(self.election.frames_to_send(now), now)
         self._publish(events + self.election.events())
+
+    def _was_interrupted(self, since: float) -> bool:
+        """Whether this process was stalled since then: what it was about to do is no longer to be done."""
+        duration = time.monotonic() - since
+        if duration <= self.election.stall_tolerance:
+            return False
+        self.interrupted = max(self.interrupted, duration)
+        self.reconfigured = True  # what was decided and not done yet
+        return True
 
     def _publish(self, events: list[AnyEvent]) -> None:
         if events:
@@ -171,40 +188,44 @@ class ElectionWorker:
         changes = self.ports.read()
         if not changes:
             return
-        by_ifindex = {vip.device.ifindex: vip for vip in self.vips}
+        devices = {vip.device.ifindex for vip in self.vips}
+        interfaces = {router.settings.interface for router in self.election.routers}
         for change in changes:
             if isinstance(change, AddressChange) and not change.added:
                 self._address_removed(change, now)
-            elif isinstance(change, LinkChange) and not change.present and change.ifindex in by_ifindex:
-                self._want_devices(now)
+            elif isinstance(change, LinkChange) and (change.ifindex in devices or change.name in interfaces):
+                self.devices_pause = DEVICES_PAUSE
+                self.wants_devices = self.wants_devices or (not change.present and change.ifindex in devices)
         self._follow_ports(now)
 
     def _follow_ports(self, now: float) -> None:
         for name in {router.settings.interface for router in self.election.routers}:
             self._open_socket(name, now)
-            port = self.ports.port(name)
-            if port is not None and not self._devices_stand(name):
-                self._want_devices(now)
-                port = None
-            self.election.set_port(name, port, now)
+            settings = [each.settings for each in self.election.routers if each.settings.interface == name]
+            self._set_port(name, settings, self.vips.by_place, now)
 
-    def _devices_stand(self, interface: str) -> bool:
-        """Whether every VIP on the interface has its device; a deleted interface takes them with it."""
-        for router in self.election.routers:
-            if router.settings.interface == interface:
-                vip = self.vips.get(interface, router.settings.vhid)
-                if vip is None or not self.ports.is_present(vip.device.ifindex):
-                    return False
-        return True
+    def _set_port(
+        self, name: str, routers: list[RouterSettings], vips: Mapping[tuple[str, int], Vip], now: float
+    ) -> None:
+        """A deleted interface takes the devices of its VIPs with it: when it is back, it counts once they are."""
+        port = self.ports.port(name)
+        found = {each.vhid: vips.get((name, each.vhid)) for each in routers}
+        missing = [vhid for vhid, vip in found.items() if vip is None or not self.ports.is_present(vip.device.ifindex)]
+        if port is not None and missing:
+            self.wants_devices = True
+        self.election.set_port(name, None if len(missing) == len(found) else port, now, without_device=missing)
 
-    def _want_devices(self, now: float) -> None:
-        if now - self.wanted_devices_at > 1.0:
-            self.wanted_devices_at = now
+    def _ask_for_devices(self, now: float) -> None:
+        """What comes too soon after the last time is asked on a later turn; ever more seldom while it does not help."""
+        if self.wants_devices and now - self.asked_for_devices_at > self.devices_pause:
+            self.wants_devices, self.asked_for_devices_at = False, now
+            self.devices_pause = min(2 * self.devices_pause, DEVICES_PAUSE_LIMIT)
             self.channel.send(WantsDevices())
 
     def _address_removed(self, change: AddressChange, now: float) -> None:
         for vip in self.vips:
             ours = vip.held and vip.device.ifindex == change.ifindex and change.address in vip.addresses
+            ours = ours and self._is_master((vip.settings.interface, vip.settings.vhid))
             if ours and not self.ports.has_address(change.ifindex, change.address):
                 self.vips.put_back(vip)
                 text = f"{change.address} was removed and is put back"
@@ -237,7 +258,11 @@ class ElectionWorker:
     # Sending
 
     def _send(self, frames: list[Outgoing], now: float) -> None:
+        before = time.monotonic()
         for outgoing in frames:
+            if self._was_interrupted(before):
+                return
+            before = time.monotonic()
             error = self._send_one(outgoing)
             if outgoing.is_advert:
                 self.election.sent(outgoing, error, now)
@@ -312,7 +337,7 @@ class ElectionWorker:
             if device := devices.get(settings.name):
                 vips[settings.interface, settings.vhid] = Vip(index, settings, device)
         for name in {settings.interface for settings in message.routers}:
-            self.election.set_port(name, self.ports.port(name), now)
+            self._set_port(name, [each for each in message.routers if each.interface == name], vips, now)
         for demotion in message.demotions:
             self.election.demote(demotion.name, demotion.value, now, administrative=demotion.administrative)
         self.election.enabled = message.enabled
@@ -345,6 +370,7 @@ def main() -> None:
     os.close(pulse_fd)
     signal.signal(signal.SIGTERM, lambda _number, _frame: worker.ask_to_leave())
     worker.refused = become_realtime(PRIORITY)
+    freeze_collector()
     channel.send(Ready(refused=worker.refused))
     worker.run()
     channel.flush()

@@ -65,11 +65,16 @@ class Guard:
         allowed = self.silence_allowed()
         return now + (IDLE_CHECK if allowed is None else min(allowed / 4, IDLE_CHECK))
 
-    def give_up(self) -> list[str]:
-        """Bow out, close the gates, take the addresses away; returns the names of the VIPs that were held."""
+    def give_up(self, now: float) -> list[str]:
+        """Bow out, close the gates, take the addresses away; returns the names of the VIPs that were held.
+
+        No bow-out where a successor is there by now: it comes from the virtual MAC, and the switches would send to this
+        node again.
+        """
         held = self.held
+        silent = now - self._pulse.last_beat
         for vip in held:
-            for frame in vip.bow_out:
+            for frame in vip.bow_out if silent < vip.dead_time else ():
                 try:
                     self._packet.sendto(frame, (vip.interface, 0))
                 except OSError:

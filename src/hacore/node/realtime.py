@@ -8,7 +8,7 @@ from hacore.linux import libc
 
 
 def become_realtime(priority: int) -> list[str]:
-    """SCHED_RR, locked memory, frozen collector; returns what was refused, and what it needs."""
+    """SCHED_RR and locked memory; returns what was refused, and what it needs."""
     refused = []
     try:
         libc.schedule_realtime(priority)
@@ -18,6 +18,10 @@ def become_realtime(priority: int) -> list[str]:
         libc.lock_memory()
     except OSError as error:
         refused.append(f"locked memory refused ({error.strerror}): needs CAP_IPC_LOCK or RLIMIT_MEMLOCK")
+    return refused
+
+
+def freeze_collector() -> None:
+    """What exists now is never looked at by the collector again: its pauses stay short."""
     gc.collect()
     gc.freeze()
-    return refused

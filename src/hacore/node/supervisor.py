@@ -46,7 +46,7 @@ from hacore.node.messages import (
     WantsDevices,
 )
 from hacore.node.notify import Notifier
-from hacore.node.realtime import become_realtime
+from hacore.node.realtime import become_realtime, freeze_collector
 from hacore.node.router_settings import prepare_request, router_settings
 from hacore.node.runtime_lock import RuntimeLock
 from hacore.node.settings import Settings, Vip, load
@@ -57,7 +57,6 @@ log = logging.getLogger("hacore")
 PRIORITY = 51  # of SCHED_RR, above the election: it must get a look in when that spins
 PREPARE_TIMEOUT = 60.0
 PREPARE_ANSWER_BYTES = 4 << 20
-PREPARE_AGAIN = 5.0  # seconds until the devices are tried again
 LEAVE_TIMEOUT = 2.5  # the election leaves within a second, or two where it is loaded
 HOOKS_TIMEOUT = 10.0  # how long the node's end waits for the hooks of its last transitions
 LEFTOVERS_AFTER = 2.5  # seconds after a reload, when removed VIPs have left, until their devices go
@@ -66,10 +65,10 @@ LEFTOVERS_AFTER = 2.5  # seconds after a reload, when removed VIPs have left, un
 class Supervisor:
     """One node. `run` returns when it was told to stop, or raises what kept it from running."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, refused: list[str]) -> None:
         self.settings = settings
         self.started = time.time()
-        self.refused: list[str] = []
+        self.refused = refused
         self.warnings: dict[str, str] = {}
         self.demotions: dict[str, Demote] = {}
         self.carp_enabled = True
@@ -94,12 +93,14 @@ class Supervisor:
             on_start=self._start_election,
             on_message=self._hear_election,
             on_end=self._election_ended,
+            on_lost=self._election_lost,
         )
         self.commands = BusCommands(self)
         self.server = Server(self.loop, self.lock, self.commands.handlers, self._on_error)
         serve_events(self.server, self.commands.handlers, self.history)
         self.notifier = Notifier()
         self._devices: list[Device] = []
+        self._given_up: list[str] = []
         self._preparing = False
         self._failure: HacoreError | None = None
         self._stopping = False
@@ -110,7 +111,7 @@ class Supervisor:
         """Until SIGTERM or SIGINT."""
         libc.set_process_name("hacore")
         libc.forbid_core_dumps()
-        self.refused = become_realtime(PRIORITY)
+        freeze_collector()
         self.loop.on_signals(
             {
                 signal.SIGTERM: self.stop,
@@ -268,6 +269,7 @@ class Supervisor:
 
     def _take_devices(self, answer: dict[str, Any]) -> None:
         error = answer.get("error")
+        known = {*self.warnings.values()}
         self.warnings = {key: text for key, text in self.warnings.items() if not key.startswith("device")}
         if error:
             if not self.election.runs and not self._devices:
@@ -275,17 +277,17 @@ class Supervisor:
                 failure.exit_code = error.get("exit_code", failure.exit_code)
                 self._fail(failure)
             else:
-                self._device_problem("devices", error["message"])
+                self._device_problem("devices", error["message"], known)
             return
         self._devices = [msgspec.convert(vip, Device) for vip in answer["vips"] if "error" not in vip]
         for vip in answer["vips"]:
             if "error" in vip:
-                self._device_problem(f"device {vip['name']}", f"{vip['name']}: {vip['error']['message']}")
+                self._device_problem(f"device {vip['name']}", vip["error"]["message"], known)
         for index, text in enumerate(answer.get("warnings", [])):
             self.warnings[f"device warning {index}"] = text
 
-    def _device_problem(self, key: str, text: str) -> None:
-        if key not in self.warnings:
+    def _device_problem(self, key: str, text: str, known: set[str]) -> None:
+        if text not in known:
             self.history.record("device", text)
         self.warnings[key] = text
 
@@ -372,8 +374,11 @@ class Supervisor:
             self.election.kill("did not run for one dead time", now)
         self.loop.call_at(self.guard.next_look(self.loop.now()), self._look_at_pulse)
 
+    def _election_lost(self, now: float) -> None:
+        self._given_up = self.guard.give_up(now)
+
     def _election_ended(self, why: str, now: float) -> None:
-        given_up = self.guard.give_up()
+        given_up = self._given_up
         if self._stopping:
             self._election_gone(now)
         at = time.time()
@@ -422,5 +427,7 @@ def run(path: str | Path) -> None:
     settings = load(path, present_interfaces())
     require_privileges()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    supervisor = Supervisor(settings)
-    supervisor.run()
+    refused = become_realtime(PRIORITY)
+    if refused and settings.node.realtime == "require":
+        raise PrivilegeError(f'{"; ".join(refused)} (the settings say realtime = "require")')
+    Supervisor(settings, refused).run()

@@ -23,7 +23,9 @@ from hacore.node.pulse import Pulse
 LIFETIME = 2  # seconds, whole ones: the kernel takes an address away up to a second later
 RENEW_AFTER = 0.6
 GATE_CHECK = 1.0  # seconds between looks at the gate
-TAKE_TIMEOUT = 0.02  # seconds a takeover waits for the routing lock; then it speaks first: its gate is open already
+# Seconds a takeover waits for the routing lock; then it speaks first: its gate is open already. Well below any stall
+# that counts, or the election would take its own waiting for one and say nothing.
+TAKE_TIMEOUT = 0.005
 NO_INDEX = -1  # of a VIP that is no longer in the settings and has yet to be given up
 RENEWALS_AT_ONCE = 16  # VIPs in one batch: it holds the routing lock that others wait for
 
@@ -89,6 +91,11 @@ class Vips:
 
     def __iter__(self) -> Iterator[Vip]:
         return iter(self._vips.values())
+
+    @property
+    def by_place(self) -> Mapping[tuple[str, int], Vip]:
+        """By interface and VHID."""
+        return self._vips
 
     def get(self, interface: str, vhid: int) -> Vip | None:
         """The VIP of this VHID on this interface, or None."""
@@ -160,10 +167,12 @@ class Vips:
         """When `renew` has something to do; infinite while nothing is held."""
         return self._next_renewal
 
-    def renew(self, now: float, *, everything: bool = False) -> None:
-        """Renew the lifetimes that are due, a few at a time; or all of them, where they may have ended."""
+    def renew(self, now: float, *, everything: bool = False) -> list[str]:
+        """Renew the lifetimes that are due, a few at a time; or all of them and the gates too, where they may have
+        ended: the first frames that say so to the switches must not find a closed gate.
+        """
         if now < self._next_renewal and not everything:
-            return
+            return []
         held = [vip for vip in self._vips.values() if vip.held]
         due = held if everything else [vip for vip in held if vip.renew_at <= now][:RENEWALS_AT_ONCE]
         messages: list[bytes] = []
@@ -171,9 +180,11 @@ class Vips:
             vip.renew_at = now + RENEW_AFTER
             messages += vip.take
         self._next_renewal = min((vip.renew_at for vip in held), default=math.inf)
+        problems = self._move_gates(held, []) if everything else []
         written = self._write(messages, "renewing addresses")
         if everything and written is not None:
             written.acquire(timeout=TAKE_TIMEOUT)
+        return problems
 
     def put_back(self, vip: Vip) -> None:
         """Somebody else removed an address that this node holds."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import socket
@@ -20,6 +21,7 @@ FIRST_DELAY = 0.1  # seconds before a dead worker is started again; doubled each
 LAST_DELAY = 5.0
 GROWN_UP = 60.0  # a worker that lived this long starts with the first delay again
 CHANNEL_BUFFER_BYTES = 1 << 20
+CLOSED_FIRST = 250  # number of the worker's end: the kernel closes the descriptors of the dead from the highest down
 
 Incoming = TypeVar("Incoming")
 
@@ -28,7 +30,9 @@ class WorkerProcess(Generic[Incoming]):
     """Starts `python -m MODULE CHANNEL_FD [FD ...]`, and again when it ends, until `stop`.
 
     `on_message(message, now)` gets what it says; `on_end(why, now)` is called once for each end: an exit, a signal, or
-    that the process was stopped (SIGSTOP), which for a worker is no better and ends it.
+    that the process was stopped (SIGSTOP), which for a worker is no better and ends it. `on_lost(now)` comes before it,
+    as soon as it is known that the process does nothing any more: the kernel takes tens of milliseconds to close its
+    packet sockets before it reports the end.
     """
 
     def __init__(
@@ -41,6 +45,7 @@ class WorkerProcess(Generic[Incoming]):
         on_start: Callable[[float], None],
         on_message: Callable[[Incoming, float], None],
         on_end: Callable[[str, float], None],
+        on_lost: Callable[[float], None] = lambda _now: None,
     ) -> None:
         self.name = name
         self.pid = 0
@@ -50,11 +55,12 @@ class WorkerProcess(Generic[Incoming]):
         self._loop = loop
         self._module = module
         self._incoming = incoming
-        self._on_start, self._on_message, self._on_end = on_start, on_message, on_end
+        self._on_start, self._on_message, self._on_end, self._on_lost = on_start, on_message, on_end, on_lost
         self._channel: Channel[Incoming] | None = None
         self._pidfd = -1
         self._delay = FIRST_DELAY
         self._started = 0.0
+        self._lost = False
         self._stopping = False
 
     def status(self) -> Worker:
@@ -68,7 +74,9 @@ class WorkerProcess(Generic[Incoming]):
 
     def start(self, fds: Sequence[int] = ()) -> None:
         """Start the process; it inherits `fds`, whose numbers follow that of the channel in its arguments."""
-        ours, theirs = socket.socketpair()
+        ours, low = socket.socketpair()
+        with low:
+            theirs = socket.socket(fileno=fcntl.fcntl(low.fileno(), fcntl.F_DUPFD_CLOEXEC, CLOSED_FIRST))
         with theirs:
             for end in (ours, theirs):
                 end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, CHANNEL_BUFFER_BYTES)
@@ -85,6 +93,7 @@ class WorkerProcess(Generic[Incoming]):
         self._channel = Channel(ours, self._incoming)
         self._ours = ours
         self._started = self._loop.now()
+        self._lost = False
         self._become("starting")
         self._loop.register(self._pidfd, self._changed)
         self._loop.register(self._channel.fileno(), self._readable)
@@ -118,6 +127,13 @@ class WorkerProcess(Generic[Incoming]):
             self._loop.unregister(channel.fileno())
         for message in messages:
             self._on_message(message, now)
+        if channel.closed:
+            self._lose(now)
+
+    def _lose(self, now: float) -> None:
+        if not self._lost:
+            self._lost = True
+            self._on_lost(now)
 
     def check_for_stop(self) -> None:
         """A SIGCHLD arrived: the worker may have been stopped, which its pidfd does not tell."""
@@ -136,15 +152,17 @@ class WorkerProcess(Generic[Incoming]):
             self._ended(f"was killed by {signal.Signals(status.si_status).name}", now)
 
     def kill(self, why: str, now: float) -> None:
-        """End it at once; what it held is the caller's in `on_end`."""
+        """End it at once; what it held is the caller's in `on_lost`."""
         if not self.runs:
             return
         signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+        self._lose(now)
         os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED)
         self._ended(why, now)
 
     def _ended(self, why: str, now: float) -> None:
         self._readable(0, now)  # its last messages
+        self._lose(now)
         channel, self._channel = self._channel, None
         if channel is not None:
             self._loop.unregister(channel.fileno())
