@@ -268,6 +268,39 @@ def test_stalled_master_steps_down_before_it_speaks(profile: tuple[tuple[int, in
     assert overlap < 0.001
 
 
+@PROFILES
+def test_backup_that_was_stalled_together_with_the_master_waits_for_it(profile: tuple[tuple[int, int], ...]) -> None:
+    network = Network()
+    first, second = pair(network, profile)
+    settle(network)
+    before = len(second.history)
+    for node in (first, second):
+        node.stall()
+    settle(network)
+    second.resume()
+    settle(network, 0.0005)
+    first.resume()
+    settle(network, 5.0)
+    assert network.masters() == [first]
+    assert second.history[before:] == []
+
+
+@PROFILES
+def test_backup_that_was_stalled_takes_over_from_a_dead_master_after_one_interval(
+    profile: tuple[tuple[int, int], ...],
+) -> None:
+    network = Network()
+    first, second = pair(network, profile)
+    settle(network, 10.5)  # no advertisement is under way
+    first.die()
+    second.stall()
+    settle(network)
+    second.resume()
+    assert network.masters() == []
+    settle(network, advert_interval(*profile[1]) + 0.001)
+    assert network.masters() == [second]
+
+
 def test_stalled_master_whom_nobody_replaced_goes_on() -> None:
     network = Network()
     node = network.add(settings())

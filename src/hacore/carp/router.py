@@ -33,6 +33,7 @@ LEAVE_LIMIT = 1.0  # and otherwise
 BOW_OUT_REPEAT = 0.1  # the longest time between two bow-outs of one leave: one may be lost
 MAX_OLD_KEYS = 2  # each is one more advertisement an interval
 MEASURED_GAPS = 8  # how many intervals of the current MASTER are remembered
+REPRIEVE_SHARE = 0.5  # of an interval: a master-down timer handled this late says that this node did not run
 
 
 class KeyMaterial(msgspec.Struct, frozen=True):
@@ -156,6 +157,7 @@ class VirtualRouter:
         self._journal = journal
         self._next_advert: float | None = None
         self._master_down: dict[int, float] = {}
+        self._reprieved = False  # since the MASTER was heard last
         self._leave_for: Situation | None = None
         self._leave_until = 0.0
         self.successor_heard = False
@@ -260,6 +262,7 @@ class VirtualRouter:
     def _arm_master_down(self, family: int, now: float, at_least: float = 0.0) -> None:
         interval = master_down_interval(self.settings.advbase, self.settings.advskew, self._measured())
         self._master_down[family] = now + max(interval, at_least)
+        self._reprieved = False
 
     def _measured(self) -> float | None:
         return self.heard.interval if self.heard else None
@@ -343,7 +346,8 @@ class VirtualRouter:
                 Noticed(at=now, vip=self.settings.name, kind="rekey", text="the old address list or password ends here")
             )
         if self.state is State.BACKUP:
-            if any(until <= now for until in self._master_down.values()):
+            overdue = now - min(self._master_down.values(), default=now + 1.0)
+            if overdue >= 0 and not self._reprieve(overdue, now):
                 self.apply(Situation.TIMED_OUT, now, self.heard.address if self.heard else "")
         elif self.state is State.MASTER and self._next_advert is not None and self._next_advert <= now:
             self.advert_due = not self.successor_heard
@@ -351,6 +355,18 @@ class VirtualRouter:
             self._next_advert += step
             if self._next_advert <= now:
                 self._next_advert = now + step
+
+    def _reprieve(self, overdue: float, now: float) -> bool:
+        """This node itself did not run when the timer was due, and whatever stopped it, such as a busy host of two
+        virtual machines, may have stopped the MASTER too: one more interval for it to be heard, once.
+        """
+        interval = max(self.interval, self._measured() or 0.0)
+        if self._reprieved or overdue < REPRIEVE_SHARE * interval:
+            return False
+        self._reprieved = True
+        for family in self._master_down:
+            self._master_down[family] = max(self._master_down[family], now + interval)
+        return True
 
     def advertise_now(self) -> None:
         """The demotion changed: every MASTER says so at once."""

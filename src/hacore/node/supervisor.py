@@ -282,7 +282,9 @@ class Supervisor:
         self._devices = [msgspec.convert(vip, Device) for vip in answer["vips"] if "error" not in vip]
         for vip in answer["vips"]:
             if "error" in vip:
-                self._device_problem(f"device {vip['name']}", vip["error"]["message"], known)
+                name, message = vip["name"], vip["error"]["message"]
+                text = message if message.startswith(f"{name}: ") else f"{name}: {message}"
+                self._device_problem(f"device {name}", text, known)
         for index, text in enumerate(answer.get("warnings", [])):
             self.warnings[f"device warning {index}"] = text
 

@@ -176,13 +176,14 @@ class Vips:
         held = [vip for vip in self._vips.values() if vip.held]
         due = held if everything else [vip for vip in held if vip.renew_at <= now][:RENEWALS_AT_ONCE]
         messages: list[bytes] = []
+        ended = any(now >= vip.renew_at - RENEW_AFTER + LIFETIME for vip in due)
         for vip in due:
             vip.renew_at = now + RENEW_AFTER
             messages += vip.take
         self._next_renewal = min((vip.renew_at for vip in held), default=math.inf)
         problems = self._move_gates(held, []) if everything else []
         written = self._write(messages, "renewing addresses")
-        if everything and written is not None:
+        if ended and written is not None:
             written.acquire(timeout=TAKE_TIMEOUT)
         return problems
 
