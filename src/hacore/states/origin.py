@@ -15,22 +15,19 @@ import numpy.typing as npt
 
 from hacore._fast.codec import encode_changes
 from hacore._fast.ctnetlink import EVENT_DESTROY, HAS_ALL, complete
-from hacore._fast.ctnetlink_dtypes import EXPECTATION_DTYPE
 from hacore._fast.row import ROW_DTYPE
 from hacore._fast.table import CHANGED, DELETED, FULL, NEW, REFRESHED, SAME, Table
 from hacore.states.events import AnyEvent, NotFitted, QueueDropped
+from hacore.states.expectations import Expectations, Expected
 from hacore.states.frames import Kind, expectations_body, takeover_body
-from hacore.states.gather import NO_KEYS, NO_ROWS, join, keys, pick, place
+from hacore.states.gather import NO_KEYS, NO_ROWS, join, keys, pick
 from hacore.states.layout import Rows
 from hacore.states.log import Log
+from hacore.states.net import known_rows, net
 from hacore.states.ownership import SELF, Node, Ownership, hand_over
-from hacore.states.replica import Expectations
 
 FRAME_ROWS: Final = 8192
 """Changes of each kind in one frame: 1.7 MB when nothing can be saved."""
-MAX_EXPECTATIONS: Final = 16_384
-KEY_OF_EXPECTATION: Final = 59
-"""Bytes of an expectation up to its master's protocol: zone, tuple and mask."""
 NOT_FITTED_INTERVAL: Final = 60.0
 
 Mask = npt.NDArray[np.bool_]
@@ -71,7 +68,7 @@ class Origin:
         self._slack = slack
         self._named = named
         self._generation = 1
-        self._expectations: dict[bytes, bytes] = {}
+        self._expected = Expected()
         self._not_fitted_at = -np.inf
         self._not_fitted = 0
 
@@ -106,71 +103,12 @@ class Origin:
             again = ordered[1:] == ordered[:-1]
             if again.any():
                 order = hashes.argsort(kind="stable")
-                rows, alive, positions = self._net(rows, events, alive, positions, order, again)
+                rows, alive, positions = net(self._table, rows, events, alive, positions, order, again)
                 return self._apply(rows, alive, positions, now)
         partial = (events["present"] != HAS_ALL) & alive
         if partial.any():
-            complete(rows, self._known(positions), events)
+            complete(rows, known_rows(self._table, positions), events)
         return self._apply(rows, alive, positions, now)
-
-    def _known(self, positions: npt.NDArray[np.int64]) -> Rows:
-        """The rows at these positions, zeros where absent."""
-        known = np.zeros(len(positions), dtype=ROW_DTYPE)
-        if len(self._table):
-            found = positions >= 0
-            if found.all():
-                return pick(self._table.rows(), positions)
-            place(known, found, pick(self._table.rows(), positions[found]))
-        return known
-
-    def _net(
-        self,
-        rows: Rows,
-        events: Rows,
-        alive: Mask,
-        positions: npt.NDArray[np.int64],
-        order: npt.NDArray[np.intp],
-        again: Mask,
-    ) -> tuple[Rows, Mask, npt.NDArray[np.int64]]:
-        """What events come to that name keys more than once: one row a key, whether it lives, and its position in the
-        table.
-
-        `order` sorts the events by hash, `again` tells where a hash comes once more. Two keys of one hash fall into
-        one group; they are told apart by their positions being worked through one after the other only if they
-        differ, so such a group is taken apart by key.
-        """
-        starts = np.flatnonzero(np.concatenate(([True], ~again)))
-        sizes = np.diff(np.append(starts, len(order)))
-        group = np.repeat(np.arange(len(starts)), sizes)
-        first = order[starts]
-        plain = keys(rows).view(np.dtype((np.void, 40)))
-        if not (plain[order] == plain[first][group]).all():
-            _, first, inverse = np.unique(plain, return_index=True, return_inverse=True)
-            group_of = inverse.reshape(-1)
-            order = group_of.argsort(kind="stable")
-            group = group_of[order]
-            starts = np.flatnonzero(np.concatenate(([True], group[1:] != group[:-1])))
-            sizes = np.diff(np.append(starts, len(order)))
-            first = order[starts]
-        rank = np.arange(len(order)) - np.repeat(starts, sizes)
-        where = positions[first]
-        state = self._known(where)
-        lives = where >= 0
-        place(state, ~lives, pick(rows, first[~lives]))  # a key that never lives is named, too
-        unknown = ~lives
-        for turn in range(int(sizes.max())):
-            chosen = rank == turn
-            event, target = order[chosen], group[chosen]
-            told, living = pick(rows, event), alive[event]
-            known = pick(state, target)
-            fresh = unknown[target]
-            if fresh.any():
-                known.view(np.uint8).reshape(len(known), -1)[fresh] = 0
-            complete(told, known, events[event])
-            place(state, target[living], pick(told, living))
-            lives[target] = living
-            unknown[target] = ~living
-        return state, lives, where
 
     def _allowed(self, positions: npt.NDArray[np.int64], alive: Mask, now: float) -> Mask:
         """Which events may change the table: those of rows of other owners only as the rules of ownership have it."""
@@ -484,7 +422,7 @@ class Origin:
         while cursor != 0:
             rows, cursor = self._table.scan(cursor, 65_536, owner=SELF)
             self._table.delete(rows)
-        self._expectations.clear()
+        self._expected.clear()
         self._log.append(Kind.CLEAR, self._ownership.epoch, 1, now)
 
     def drop_queue(self, reason: str, now: float) -> None:
@@ -496,30 +434,18 @@ class Origin:
 
     def observe_expectations(self, expectations: Expectations, events: Rows, now: float) -> None:
         """Events of expectations, in order: (n,) of EXPECTATION_DTYPE and EVENT_DTYPE."""
-        touched: dict[bytes, bytes] = {}
-        for record, kind in zip(expectations, events["kind"], strict=True):
-            name = _expectation_key(record)
-            touched[name] = record.tobytes()
-            if kind == EVENT_DESTROY:
-                self._expectations.pop(name, None)
-            elif name in self._expectations or len(self._expectations) < MAX_EXPECTATIONS:
-                self._expectations[name] = record.tobytes()
-        born = [record for name, record in touched.items() if name in self._expectations]
-        gone = [record for name, record in touched.items() if name not in self._expectations]
+        born, gone = self._expected.observe(expectations, events["kind"] != EVENT_DESTROY)
         for start in range(0, max(len(born), len(gone)), FRAME_ROWS):
             part = slice(start, start + FRAME_ROWS)
-            body = expectations_body(_records(born[part]), _records(gone[part]), whole=False)
+            body = expectations_body(born[part], gone[part], whole=False)
             self._log.append(Kind.EXPECTATIONS, self._ownership.epoch, len(born[part]) + len(gone[part]), now, body)
 
     def expectations(self) -> Expectations:
         """Those that are in force here."""
-        return _records(list(self._expectations.values()))
+        return self._expected.all()
 
-
-def _records(records: list[bytes]) -> Expectations:
-    return np.frombuffer(b"".join(records), dtype=EXPECTATION_DTYPE)
-
-
-def _expectation_key(record: np.void) -> bytes:
-    """What tells one expectation from another: everything in front of the translation."""
-    return record.tobytes()[:KEY_OF_EXPECTATION]
+    def send_expectations(self, now: float) -> None:
+        """All that there are, for a replica that may have missed some."""
+        if self._expected.ever:
+            body = expectations_body(self._expected.all(), self._expected.all()[:0], whole=True)
+            self._log.append(Kind.EXPECTATIONS, self._ownership.epoch, 1, now, body)
