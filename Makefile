@@ -34,7 +34,7 @@ wheel: packages-test $(VENV)/.built  ## sdist and wheel in dist/, and the tests 
 
 soak: packages-test $(VENV)/.built  ## the long campaigns: fuzzing, chaos, sanitizers (root)
 	@tools/need-root make soak
-	$(BIN)/pytest tests -m soak --hypothesis-profile=soak
+	$(BIN)/pytest tests -m soak --hypothesis-profile=soak --timeout=0
 
 clean:  ## removes everything that was built
 	rm -rf $(VENV) build dist src/*.egg-info src/hacore/_fast/*.so .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -415,6 +415,28 @@ class TestRekey:
         settle(network, 5.0)
         assert len(node.sent) == 5
 
+    def test_copies_under_several_keys_do_not_shorten_the_interval(self) -> None:
+        """A BACKUP that waits for three intervals of a slower MASTER, which sends each advertisement three times."""
+        network = Network()
+        backup, master = (network.add(settings(advbase=0, advskew=skew), preempt=False) for skew in (1, 8))
+        settle(network)
+        backup.election.demote("maintenance", 240, network.now)
+        backup.turn()
+        settle(network)
+        for password in (b"new", b"newer"):
+            for node in network.nodes:
+                node.configure(
+                    [settings(advbase=0, advskew=8 if node is master else 1, password=password)], preempt=False
+                )
+            settle(network)
+        start = network.now
+        settle(network, 5.0)
+        assert network.masters() == [master]
+        assert backup.transitions(start) == master.transitions(start) == []
+        heard = backup.election.routers[0].heard
+        assert heard is not None
+        assert heard.interval == pytest.approx(8 / 256, abs=0.001)
+
     def test_lone_master_keeps_its_addresses(self) -> None:
         network = Network()
         node = network.add(settings())

@@ -275,7 +275,7 @@ class Election:
         self._count_received(counters, family)
         ttl_wrong = frame.ttl != CARP_TTL and family not in router.settings.unicast_peers
         try:
-            advert = self._verify(router, frame.payload)
+            advert, key = self._verify(router, frame.payload)
         except WireError as error:
             self._count(counters, "badttl" if ttl_wrong and error.rung == "authentication" else counter_of(error))
             return
@@ -288,18 +288,20 @@ class Election:
             counters.badaddrs += 1
             return
         self._note_peer(interface, source, vhid, advert.form, now)
-        router.receive(advert, family, source, now, preempt=self.preempt, demotion=self.demotion.total)
+        router.receive(advert, key, family, source, now, preempt=self.preempt, demotion=self.demotion.total)
         self._touch(router)
 
-    def _verify(self, router: VirtualRouter, payload: bytes) -> Advertisement:
+    @staticmethod
+    def _verify(router: VirtualRouter, payload: bytes) -> tuple[Advertisement, AdvertKey]:
+        """The advertisement, and which of the router's keys it authenticates under."""
         try:
-            return router.key.verify(payload)
+            return router.key.verify(payload), router.key
         except WireError as error:
             if error.rung != "authentication":
                 raise
             for old in router.old_keys:
                 try:
-                    return old.key.verify(payload)
+                    return old.key.verify(payload), old.key
                 except WireError:
                     continue
             raise

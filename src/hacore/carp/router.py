@@ -119,7 +119,9 @@ class Heard(msgspec.Struct):
     advbase: int
     advskew: int
     demotion: int
+    key: AdvertKey  # a sender that changes its settings sends under several: the interval is that between two of one
     at: float
+    timed_at: float
     gaps: deque[float] = msgspec.field(default_factory=lambda: deque(maxlen=MEASURED_GAPS))
 
     @property
@@ -133,6 +135,18 @@ class Heard(msgspec.Struct):
         if not self.gaps:
             return advert_interval(self.advbase, self.advskew)
         return max(self.gaps) if len(self.gaps) < 3 else median(self.gaps)
+
+    def time(self, key: AdvertKey, now: float) -> None:
+        """An advertisement under this key arrived: one more gap, where it is the key that is timed."""
+        gap = now - self.timed_at
+        silent = gap > DEAD_RATIO * self.interval
+        if key is not self.key and not silent:
+            return
+        if silent:
+            self.gaps.clear()  # what was measured before says nothing of it now
+        else:
+            self.gaps.append(gap)
+        self.key, self.timed_at = key, now
 
 
 class VirtualRouter:
@@ -268,10 +282,18 @@ class VirtualRouter:
         return self.heard.interval if self.heard else None
 
     def receive(
-        self, advert: Advertisement, family: int, source: bytes, now: float, *, preempt: bool, demotion: int
+        self,
+        advert: Advertisement,
+        key: AdvertKey,
+        family: int,
+        source: bytes,
+        now: float,
+        *,
+        preempt: bool,
+        demotion: int,
     ) -> None:
-        """An authentic advertisement of another node."""
-        bow_out = self._note_master(advert, family, source, now)
+        """An advertisement of another node, authentic under this key."""
+        bow_out = self._note_master(advert, key, family, source, now)
         situation = judge(
             self.state,
             advbase=self.settings.advbase,
@@ -294,18 +316,14 @@ class VirtualRouter:
         elif not self.apply(situation, now, address):
             self._answer_other_master(address, bow_out, now)
 
-    def _note_master(self, advert: Advertisement, family: int, source: bytes, now: float) -> bool:
+    def _note_master(self, advert: Advertisement, key: AdvertKey, family: int, source: bytes, now: float) -> bool:
         bow_out = advert.advbase == advert.advskew == 255
         heard = self.heard
         if heard is None or (heard.family == family and heard.source != source):
-            heard = self.heard = Heard(source, family, advert.advbase, advert.advskew, advert.demotion, now)
+            heard = self.heard = Heard(source, family, advert.advbase, advert.advskew, advert.demotion, key, now, now)
         elif heard.family == family:
             if not bow_out:
-                gap = now - heard.at
-                if gap > DEAD_RATIO * heard.interval:
-                    heard.gaps.clear()  # it was silent: what was measured before says nothing of it now
-                else:
-                    heard.gaps.append(gap)
+                heard.time(key, now)
                 heard.advbase, heard.advskew, heard.demotion = advert.advbase, advert.advskew, advert.demotion
             heard.at = now
         return bow_out
