@@ -22,8 +22,8 @@ DEBIAN_PACKAGES = {
     "systemd-analyze": "systemd",
 }
 
-# No deadline: a busy machine is no fault of the code under test. The same examples each time, so that a change is judged
-# by what it changes; new ones are tried by the soak.
+# No deadline: a busy machine is no fault of the code under test. The same examples each time, so that a run judges the
+# change at hand; new ones are tried by the soak.
 settings.register_profile("default", deadline=None, derandomize=True)
 settings.register_profile("soak", deadline=None, max_examples=20_000)
 settings.load_profile("default")
