@@ -33,7 +33,8 @@ TCP_STATES: Final = (
 def _zipf(random: np.random.Generator, exponent: float, ranks: int, count: int) -> Integers:
     """`count` ranks from 0, rank r with a weight of (r + 1) ** -exponent."""
     weights = np.cumsum(np.arange(1, ranks + 1, dtype=np.float64) ** -exponent)
-    return np.searchsorted(weights, random.random(count) * weights[-1]).astype(np.int64)
+    ranked: Integers = np.searchsorted(weights, random.random(count) * weights[-1]).astype(np.int64)
+    return ranked
 
 
 def _ipv4(numbers: Integers) -> npt.NDArray[np.uint8]:
@@ -137,9 +138,9 @@ def _batch(random: np.random.Generator, pools: dict[str, npt.NDArray[np.uint8]],
 def realistic_table(n: int, seed: int) -> Rows:
     """`n` rows with `n` different keys in no order, the same for the same `seed`.
 
-    20,000 inner addresses by a Zipf law (1.1) in 10.0.0.0/8 and 50,000 outer ones (1.2); 70 % TCP, 25 % UDP, 3 % ICMP, 1 % SCTP,
-    1 % GRE; 60 % behind source NAT on 4 addresses; 20 % IPv6, each client's interface id drawn anew from 64 random bits in one of
-    5,000 prefixes (the harder reading: no interface id comes twice).
+    20,000 inner addresses by a Zipf law (1.1) in 10.0.0.0/8 and 50,000 outer ones (1.2); 70 % TCP, 25 % UDP, 3 % ICMP,
+    1 % SCTP, 1 % GRE; 60 % behind source NAT on 4 addresses; 20 % IPv6, each client's interface id drawn anew from 64
+    random bits in one of 5,000 prefixes (the harder reading: no interface id comes twice).
     """
     random = np.random.default_rng(seed)
     pools = _pools(random)

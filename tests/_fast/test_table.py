@@ -68,9 +68,7 @@ class TableMirror(RuleBasedStateMachine):
 
     @initialize(max_states=st.sampled_from([5, 24, 2000, MAX_STATES - 1]), tombstones=st.sampled_from([0, 7, 100_000]))
     def start(self, max_states: int, tombstones: int) -> None:
-        self.table = Table(
-            SEED, DIGEST_KEY, max_states=max_states, partitions=PARTITIONS, tombstones=tombstones
-        )
+        self.table = Table(SEED, DIGEST_KEY, max_states=max_states, partitions=PARTITIONS, tombstones=tombstones)
         self.keys = colliding_keys()
         self.model: dict[bytes, Entry] = {}
         self.graves: list[tuple[int, int, bytes]] = []
@@ -95,9 +93,7 @@ class TableMirror(RuleBasedStateMachine):
         rows = self.rows_of(chosen)
         before = empty_rows(len(rows))
         if how == "insert":
-            got = self.table.insert(
-                rows, owner=owner, epoch=epoch, generation=generation, now=self.now, before=before
-            )
+            got = self.table.insert(rows, owner=owner, epoch=epoch, generation=generation, now=self.now, before=before)
         else:
             write = self.table.put if how == "put" else self.table.update
             got = write(

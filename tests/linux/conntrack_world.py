@@ -34,7 +34,8 @@ def by_key(rows: Records) -> dict[bytes, Any]:
 
 @dataclass(slots=True)
 class World:
-    """`gateway` has seen `flows` (as sent, and as the far side saw them); `rows` is its dump, `expectations` what it waits for."""
+    """`gateway` has seen `flows` (as sent, and as the far side saw them); `rows` is its dump, `expectations` what it
+    waits for."""
 
     network: Network
     gateway: Host
@@ -54,8 +55,9 @@ class World:
 
 @contextmanager
 def made(flows: int = 300) -> Iterator[World]:
-    """Every protocol, source and destination NAT, both families, zones of one direction and of both, marks, labels, helpers, expectations, an
-    expected connection with its master, adjusted sequence numbers, and TCP in several states.
+    """Every protocol, source and destination NAT, both families, zones of one direction and of both, marks, labels,
+    helpers, expectations, an expected connection with its master, adjusted sequence numbers, and TCP in several
+    states.
     """
     with Network() as network:
         gateway, wire = network.host("gw"), network.host("wire")
@@ -78,5 +80,3 @@ def made(flows: int = 300) -> Iterator[World]:
             with gateway.entered():
                 rows, expectations = conntrack.dump_rows(), conntrack.dump_expectations()
             yield World(network, gateway, play, seen, control, data, rows, expectations)
-
-

@@ -1,5 +1,5 @@
-"""What becomes of a row in a table that has something there already, or that refuses a part of it; and errors for exactly the rows that
-fail.
+"""What becomes of a row in a table that has something there already, or that refuses a part of it; and errors for
+exactly the rows that fail.
 """
 
 from __future__ import annotations
@@ -21,10 +21,18 @@ from tests.linux.conntrack_world import by_key, listing
 from tests.namespaces import Host, Network
 from tools import ct_flows, ct_packets
 from tools.ct_flows import flow
-from tools.ct_packets import ACK, PSH, RST, TCP
+from tools.ct_packets import ACK, ESP, GRE, ICMP, ICMPV6, PSH, RST, SCTP, TCP, UDP, UDPLITE
 
-SEEN_REPLY, ASSURED, CONFIRMED, SRC_NAT, SRC_NAT_DONE, DST_NAT_DONE = 2, 4, 8, 16, 128, 256
-DYING, FIXED_TIMEOUT, TEMPLATE, UNTRACKED, HELPER, OFFLOAD, HW_OFFLOAD = 1 << 9, 1 << 10, 1 << 11, 1 << 12, 1 << 13, 1 << 14, 1 << 15
+SEEN_REPLY, ASSURED, CONFIRMED, SRC_NAT, DST_NAT, SRC_NAT_DONE, DST_NAT_DONE = 2, 4, 8, 16, 32, 128, 256
+DYING, FIXED_TIMEOUT, TEMPLATE, UNTRACKED, HELPER, OFFLOAD, HW_OFFLOAD = (
+    1 << 9,
+    1 << 10,
+    1 << 11,
+    1 << 12,
+    1 << 13,
+    1 << 14,
+    1 << 15,
+)
 NAT = SRC_NAT | SRC_NAT_DONE | DST_NAT_DONE
 ESTABLISHED = 3
 
@@ -67,11 +75,15 @@ def injector(firewall: Host) -> Iterator[conntrack.Injector]:
         yield made
 
 
-def injected(injector: conntrack.Injector, rows: Rows, operation: int = ctnetlink.INSERT) -> tuple[dict[str, int], list[int]]:
+def injected(
+    injector: conntrack.Injector, rows: Rows, operation: int = ctnetlink.INSERT
+) -> tuple[dict[str, int], list[int]]:
     """The counts that are not zero but for messages and sends, and the errors."""
     errors = np.full(len(rows), -1, np.int32)
     counts = injector.inject(rows, operations(len(rows), operation), errors).as_dict()
-    return {name: value for name, value in counts.items() if value and name not in ("messages", "sends")}, errors.tolist()
+    return {
+        name: value for name, value in counts.items() if value and name not in ("messages", "sends")
+    }, errors.tolist()
 
 
 def test_an_entry_that_is_there_is_brought_up_to_date_in_place(injector: conntrack.Injector) -> None:
@@ -122,6 +134,71 @@ def test_another_connection_has_to_leave_the_reply_tuple(injector: conntrack.Inj
     counts, errors = injected(injector, new)
     assert (counts["replaced"], counts["displaced"], errors) == (3, 3, [0] * 3)
     assert by_key(conntrack.dump_rows()).keys() == by_key(new).keys()
+
+
+PROTOCOLS = {
+    ICMP: ((8 << 8, 0),), ICMPV6: ((128 << 8, 129 << 8),),
+    TCP: (), UDP: (), UDPLITE: (), SCTP: (), GRE: (), ESP: (), 33: (),
+}  # fmt: skip
+
+
+def translated(family: int, protocol: int, bindings: int) -> Rows:
+    """Connections with source NAT (bit 0) and destination NAT (bit 1), of addresses and ports."""
+    rows = empty_rows(4)
+    size = 4 if family == 2 else 16
+    for number, name in enumerate(("source", "destination", "reply_source", "reply_destination")):
+        rows[name][:, :size] = 10 + number
+    if not bindings & 1:
+        rows["reply_destination"] = rows["source"]
+    if not bindings & 2:
+        rows["reply_source"] = rows["destination"]
+    rows["family"], rows["protocol"] = family, protocol
+    number_ = np.arange(4)
+    if protocol in (ICMP, ICMPV6):
+        ((asked, answered),) = PROTOCOLS[protocol]
+        rows["source_port"], rows["destination_port"] = 500 + number_, asked
+        rows["reply_source_port"] = rows["source_port"] + (1000 if bindings & 1 else 0)
+        rows["reply_destination_port"] = answered
+    elif protocol == GRE:
+        rows["source_port"] = rows["reply_destination_port"] = 7 + number_
+        rows["destination_port"] = rows["reply_source_port"] = 9
+    elif protocol in (TCP, UDP, UDPLITE, SCTP):
+        rows["source_port"], rows["destination_port"] = 40_000 + number_, 443
+        rows["reply_destination_port"] = rows["source_port"] + (1000 if bindings & 1 else 0)
+        rows["reply_source_port"] = 8443 if bindings & 2 else 443
+    else:  # nothing to tell them apart
+        rows = rows[:1]
+    done = SRC_NAT_DONE | DST_NAT_DONE if bindings else 0
+    rows["status"] = (
+        SEEN_REPLY | ASSURED | CONFIRMED | done | (SRC_NAT if bindings & 1 else 0) | (DST_NAT if bindings & 2 else 0)
+    )
+    rows["timeout"] = 1000
+    if protocol == TCP:
+        rows["protocol_state"], rows["tcp_flags_original"], rows["tcp_flags_reply"] = ESTABLISHED, 8, 8
+    elif protocol == SCTP:
+        rows["protocol_state"], rows["sctp_tag_original"], rows["sctp_tag_reply"] = 4, 0x01020304, 0xFFFFFFFF
+    return rows
+
+
+@pytest.mark.parametrize("bindings", [0, 1, 2, 3], ids=["no NAT", "source", "destination", "both"])
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("family", [2, 10], ids=["IPv4", "IPv6"])
+def test_every_protocol_with_every_nat_binding(
+    injector: conntrack.Injector, family: int, protocol: int, bindings: int
+) -> None:
+    if (protocol, family) in ((ICMP, 10), (ICMPV6, 2)):
+        protocol = ICMPV6 if family == 10 else ICMP
+    rows = translated(family, protocol, bindings)
+    assert injected(injector, rows) == ({"inserted": len(rows)}, [0] * len(rows))
+    back = by_key(conntrack.dump_rows())
+    for key, row in by_key(rows).items():
+        copied = back[key].copy()
+        assert 990 <= copied["timeout"] <= 1000
+        copied["timeout"] = row["timeout"]
+        assert copied == row
+    assert injected(injector, rows, ctnetlink.UPDATE)[0] == {"updated": len(rows)}
+    assert injected(injector, rows)[0] == {"updated": len(rows), "queries": len(rows)}
+    assert injected(injector, rows, ctnetlink.DELETE)[0] == {"deleted": len(rows)}
 
 
 def test_deletes_and_what_is_not_there_to_delete(injector: conntrack.Injector) -> None:
@@ -343,12 +420,18 @@ def test_sysctls_and_helpers(firewall: Host) -> None:
 
 
 def test_a_taken_over_connection_passes_whatever_comes_first() -> None:
-    """Behind `ct state invalid drop`, with sequence numbers in both halves of their space; a reset must get through as well."""
+    """Behind `ct state invalid drop`, with sequence numbers in both halves of their space; a reset must get through as
+    well."""
     ruleset = ct_flows.RULESET.replace("priority 0;", "priority 0; ct state invalid drop;")
     with Network() as network:
         gateway, wire = network.host("gw"), network.host("wire")
         with ct_flows.Gateway(gateway.name, wire.name, ruleset) as play:
-            cases = [(first, own, other) for first in range(4) for own in (1 << 28, 15 << 28) for other in (1 << 28, 15 << 28)]
+            cases = [
+                (first, own, other)
+                for first in range(4)
+                for own in (1 << 28, 15 << 28)
+                for other in (1 << 28, 15 << 28)
+            ]
             rows = connections(len(cases))
             with gateway.entered(), conntrack.Injector() as injector:
                 assert injector.inject(rows).inserted == len(cases)

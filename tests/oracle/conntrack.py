@@ -1,5 +1,5 @@
-"""What conntrack(8) prints of an entry (`conntrack -L -o extended`), and what it would print of a row: the independent judge of what was
-read from the kernel.
+"""What conntrack(8) prints of an entry (`conntrack -L -o extended`), and what it would print of a row: the independent
+judge of what was read from the kernel.
 """
 
 from __future__ import annotations
@@ -9,11 +9,12 @@ import socket
 from typing import Any, Final
 
 TCP_STATES: Final = (
-    "NONE", "SYN_SENT", "SYN_RECV", "ESTABLISHED", "FIN_WAIT", "CLOSE_WAIT", "LAST_ACK", "TIME_WAIT", "CLOSE", "SYN_SENT2",
+    "NONE", "SYN_SENT", "SYN_RECV", "ESTABLISHED", "FIN_WAIT", "CLOSE_WAIT", "LAST_ACK", "TIME_WAIT", "CLOSE",
+    "SYN_SENT2",
 )  # fmt: skip
 SCTP_STATES: Final = (
-    "NONE", "CLOSED", "COOKIE_WAIT", "COOKIE_ECHOED", "ESTABLISHED", "SHUTDOWN_SENT", "SHUTDOWN_RECD", "SHUTDOWN_ACK_SENT",
-    "HEARTBEAT_SENT",
+    "NONE", "CLOSED", "COOKIE_WAIT", "COOKIE_ECHOED", "ESTABLISHED", "SHUTDOWN_SENT", "SHUTDOWN_RECD",
+    "SHUTDOWN_ACK_SENT", "HEARTBEAT_SENT",
 )  # fmt: skip
 SEEN_REPLY, ASSURED = 2, 4
 ICMP, TCP, UDP, GRE, ICMPV6, SCTP, UDPLITE = 1, 6, 17, 47, 58, 132, 136
@@ -40,14 +41,28 @@ def printed(line: str) -> dict[str, Any]:
                 direction = "original" if direction == "before" else "reply"
             if name in NOT_OF_A_ROW:
                 continue
-            inner = name in ("src", "dst", "sport", "dport", "type", "code", "id", "srckey", "dstkey", "zone-orig", "zone-reply")
+            inner = name in (
+                "src",
+                "dst",
+                "sport",
+                "dport",
+                "type",
+                "code",
+                "id",
+                "srckey",
+                "dstkey",
+                "zone-orig",
+                "zone-reply",
+            )
             (entry[direction] if inner else entry)[name] = value
     return entry
 
 
 def _half(row: Any, prefix: str) -> dict[str, str]:
     family, size = int(row["family"]), 4 if row["family"] == socket.AF_INET else 16
-    source, destination = (socket.inet_ntop(family, row[prefix + name].tobytes()[:size]) for name in ("source", "destination"))
+    source, destination = (
+        socket.inet_ntop(family, row[prefix + name].tobytes()[:size]) for name in ("source", "destination")
+    )
     tuple_ = {"src": source, "dst": destination}
     source_port, destination_port = int(row[prefix + "source_port"]), int(row[prefix + "destination_port"])
     match int(row["protocol"]):

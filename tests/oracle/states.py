@@ -1,4 +1,5 @@
-"""What the state table and the codec compute, written down plainly: SipHash, digests, the order of keys, the difference of two tables."""
+"""What the state table and the codec compute, written down plainly: SipHash, digests, the order of keys, the difference
+of two tables."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ class Sip:
     def __init__(self, key: bytes, wide: bool) -> None:
         low, high = struct.unpack("<2Q", key)
         self.wide = wide
-        self.state = [
+        self.state: list[int] = [
             low ^ 0x736F6D6570736575,
             high ^ 0x646F72616E646F6D ^ (0xEE if wide else 0),
             low ^ 0x6C7967656E657261,
@@ -76,7 +77,7 @@ def hash_of_key(seed: bytes, key: bytes) -> int:
 def digest_of_row(key: bytes, row: bytes, partitions: int) -> tuple[int, int]:
     """The 128-bit hash of a row without its timeout, and its partition, which its key alone decides."""
     sip = Sip(key, wide=True)
-    words = struct.unpack("<26Q", row)
+    words: tuple[int, ...] = struct.unpack("<26Q", row)
     for word in words[:5]:
         sip.absorb(word)
     partition = (sip.finish(KEY_BYTES, wide=False) >> 32) * partitions >> 32

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from hacore._fast.codec import encode_changes, encode_chunk
-from hacore.states import frames
+from hacore.states import frames, greeting
 from hacore.states.frames import Kind
 from hacore.states.gather import NO_KEYS, NO_ROWS
 from tests.states.simulation import NEW, Connection, Node, World, pair, row, rows
@@ -58,7 +58,7 @@ FROM_ORIGIN: dict[str, tuple[Callable[[World], bytes], str]] = {
         "chunk 0 of bulk update 9",
     ),
     "the end of no bulk update": (lambda world: frames.sync_end_frame(frames.SyncEnd(1, 0, 0)), "expected was none"),
-    "hello again": (lambda world: frames.hello_frame(world["a"].machine.hello()), "HELLO does not come"),
+    "hello again": (lambda world: greeting.hello_frame(world["a"].machine.hello()), "HELLO does not come"),
     "what only a replica sends": (lambda world: frames.want_frame(frames.Want.BULK), "WANT does not come"),
     "digests of another position": (
         lambda world: frames.digests_frame(3, KEY, np.zeros((1024, 2), np.uint64)),
@@ -162,7 +162,7 @@ def test_another_name_than_expected() -> None:
 def test_another_version() -> None:
     world = World(Node("a"), Node("b"))
     receiver = world["b"].machine.accept(world.now)
-    hello = bytearray(frames.hello_frame(world["a"].machine.hello()))
+    hello = bytearray(greeting.hello_frame(world["a"].machine.hello()))
     hello[9:11] = struct.pack("<H", 2)
     receiver.receive(hello, world.now)
     assert receiver.reason == "the other node speaks version 2 of the protocol, this one 1"

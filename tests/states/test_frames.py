@@ -11,19 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hacore.errors import WireError
-from hacore.states import frames
-from hacore.states.frames import (
-    FRAME_HEAD,
-    Ack,
-    Differences,
-    FrameReader,
-    Hello,
-    Kind,
-    SyncBegin,
-    SyncEnd,
-    Want,
-    Welcome,
-)
+from hacore.states import frames, greeting
+from hacore.states.frames import FRAME_HEAD, Ack, Differences, FrameReader, Kind, SyncBegin, SyncEnd, Want
+from hacore.states.greeting import Hello, Welcome
 from tests.states.simulation import NEW, Node, World, rows
 
 U32, U64 = st.integers(0, 2**32 - 1), st.integers(0, 2**64 - 1)
@@ -33,8 +23,8 @@ HELLOS = st.builds(Hello, NAMES, BYTES16, U32, U32, st.booleans(), BYTES32, st.i
 PARTITIONS = st.sets(st.integers(0, 65_535), max_size=20).map(lambda found: np.array(sorted(found), dtype=np.uint16))
 
 READERS: dict[Kind, Any] = {
-    Kind.HELLO: frames.read_hello,
-    Kind.WELCOME: frames.read_welcome,
+    Kind.HELLO: greeting.read_hello,
+    Kind.WELCOME: greeting.read_welcome,
     Kind.BYE: frames.read_bye,
     Kind.PING: frames.read_empty,
     Kind.PONG: frames.read_empty,
@@ -62,9 +52,9 @@ def body(frame: bytes) -> bytes:
 
 @given(HELLOS, BYTES16, U64, U32, st.booleans())
 def test_hello(hello: Hello, instance: bytes, position: int, count: int, complete: bool) -> None:
-    assert frames.read_hello(body(frames.hello_frame(hello))) == hello
+    assert greeting.read_hello(body(greeting.hello_frame(hello))) == hello
     welcome = Welcome(hello, instance, position, count, complete)
-    assert frames.read_welcome(body(frames.welcome_frame(welcome))) == welcome
+    assert greeting.read_welcome(body(greeting.welcome_frame(welcome))) == welcome
 
 
 @given(U64, U64, U32, U32, st.booleans(), BYTES32, PARTITIONS)
@@ -110,7 +100,7 @@ def test_frame_too_long() -> None:
 def test_name_of_no_possible_length(text: str) -> None:
     hello = Hello(text, bytes(16), 0, 0, False, bytes(32), 16)
     with pytest.raises(ValueError, match="a node's name"):
-        frames.hello_frame(hello)
+        greeting.hello_frame(hello)
 
 
 def read_any(kind: Kind, content: bytes) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -77,7 +79,7 @@ def test_a_stream_of_chunks_may_be_cut_anywhere(rows: list[bytes], cuts: list[in
     data = b"".join(chunks)
     places = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
     reader = ChunkReader()
-    got = [chunk for start, end in zip(places, places[1:], strict=False) for chunk in reader.receive(data[start:end])]
+    got = [chunk for start, end in pairwise(places) for chunk in reader.receive(data[start:end])]
     assert got == chunks
     assert reader.pending_bytes == 0
 

@@ -1,126 +1,54 @@
-"""Snapshots and deltas of rows: self-contained chunks of columns.
-
-A chunk has a version, a kind, its length and a checksum in front, and can be decoded without any other. Kinds: "R" rows, "C" changes,
-"B" the base of a delta, "E" the end of a snapshot or a delta. docs/wire.md describes each field. Coding releases the GIL.
-
-Every decoder ends in a value or a `WireError`, whatever the bytes; its `rung` says which check failed, `offset` where in the body.
-"""
-
-from typing import Final, final
+from typing import Final, Never, TypeAlias, final
 
 import numpy as np
 import numpy.typing as npt
 
-Buffer = bytes | bytearray | memoryview
-Rows = npt.NDArray[np.void]
-Keys = npt.NDArray[np.void]
+_Buffer: TypeAlias = bytes | bytearray | memoryview
+_Rows: TypeAlias = npt.NDArray[np.void]
+_Keys: TypeAlias = npt.NDArray[np.void]
 
 MAX_CHUNK_ROWS: Final[int]
-"""Rows in a chunk at most, and changes of each kind."""
 NAME_BITS: Final[int]
-"""Numbers that name rows are below 2 ** NAME_BITS."""
 
-def chunk_length(data: Buffer) -> int:
-    """The whole length of the chunk that `data` begins with; 0 when more bytes are needed to tell. Looks at the head only.
-
-    Raises:
-        WireError: version, kind, header (reserved bytes) or length (out of bounds).
-    """
-
-def chunk_kind(data: Buffer) -> str:
-    """The kind of the chunk that `data` begins with."""
-
-def row_count(data: Buffer) -> int:
-    """How many rows a chunk of rows says it holds (1 to MAX_CHUNK_ROWS)."""
-
-def encode_rows(rows: Rows, chunk_rows: int = 32_768) -> list[bytes]:
-    """`rows` in key order as chunks of `chunk_rows`; nothing for no rows.
-
-    Raises:
-        ValueError: a key comes twice, or `chunk_rows` is out of bounds.
-    """
-
-def encode_chunk(rows: Rows) -> bytes:
-    """One chunk of 1 to MAX_CHUNK_ROWS rows."""
-
-def decode_chunk(data: Buffer, out: Rows | None = None) -> Rows:
-    """The rows of a whole chunk, in key order; into `out` when it is given, which has to have `row_count(data)` rows.
-
-    What `out` holds after a WireError is undefined.
-    """
-
-def encode_base(digest: bytes, count: int) -> bytes:
-    """The first chunk of a delta: the 16 bytes of `digest_of_rows` of its base, and the number of rows."""
-
-def decode_base(data: Buffer) -> tuple[bytes, int]: ...
-def encode_end(count: int) -> bytes:
-    """The last chunk of a snapshot or a delta: how many rows there are then."""
-
-def decode_end(data: Buffer) -> int: ...
+def chunk_length(data: _Buffer) -> int: ...
+def chunk_kind(data: _Buffer) -> str: ...
+def row_count(data: _Buffer) -> int: ...
+def encode_rows(rows: _Rows, chunk_rows: int = 32_768) -> list[bytes]: ...
+def encode_chunk(rows: _Rows) -> bytes: ...
+def decode_chunk(data: _Buffer, out: _Rows | None = None) -> _Rows: ...
+def encode_base(digest: bytes, count: int) -> bytes: ...
+def decode_base(data: _Buffer) -> tuple[bytes, int]: ...
+def encode_end(count: int) -> bytes: ...
+def decode_end(data: _Buffer) -> int: ...
 def encode_changes(
-    inserted: Rows,
-    before: Rows,
-    after: Rows,
-    deleted_keys: Keys,
+    inserted: _Rows,
+    before: _Rows,
+    after: _Rows,
+    deleted_keys: _Keys,
     *,
     updated_names: npt.ArrayLike | None = None,
     deleted_names: npt.ArrayLike | None = None,
-) -> bytes:
-    """One chunk of changes, at most MAX_CHUNK_ROWS of each kind, in any order.
-
-    Args:
-        inserted: rows that the other side does not have, or has to overwrite whole.
-        before, after: rows that the other side has, as it has them and as they are now, side by side.
-        deleted_keys: keys of rows that are gone.
-        updated_names: a number for each of `after`, by which the other side finds the row; without, rows are named by key.
-        deleted_names: numbers of further rows that are gone.
-
-    Raises:
-        ValueError: a key or a name comes twice, a name has more than NAME_BITS, or there are too many changes.
-    """
+) -> bytes: ...
 
 @final
 class Changes:
-    """What a chunk of changes says; `len()` is how many there are."""
-
+    def __init__(self, *args: Never, **kwargs: Never) -> None: ...
     @property
-    def inserted(self) -> Rows:
-        """In key order."""
-
+    def inserted(self) -> _Rows: ...
     @property
-    def updated_names(self) -> npt.NDArray[np.uint64]:
-        """Ascending; empty when the chunk names rows by key."""
-
+    def updated_names(self) -> npt.NDArray[np.uint64]: ...
     @property
-    def updated_keys(self) -> Keys:
-        """In key order; empty when the chunk names rows by number."""
-
+    def updated_keys(self) -> _Keys: ...
     @property
     def deleted_names(self) -> npt.NDArray[np.uint64]: ...
     @property
-    def deleted_keys(self) -> Keys: ...
+    def deleted_keys(self) -> _Keys: ...
     def __len__(self) -> int: ...
-    def apply(self, before: Rows) -> Rows:
-        """The updated rows, from what they were, in the order of `updated_names` or `updated_keys`.
+    def apply(self, before: _Rows) -> _Rows: ...
 
-        Raises:
-            WireError: rung "base", the updates were made from other rows than these (timeouts may differ).
-        """
-
-def decode_changes(data: Buffer) -> Changes:
-    """What a whole chunk of changes says."""
-
-def digest_of_rows(rows: Rows) -> bytes:
-    """16 bytes that name a set of rows, in whatever order; not keyed, so against mistakes and not against forgery."""
-
-def sort_rows(rows: Rows) -> Rows:
-    """A copy of `rows` in key order.
-
-    Raises:
-        ValueError: a key comes twice.
-    """
-
+def decode_changes(data: _Buffer) -> Changes: ...
+def digest_of_rows(rows: _Rows) -> bytes: ...
+def sort_rows(rows: _Rows) -> _Rows: ...
 def compare(
-    old: Rows, new: Rows
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Positions in two tables in key order: inserted (in `new`), changed (in `old`), the same (in `new`), deleted (in `old`)."""
+    old: _Rows, new: _Rows
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]: ...

@@ -1,5 +1,13 @@
 # cython: boundscheck=False, wraparound=False, embedsignature=False
-"""Snapshots and deltas of rows: self-contained chunks of columns."""
+"""Snapshots and deltas of rows: self-contained chunks of columns.
+
+A chunk has a version, a kind, its length and a checksum in front, and can be decoded without any other. Kinds: "R"
+rows, "C" changes, "B" the base of a delta, "E" the end of a snapshot or a delta. docs/wire.md describes each field.
+Coding releases the GIL.
+
+Every decoder ends in a value or a `WireError`, whatever the bytes; its `rung` says which check failed, `offset` where
+in the body.
+"""
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
@@ -10,112 +18,15 @@ from hacore._fast.row cimport Key, Row
 
 import numpy as np
 
-from hacore._fast.row import KEY_DTYPE, ROW_DTYPE
+from hacore._fast.row import KEY_DTYPE as _KEY_DTYPE, ROW_DTYPE as _ROW_DTYPE
 from hacore.errors import WireError
 
 
-cdef extern from *:
-    """
-    typedef const Row *RowPointer;
-    """
-    ctypedef const Row *RowPointer
-
-
-cdef extern from "codec_order.h":
-    pass
-
-
-cdef extern from "codec_compare.h" nogil:
-    enum:
-        COLUMN_ROWS
-        CHUNK_HEAD
-        CHUNK_ROWS
-        CHUNK_CHANGES
-        CHUNK_BASE
-        CHUNK_END
-        CODEC_OK
-        CODEC_MEMORY
-        CODEC_TWICE
-        CODEC_WRONG
-        NAMED_BY_KEY
-        NAMED_BY_NUMBER
-    struct Writer:
-        uint8_t *bytes
-        size_t length
-        int failed
-    struct Reader:
-        const uint8_t *bytes
-        size_t length
-        size_t at
-        const char *rung
-        const char *message
-    struct Codec:
-        Writer writer
-    struct Changes_ "Changes":
-        int naming
-        size_t inserted
-        size_t updated
-        size_t deleted
-        size_t deleted_keys
-        const RowPointer *inserted_rows
-        const RowPointer *before
-        const RowPointer *after
-        const uint64_t *updated_numbers
-        const uint64_t *deleted_numbers
-        const RowPointer *deleted_by_key
-    struct ChangeCounts:
-        int naming
-        size_t inserted
-        size_t updated
-        size_t deleted
-        size_t deleted_keys
-    struct ChangeSpace:
-        Row *inserted_rows
-        uint64_t *updated_numbers
-        uint64_t *deleted_numbers
-        uint8_t *updated_keys
-        uint8_t *deleted_keys
-        Row *values
-        uint64_t *masks
-        uint64_t check
-    struct Difference:
-        int64_t *inserted
-        int64_t *before
-        int64_t *after
-        int64_t *deleted
-        size_t inserted_count
-        size_t updated_count
-        size_t deleted_count
-    int codec_open(Codec *codec)
-    void codec_close(Codec *codec)
-    struct Order:
-        RowPointer *rows
-    int order_open(Order *order, const Row *rows, size_t count)
-    void order_close(Order *order)
-    int all_ascend(const RowPointer *order, size_t count)
-    void begin_chunk(Writer *writer, int kind)
-    void end_chunk(Writer *writer, size_t start)
-    int64_t c_chunk_length "chunk_length"(Reader *reader)
-    int open_chunk(Reader *reader, Reader *body)
-    int close_chunk(Reader *body)
-    void write_bytes(Writer *writer, const void *bytes, size_t size)
-    void write_varint(Writer *writer, uint64_t value)
-    const uint8_t *read_bytes(Reader *reader, size_t size)
-    uint64_t read_varint(Reader *reader, uint64_t limit)
-    int read_fails(Reader *reader, const char *rung, const char *message)
-    int write_rows(Writer *writer, const RowPointer *order, size_t count, Codec *codec)
-    int read_rows(Reader *reader, Row *rows, size_t count, Codec *codec)
-    int write_changes(Writer *writer, const Changes_ *changes, Codec *codec)
-    int read_change_counts(Reader *reader, ChangeCounts *counts)
-    int read_changes(Reader *reader, const ChangeCounts *counts, ChangeSpace *space, Codec *codec)
-    void patch_rows(Row *rows, const Row *values, const uint64_t *masks, size_t count)
-    void digest_of(const Row *rows, size_t count, uint8_t *digest)
-    uint64_t check_of(const RowPointer *rows, size_t count)
-    void compare_rows(const Row *old, size_t old_count, const Row *new, size_t new_count, Difference *found)
-
 
 MAX_CHUNK_ROWS = COLUMN_ROWS
+"""Rows in a chunk at most, and changes of each kind."""
 NAME_BITS = 56
+"""Numbers that name rows are below 2 ** NAME_BITS."""
 
 _workspaces = []
 
@@ -223,6 +134,12 @@ cdef int _no_more(Reader *reader) except -1:
 
 
 def chunk_length(const uint8_t[::1] data):
+    """The whole length of the chunk that `data` begins with; 0 when more bytes are needed to tell. Looks at the head
+    only.
+
+    Raises:
+        WireError: version, kind, header (reserved bytes) or length (out of bounds).
+    """
     cdef Reader reader = _reader(data)
     cdef int64_t length = c_chunk_length(&reader)
     if length < 0:
@@ -231,6 +148,7 @@ def chunk_length(const uint8_t[::1] data):
 
 
 def chunk_kind(const uint8_t[::1] data):
+    """The kind of the chunk that `data` begins with."""
     if data.shape[0] < CHUNK_HEAD:
         raise WireError("short", "the chunk ends early", data.shape[0])
     chunk_length(data)
@@ -238,6 +156,11 @@ def chunk_kind(const uint8_t[::1] data):
 
 
 def encode_rows(const Row[::1] rows, size_t chunk_rows=32_768):
+    """`rows` in key order as chunks of `chunk_rows`; nothing for no rows.
+
+    Raises:
+        ValueError: a key comes twice, or `chunk_rows` is out of bounds.
+    """
     if not 1 <= chunk_rows <= COLUMN_ROWS:
         raise ValueError(f"a chunk holds 1 to {COLUMN_ROWS} rows, got {chunk_rows}")
     cdef _Order order = _Order(rows)
@@ -262,12 +185,14 @@ def encode_rows(const Row[::1] rows, size_t chunk_rows=32_768):
 
 
 def encode_chunk(const Row[::1] rows):
+    """One chunk of 1 to MAX_CHUNK_ROWS rows."""
     if not 1 <= rows.shape[0] <= COLUMN_ROWS:
         raise ValueError(f"a chunk holds 1 to {COLUMN_ROWS} rows, got {rows.shape[0]}")
     return encode_rows(rows, COLUMN_ROWS)[0]
 
 
 def row_count(const uint8_t[::1] data):
+    """How many rows a chunk of rows says it holds (1 to MAX_CHUNK_ROWS)."""
     cdef Reader reader = _reader(data)
     if chunk_kind(data) != "R":
         raise WireError("kind", "the chunk is of another kind than expected here", 1)
@@ -276,6 +201,10 @@ def row_count(const uint8_t[::1] data):
 
 
 def decode_chunk(const uint8_t[::1] data, Row[::1] out=None):
+    """The rows of a whole chunk, in key order; into `out` when it is given, which has to have `row_count(data)` rows.
+
+    What `out` holds after a WireError is undefined.
+    """
     cdef Reader reader = _reader(data), body
     cdef _Workspace workspace
     cdef int status
@@ -284,7 +213,7 @@ def decode_chunk(const uint8_t[::1] data, Row[::1] out=None):
     cdef size_t count = _row_count(&body)
     rows = None
     if out is None:
-        rows = np.empty(count, dtype=ROW_DTYPE)
+        rows = np.empty(count, dtype=_ROW_DTYPE)
         out = rows
     elif <size_t> out.shape[0] != count:
         raise ValueError(f"out has to have {count} rows, got {out.shape[0]}")
@@ -300,6 +229,7 @@ def decode_chunk(const uint8_t[::1] data, Row[::1] out=None):
 
 
 def encode_base(const uint8_t[::1] digest, uint64_t count):
+    """The first chunk of a delta: the 16 bytes of `digest_of_rows` of its base, and the number of rows."""
     if digest.shape[0] != 16:
         raise ValueError(f"a digest has 16 bytes, got {digest.shape[0]}")
     cdef _Workspace workspace = _take()
@@ -325,6 +255,7 @@ def decode_base(const uint8_t[::1] data):
 
 
 def encode_end(uint64_t count):
+    """The last chunk of a snapshot or a delta: how many rows there are then."""
     cdef _Workspace workspace = _take()
     cdef Writer *writer = &workspace.codec.writer
     begin_chunk(writer, CHUNK_END)
@@ -370,13 +301,26 @@ cdef class _Names:
         self.first = &self.ascending[0] if count else NULL
 
 
-def encode_changes(const Row[::1] inserted, const Row[::1] before, const Row[::1] after, deleted_keys, *, updated_names=None,
-                   deleted_names=None):
+def encode_changes(const Row[::1] inserted, const Row[::1] before, const Row[::1] after, deleted_keys, *,
+                   updated_names=None, deleted_names=None):
+    """One chunk of changes, at most MAX_CHUNK_ROWS of each kind, in any order.
+
+    Args:
+        inserted: rows that the other side does not have, or has to overwrite whole.
+        before, after: rows that the other side has, as it has them and as they are now, side by side.
+        deleted_keys: keys of rows that are gone.
+        updated_names: a number for each of `after`, by which the other side finds the row; else rows are named by key.
+        deleted_names: numbers of further rows that are gone.
+
+    Raises:
+        ValueError: a key or a name comes twice, a name has more than NAME_BITS, or there are too many changes.
+    """
     cdef Changes_ changes
     cdef _Order new = _Order(inserted)
     cdef const Key[::1] keys = deleted_keys
     cdef size_t updates = <size_t> after.shape[0], deletes = <size_t> keys.shape[0]
-    cdef _Names update_names = _Names(() if updated_names is None else updated_names, 0 if updated_names is None else updates)
+    cdef _Names update_names = _Names(() if updated_names is None else updated_names,
+                                      0 if updated_names is None else <Py_ssize_t> updates)
     cdef _Names delete_names = _Names(() if deleted_names is None else deleted_names,
                                       0 if deleted_names is None else len(deleted_names))
     cdef const int64_t[::1] order
@@ -436,22 +380,35 @@ cdef object _key_order(const void *first, size_t stride, size_t count):
 
 
 cdef class Changes:
-    """What a chunk of changes says; rows are updated with `apply`, which needs them as they were."""
+    """What a chunk of changes says; `len()` is how many there are.
+
+    `inserted` are in key order. Updated rows are named by `updated_names`, ascending, or by `updated_keys`, in key order;
+    the other is empty. What is gone is named by `deleted_names` and `deleted_keys`.
+    """
+
     cdef readonly object inserted, updated_names, updated_keys, deleted_names, deleted_keys
     cdef object values, masks
     cdef uint64_t check
+
+    def __init__(self):
+        raise TypeError("decode_changes makes these")
 
     def __len__(self):
         return len(self.inserted) + len(self.masks) + len(self.deleted_names) + len(self.deleted_keys)
 
     def apply(self, const Row[::1] before):
+        """The updated rows, from what they were, in the order of `updated_names` or `updated_keys`.
+
+        Raises:
+            WireError: rung "base", the updates were made from other rows than these (timeouts may differ).
+        """
         cdef size_t count = <size_t> len(self.masks)
         cdef Row[::1] row
         cdef const Row[::1] values
         cdef const uint64_t[::1] masks
         if <size_t> before.shape[0] != count:
             raise ValueError(f"expected {count} rows, got {before.shape[0]}")
-        after = np.empty(count, dtype=ROW_DTYPE)
+        after = np.empty(count, dtype=_ROW_DTYPE)
         if not count:
             return after
         row, values, masks = after, self.values, self.masks
@@ -479,15 +436,16 @@ cdef Changes _read_changes(Reader *body):
     if read_change_counts(body, &counts) != CODEC_OK:
         _raise(body)
     cdef size_t numbered = counts.updated if counts.naming == NAMED_BY_NUMBER else 0
-    changes.inserted = np.empty(counts.inserted, dtype=ROW_DTYPE)
+    changes.inserted = np.empty(counts.inserted, dtype=_ROW_DTYPE)
     changes.updated_names = np.empty(numbered, dtype=np.uint64)
-    changes.updated_keys = np.empty(counts.updated - numbered, dtype=KEY_DTYPE)
+    changes.updated_keys = np.empty(counts.updated - numbered, dtype=_KEY_DTYPE)
     changes.deleted_names = np.empty(counts.deleted, dtype=np.uint64)
-    changes.deleted_keys = np.empty(counts.deleted_keys, dtype=KEY_DTYPE)
-    changes.values = np.empty(counts.updated, dtype=ROW_DTYPE)
+    changes.deleted_keys = np.empty(counts.deleted_keys, dtype=_KEY_DTYPE)
+    changes.values = np.empty(counts.updated, dtype=_ROW_DTYPE)
     changes.masks = np.empty(counts.updated, dtype=np.uint64)
     cdef Row[::1] inserted = changes.inserted, values = changes.values
-    cdef uint64_t[::1] updated_names = changes.updated_names, deleted_names = changes.deleted_names, masks = changes.masks
+    cdef uint64_t[::1] updated_names = changes.updated_names, deleted_names = changes.deleted_names
+    cdef uint64_t[::1] masks = changes.masks
     cdef Key[::1] updated_keys = changes.updated_keys, deleted_keys = changes.deleted_keys
     memset(&space, 0, sizeof(space))
     space.inserted_rows = &inserted[0] if counts.inserted else NULL
@@ -510,6 +468,7 @@ cdef Changes _read_changes(Reader *body):
 
 
 def decode_changes(const uint8_t[::1] data):
+    """What a whole chunk of changes says."""
     cdef Reader reader = _reader(data), body
     _open(&reader, &body, CHUNK_CHANGES)
     _no_more(&reader)
@@ -517,6 +476,7 @@ def decode_changes(const uint8_t[::1] data):
 
 
 def digest_of_rows(const Row[::1] rows):
+    """16 bytes that name a set of rows, in whatever order; not keyed, so against mistakes and not against forgery."""
     cdef uint8_t[16] digest
     cdef size_t count = <size_t> rows.shape[0]
     memset(digest, 0, 16)
@@ -527,8 +487,13 @@ def digest_of_rows(const Row[::1] rows):
 
 
 def sort_rows(const Row[::1] rows):
+    """A copy of `rows` in key order.
+
+    Raises:
+        ValueError: a key comes twice.
+    """
     cdef _Order order = _Order(rows)
-    ordered = np.empty(order.count, dtype=ROW_DTYPE)
+    ordered = np.empty(order.count, dtype=_ROW_DTYPE)
     cdef Row[::1] row = ordered
     cdef size_t index
     with nogil:
@@ -541,6 +506,8 @@ def sort_rows(const Row[::1] rows):
 
 
 def compare(const Row[::1] old, const Row[::1] new):
+    """Positions in two tables in key order: inserted (in `new`), changed (in `old`), the same (in `new`), deleted (in
+    `old`)."""
     cdef Difference found
     cdef size_t old_count = <size_t> old.shape[0], new_count = <size_t> new.shape[0]
     parts = np.empty(new_count, np.int64), np.empty(min(old_count, new_count), np.int64), \

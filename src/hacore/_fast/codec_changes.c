@@ -20,14 +20,16 @@ void begin_chunk(Writer *w, int kind) {
     write_bytes(w, head, sizeof head);
 }
 
+void seal_chunk(uint8_t *chunk, size_t length) {
+    uint32_t body = (uint32_t)(length - CHUNK_HEAD);
+    memcpy(chunk + 4, &body, 4);
+    store64(chunk + 8, checksum(chunk, chunk + CHUNK_HEAD, body));
+}
+
 void end_chunk(Writer *w, size_t start) {
     static const uint8_t padding[SLACK] = {0};
     write_bytes(w, padding, sizeof padding);
-    if (w->failed) return;
-    uint8_t *head = w->bytes + start;
-    uint32_t length = (uint32_t)(w->length - start - CHUNK_HEAD);
-    memcpy(head + 4, &length, 4);
-    store64(head + 8, checksum(head, head + CHUNK_HEAD, length));
+    if (!w->failed) seal_chunk(w->bytes + start, w->length - start);
 }
 
 int64_t chunk_length(Reader *r) {
@@ -79,7 +81,8 @@ static void write_ascending(Writer *w, const uint64_t *numbers, size_t count, Co
     unsigned mean = width64((numbers[count - 1] - count + 1) / count), low = mean > 4 ? mean - 4 : 0;
     while (largest >> low > UINT32_MAX) low++;
     write_byte(w, (uint8_t)low);
-    for (size_t i = 0; i < count; i++) c->column[i] = (uint32_t)((i ? numbers[i] - numbers[i - 1] - 1 : numbers[0]) >> low);
+    for (size_t i = 0; i < count; i++)
+        c->column[i] = (uint32_t)((i ? numbers[i] - numbers[i - 1] - 1 : numbers[0]) >> low);
     write_numbers(w, c->column, count, &c->scratch);
     uint8_t *space = write_space(w, (count * low + 7) / 8);
     if (!space) return;
@@ -106,7 +109,8 @@ static int read_ascending(Reader *r, uint64_t *numbers, size_t count, Codec *c) 
     uint64_t next = 0, mask = (1ULL << *low) - 1, bits = 0;
     for (size_t i = 0; i < count; i++, bits += *low) {
         uint64_t high = c->column[i], gap = (load64(stream + (bits >> 3)) >> (bits & 7)) & mask;
-        if (*low >= NUMBER_BITS ? high : high >> (NUMBER_BITS - *low)) return read_fails(r, "number", "a number is larger than it may be");
+        if (*low >= NUMBER_BITS ? high : high >> (NUMBER_BITS - *low))
+            return read_fails(r, "number", "a number is larger than it may be");
         numbers[i] = next + (high << *low | gap);
         if (numbers[i] >> NUMBER_BITS) return read_fails(r, "number", "a number is larger than it may be");
         next = numbers[i] + 1;
@@ -120,12 +124,36 @@ static int read_ascending(Reader *r, uint64_t *numbers, size_t count, Codec *c) 
 
 /* In the order of the bits of a mask. */
 static const Field FIELDS[] = {
-    FIELD(status), FIELD(timeout), FIELD(protocol_state), FIELD(mark), FIELD(tcp_flags_original), FIELD(tcp_flags_reply),
-    FIELD(tcp_scale_original), FIELD(tcp_scale_reply), FIELD(labels), FIELD(helper), FIELD(reply_source), FIELD(reply_destination),
-    FIELD(reply_source_port), FIELD(reply_destination_port), FIELD(reply_zone), FIELD(sctp_tag_original), FIELD(sctp_tag_reply),
-    FIELD(adjust_position_original), FIELD(adjust_before_original), FIELD(adjust_after_original), FIELD(adjust_position_reply),
-    FIELD(adjust_before_reply), FIELD(adjust_after_reply), FIELD(synproxy_isn), FIELD(synproxy_its), FIELD(synproxy_tsoff),
-    FIELD(master_protocol), FIELD(master_source_port), FIELD(master_destination_port), FIELD(master_source),
+    FIELD(status),
+    FIELD(timeout),
+    FIELD(protocol_state),
+    FIELD(mark),
+    FIELD(tcp_flags_original),
+    FIELD(tcp_flags_reply),
+    FIELD(tcp_scale_original),
+    FIELD(tcp_scale_reply),
+    FIELD(labels),
+    FIELD(helper),
+    FIELD(reply_source),
+    FIELD(reply_destination),
+    FIELD(reply_source_port),
+    FIELD(reply_destination_port),
+    FIELD(reply_zone),
+    FIELD(sctp_tag_original),
+    FIELD(sctp_tag_reply),
+    FIELD(adjust_position_original),
+    FIELD(adjust_before_original),
+    FIELD(adjust_after_original),
+    FIELD(adjust_position_reply),
+    FIELD(adjust_before_reply),
+    FIELD(adjust_after_reply),
+    FIELD(synproxy_isn),
+    FIELD(synproxy_its),
+    FIELD(synproxy_tsoff),
+    FIELD(master_protocol),
+    FIELD(master_source_port),
+    FIELD(master_destination_port),
+    FIELD(master_source),
     FIELD(master_destination),
 };
 #define FIELD_COUNT (sizeof FIELDS / sizeof *FIELDS)
@@ -134,7 +162,8 @@ static const Field FIELDS[] = {
 static uint64_t mask_of(const Row *before, const Row *after) {
     uint64_t mask = 0;
     for (size_t field = 0; field < FIELD_COUNT; field++)
-        if (memcmp((const uint8_t *)before + FIELDS[field].offset, (const uint8_t *)after + FIELDS[field].offset, FIELDS[field].size))
+        if (memcmp((const uint8_t *)before + FIELDS[field].offset, (const uint8_t *)after + FIELDS[field].offset,
+                   FIELDS[field].size))
             mask |= 1ULL << field;
     return mask;
 }
@@ -253,7 +282,8 @@ int write_changes(Writer *w, const Changes *changes, Codec *c) {
         free(masks);
     }
     write_ascending(w, changes->deleted_numbers, changes->deleted, c);
-    if (status == CODEC_OK && changes->deleted_keys) status = write_keys(w, changes->deleted_by_key, changes->deleted_keys, c);
+    if (status == CODEC_OK && changes->deleted_keys)
+        status = write_keys(w, changes->deleted_by_key, changes->deleted_keys, c);
     return w->failed ? CODEC_MEMORY : status;
 }
 
@@ -281,7 +311,8 @@ int read_changes(Reader *r, const ChangeCounts *counts, ChangeSpace *space, Code
         if (read_patches(r, counts->updated, space, c)) return CODEC_WRONG;
     }
     if (read_ascending(r, space->deleted_numbers, counts->deleted, c)) return CODEC_WRONG;
-    if (counts->deleted_keys && read_keys(r, space->deleted_keys, KEY_BYTES, counts->deleted_keys, c)) return CODEC_WRONG;
+    if (counts->deleted_keys && read_keys(r, space->deleted_keys, KEY_BYTES, counts->deleted_keys, c))
+        return CODEC_WRONG;
     return CODEC_OK;
 }
 

@@ -16,10 +16,10 @@ enum { NAMED_BY_KEY = 0, NAMED_BY_NUMBER = 1 };
 typedef struct Changes {
     int naming;
     size_t inserted, updated, deleted, deleted_keys;
-    const Row *const *inserted_rows;                  /* in key order */
-    const Row *const *before, *const *after;          /* of updated rows, in the order of their names */
+    const Row *const *inserted_rows;         /* in key order */
+    const Row *const *before, *const *after; /* of updated rows, in the order of their names */
     const uint64_t *updated_numbers, *deleted_numbers;
-    const Row *const *deleted_by_key;                 /* in key order; only the keys are looked at */
+    const Row *const *deleted_by_key; /* in key order; only the keys are looked at */
 } Changes;
 
 /* What a body of changes says before its columns are read: where each part starts. */
@@ -32,15 +32,18 @@ typedef struct ChangeSpace {
     Row *inserted_rows;
     uint64_t *updated_numbers, *deleted_numbers;
     uint8_t *updated_keys, *deleted_keys;
-    Row *values;     /* of updated rows: the fields that `masks` name, the others zero */
+    Row *values; /* of updated rows: the fields that `masks` name, the others zero */
     uint64_t *masks;
     uint64_t check;
 } ChangeSpace;
 
 void begin_chunk(Writer *writer, int kind);
+/* Fills in length and checksum. */
+void seal_chunk(uint8_t *chunk, size_t length);
 /* Pads, fills in length and checksum of the chunk that began at `start`. */
 void end_chunk(Writer *writer, size_t start);
-/* Looks at the first bytes of a chunk: 0 when more are needed to tell, its whole length, or -1 and the reader's rung. */
+/* Looks at the first bytes of a chunk: 0 when more are needed to tell, its whole length, or -1 and the reader's rung.
+ * */
 int64_t chunk_length(Reader *reader);
 /* The body of a whole chunk in `body`, its kind as the result; or -1 and the reader's rung. */
 int open_chunk(Reader *reader, Reader *body);
@@ -51,7 +54,8 @@ int read_change_counts(Reader *reader, ChangeCounts *counts);
 int read_changes(Reader *reader, const ChangeCounts *counts, ChangeSpace *space, Codec *codec);
 /* Overwrites rows with what `values` have in the fields of `masks`. */
 void patch_rows(Row *rows, const Row *values, const uint64_t *masks, size_t count);
-/* The sum of the hashes of rows without their timeouts: tells whether updates meet the rows that they were made from. */
+/* The sum of the hashes of rows without their timeouts: tells whether updates meet the rows that they were made from.
+ * */
 uint64_t check_of(const Row *const *rows, size_t count);
 /* The digest that names a base: the sum of the 128-bit hashes of whole rows, in whatever order (16 bytes). */
 void digest_of(const Row *rows, size_t count, uint8_t *digest);

@@ -4,8 +4,8 @@
 
 #include "codec_changes.h"
 
-/* Positions: of rows only the new table has, of rows both have but not alike (in the old and in the new), of rows only the old has.
- * Room for as many as there can be. */
+/* Positions: of rows only the new table has, of rows both have but not alike (in the old and in the new), of rows only
+ * the old has. Room for as many as there can be. */
 typedef struct Difference {
     int64_t *inserted, *before, *after, *deleted;
     size_t inserted_count, updated_count, deleted_count;

@@ -54,7 +54,8 @@ void dictionary_grow(Dictionary *d) {
 
 /* ---- words ---- */
 
-/* Only the bytes from the lowest to the highest that differ are written: `low` and `span` say which, the rest is in the first word. */
+/* Only the bytes from the lowest to the highest that differ are written: `low` and `span` say which, the rest is in the
+ * first word. */
 void write_words(Writer *w, const uint64_t *words, size_t stride, size_t count) {
     if (!count) return;
     uint64_t varying = 0;
@@ -92,7 +93,8 @@ int read_words(Reader *r, uint64_t *words, size_t stride, size_t count) {
 
 static void rank(Dictionary *d, Value *sorted) {
     uint32_t starts[EXACT + 1] = {0}, often = 0;
-    for (uint32_t number = 0; number < d->count; number++) starts[d->counts[number] < EXACT ? EXACT - d->counts[number] : 0]++;
+    for (uint32_t number = 0; number < d->count; number++)
+        starts[d->counts[number] < EXACT ? EXACT - d->counts[number] : 0]++;
     often = starts[0];
     for (uint32_t sum = 0, bucket = 0; bucket <= EXACT; bucket++) {
         uint32_t size = starts[bucket];
@@ -114,7 +116,8 @@ static void rank(Dictionary *d, Value *sorted) {
     for (uint32_t number = 0; number < d->count; number++) sorted[d->ranks[number]] = d->values[number];
 }
 
-size_t write_values(Writer *w, Dictionary *d, uint32_t *numbers, size_t count, int wide, Value *values, NumberScratch *scratch) {
+size_t write_values(Writer *w, Dictionary *d, uint32_t *numbers, size_t count, int wide, Value *values,
+                    NumberScratch *scratch) {
     if (!count) return 0;
     size_t listed = d->count;
     if (listed > 1 && listed > count - count / 4) {
@@ -136,7 +139,8 @@ size_t write_values(Writer *w, Dictionary *d, uint32_t *numbers, size_t count, i
     return listed;
 }
 
-int read_values(Reader *r, Value *values, uint32_t *numbers, size_t count, int wide, size_t *size, NumberScratch *scratch) {
+int read_values(Reader *r, Value *values, uint32_t *numbers, size_t count, int wide, size_t *size,
+                NumberScratch *scratch) {
     size_t listed = count ? read_varint(r, count) : 0, all = listed ? listed : count;
     *size = all;
     if (r->rung || read_words(r, &values[0].low, 2, all)) return -1;

@@ -50,11 +50,12 @@ static inline uint32_t dictionary_number(Dictionary *d, Value value) {
 void write_words(Writer *writer, const uint64_t *words, size_t stride, size_t count);
 int read_words(Reader *reader, uint64_t *words, size_t stride, size_t count);
 
-/* Writes a column of values: those of `dictionary`, at the places that `numbers` tell. `wide`: they have a high half. What the reader
- * will have is left in `values` (room for `count`, the result tells how many) and `numbers`: by frequency, or where values hardly
- * repeat one for each place. */
+/* Writes a column of values: those of `dictionary`, at the places that `numbers` tell. `wide`: they have a high half.
+ * What the reader will have is left in `values` (room for `count`, the result tells how many) and `numbers`: by
+ * frequency, or where values hardly repeat one for each place. */
 size_t write_values(Writer *writer, Dictionary *dictionary, uint32_t *numbers, size_t count, int wide, Value *values,
                     NumberScratch *scratch);
-int read_values(Reader *reader, Value *values, uint32_t *numbers, size_t count, int wide, size_t *size, NumberScratch *scratch);
+int read_values(Reader *reader, Value *values, uint32_t *numbers, size_t count, int wide, size_t *size,
+                NumberScratch *scratch);
 
 #endif

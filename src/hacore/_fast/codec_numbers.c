@@ -70,7 +70,8 @@ static inline uint16_t *encode_symbol(const Symbol *s, uint32_t *state, uint16_t
     return words;
 }
 
-static void write_coded(Writer *w, const uint32_t *numbers, size_t count, const uint32_t *counts, NumberScratch *scratch) {
+static void write_coded(Writer *w, const uint32_t *numbers, size_t count, const uint32_t *counts,
+                        NumberScratch *scratch) {
     uint16_t shares[TOKENS];
     Symbol symbols[TOKENS];
     size_t present = 0, bits = 0;
@@ -93,7 +94,8 @@ static void write_coded(Writer *w, const uint32_t *numbers, size_t count, const 
     uint32_t states[STATES] = {LOWEST, LOWEST, LOWEST, LOWEST};
     uint16_t *end = scratch->words + sizeof scratch->words / 2, *words = end;
     size_t left = count;
-    for (; left % STATES; left--) words = encode_symbol(&symbols[scratch->tokens[left - 1]], &states[(left - 1) % STATES], words);
+    for (; left % STATES; left--)
+        words = encode_symbol(&symbols[scratch->tokens[left - 1]], &states[(left - 1) % STATES], words);
     for (; left; left -= STATES) {
         const uint8_t *tokens = &scratch->tokens[left - STATES];
         words = encode_symbol(&symbols[tokens[3]], &states[3], words);
@@ -144,7 +146,8 @@ static uint32_t logarithm(uint32_t value) {
 static uint64_t coded_bits(const uint32_t *counts, size_t total) {
     uint64_t bits = 0, all = logarithm((uint32_t)total);
     for (unsigned token = 0; token < TOKENS; token++)
-        if (counts[token]) bits += counts[token] * (all - logarithm(counts[token]) + ((uint64_t)extra_bits(token) << 8));
+        if (counts[token])
+            bits += counts[token] * (all - logarithm(counts[token]) + ((uint64_t)extra_bits(token) << 8));
     return bits >> 8;
 }
 
@@ -152,6 +155,18 @@ static uint64_t table_bits(const uint32_t *counts) {
     uint64_t bits = 8 * (STATES * 4 + 4);
     for (unsigned token = 0; token < TOKENS; token++) bits += counts[token] ? 20 : 0;
     return bits;
+}
+
+/* The tokens of all numbers, and how often each occurs. Four counts in turn, because adding to what was just added to waits. */
+static void count_tokens(const uint32_t *numbers, size_t count, uint8_t *tokens, uint32_t *counts) {
+    uint32_t parts[4][TOKENS] = {{0}};
+    for (size_t i = 0; i < count; i++) {
+        unsigned token = token_of(numbers[i]);
+        tokens[i] = (uint8_t)token;
+        parts[i & 3][token]++;
+    }
+    for (unsigned token = 0; token < TOKENS; token++)
+        counts[token] = parts[0][token] + parts[1][token] + parts[2][token] + parts[3][token];
 }
 
 void write_numbers(Writer *w, const uint32_t *numbers, size_t count, NumberScratch *scratch) {
@@ -174,14 +189,8 @@ void write_numbers(Writer *w, const uint32_t *numbers, size_t count, NumberScrat
         if (!taken)
             for (size_t i = 0; i < count; i += SAMPLE, taken++) counts[token_of(numbers[i])]++;
         if (taken == count || coded_bits(counts, taken) * count / taken + table_bits(counts) < packed) {
-            unsigned kinds = 0;
-            memset(counts, 0, sizeof counts);
-            for (size_t i = 0; i < count; i++) {
-                unsigned token = token_of(numbers[i]);
-                scratch->tokens[i] = (uint8_t)token;
-                kinds += !counts[token]++;
-            }
-            if (kinds > 1 && coded_bits(counts, count) + table_bits(counts) < packed) {
+            count_tokens(numbers, count, scratch->tokens, counts);
+            if (counts[scratch->tokens[0]] < count && coded_bits(counts, count) + table_bits(counts) < packed) {
                 write_byte(w, CODED);
                 write_coded(w, numbers, count, counts, scratch);
                 return;
@@ -201,7 +210,8 @@ static int read_table(Reader *r, uint32_t *slots) {
         uint32_t share = (uint32_t)read_varint(r, SCALE - 1);
         if (r->rung) return -1;
         token += *gap + (i ? 1u : 0u);
-        if (token >= TOKENS || !share || share > SCALE - start) return read_fails(r, "shares", "the shares of a column are wrong");
+        if (token >= TOKENS || !share || share > SCALE - start)
+            return read_fails(r, "shares", "the shares of a column are wrong");
         for (uint32_t slot = 0; slot < share; slot++) slots[start + slot] = token << 24 | share << 12 | slot;
         start += share;
     }
@@ -209,10 +219,10 @@ static int read_table(Reader *r, uint32_t *slots) {
     return start == SCALE ? 0 : read_fails(r, "shares", "the shares of a column do not add up");
 }
 
-#define DECODE(state, token)                                                           \
-    do {                                                                               \
-        uint32_t slot = slots[(state) & (SCALE - 1)];                                  \
-        (token) = (uint8_t)(slot >> 24);                                               \
+#define DECODE(state, token)                                                                   \
+    do {                                                                                       \
+        uint32_t slot = slots[(state) & (SCALE - 1)];                                          \
+        (token) = (uint8_t)(slot >> 24);                                                       \
         (state) = (slot >> 12 & (SCALE - 1)) * ((state) >> SCALE_BITS) + (slot & (SCALE - 1)); \
     } while (0)
 
@@ -227,20 +237,21 @@ static int read_coded(Reader *r, uint32_t *numbers, size_t count, NumberScratch 
     uint32_t a = states[0], b = states[1], c = states[2], d = states[3];
     size_t i = 0;
     uint8_t *tokens = scratch->tokens;
-    /* A whole round takes 4 words at most, and what follows the words may be read (SLACK), so only the tail looks at each. */
+    /* A whole round takes 4 words at most, and what follows the words may be read (SLACK), so only the tail looks at
+     * each. */
     for (; i + STATES <= count && end - next >= 2 * STATES; i += STATES) {
         DECODE(a, tokens[i]);
         DECODE(b, tokens[i + 1]);
         DECODE(c, tokens[i + 2]);
         DECODE(d, tokens[i + 3]);
         uint32_t low;
-#define REFILL(state)                                  \
-    low = (state) < LOWEST;                            \
-    {                                                  \
-        uint16_t word;                                 \
-        memcpy(&word, next, 2);                        \
+#define REFILL(state)                                   \
+    low = (state) < LOWEST;                             \
+    {                                                   \
+        uint16_t word;                                  \
+        memcpy(&word, next, 2);                         \
         (state) = low ? (state) << 16 | word : (state); \
-        next += low << 1;                              \
+        next += low << 1;                               \
     }
         REFILL(a)
         REFILL(b)
@@ -264,7 +275,8 @@ static int read_coded(Reader *r, uint32_t *numbers, size_t count, NumberScratch 
     size_t bits = 0;
     uint8_t widths[256] = {0};
     uint32_t firsts[256] = {0};
-    for (unsigned token = 0; token < TOKENS; token++) widths[token] = (uint8_t)extra_bits(token), firsts[token] = first_of(token);
+    for (unsigned token = 0; token < TOKENS; token++)
+        widths[token] = (uint8_t)extra_bits(token), firsts[token] = first_of(token);
     for (size_t k = 0; k < count; k++) bits += widths[tokens[k]];
     if (!bits) {
         for (size_t k = 0; k < count; k++) numbers[k] = tokens[k];

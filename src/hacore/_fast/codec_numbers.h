@@ -1,8 +1,9 @@
 /* Columns of 32-bit numbers: constant, packed, or entropy-coded, whichever is smallest. docs/wire.md has the format.
  *
- * The entropy coder is range asymmetric numeral systems (Duda, "Asymmetric numeral systems: entropy coding combining speed of Huffman
- * coding with compression rate of arithmetic coding"), four states in turn, over tokens: a token is a number below 128, or the
- * exponent and two bits after the leading one of a larger number, whose further bits follow in a stream of their own. */
+ * The entropy coder is range asymmetric numeral systems (Duda, "Asymmetric numeral systems: entropy coding combining
+ * speed of Huffman coding with compression rate of arithmetic coding"), four states in turn, over tokens: a token is a
+ * number below 128, or the exponent and two bits after the leading one of a larger number, whose further bits follow in
+ * a stream of their own. */
 #ifndef HACORE_CODEC_NUMBERS_H
 #define HACORE_CODEC_NUMBERS_H
 

@@ -7,12 +7,13 @@
 #include "codec_bytes.h"
 
 #define AF_INET 2
-#define HEADS 1024       /* different first words of a key (family, protocol, zone) at most, to sort by them with one pass */
+#define HEADS 1024       /* different first words of a key at most (family, protocol, zone), to sort by them at once */
 #define SHORT_RUN 24     /* up to here insertion is faster than counting */
 #define LONG_RUN 4096    /* from here on a larger digit is */
 #define LARGE (1u << 21) /* bytes: from here on large pages pay */
 
-/* What comes after the head of a key, so that it compares as the key's bytes do: all of an IPv4 key, 12 bytes of others. */
+/* What comes after the head of a key, so that it compares as the key's bytes do: all of an IPv4 key, 12 bytes of
+ * others. */
 typedef struct Entry {
     uint64_t key;
     uint32_t more, row;
@@ -24,14 +25,16 @@ static inline uint64_t big64(const void *bytes) { return __builtin_bswap64(load6
 static inline uint32_t big32(const void *bytes) { return __builtin_bswap32(load32(bytes)); }
 
 static inline Entry entry_of(const Row *row, uint32_t index, int stage) {
-    if (stage == WHOLE) return (Entry){(uint64_t)big32(row->source) << 32 | big32(row->destination), big32(&row->source_port), index};
+    if (stage == WHOLE)
+        return (Entry){(uint64_t)big32(row->source) << 32 | big32(row->destination), big32(&row->source_port), index};
     const uint8_t *bytes = (const uint8_t *)row + 4 + 12 * stage;
     return (Entry){big64(bytes), big32(bytes + 8), index};
 }
 
 /* Whether an address is more than its first four bytes. */
 static inline uint64_t beyond_ipv4(const Row *row) {
-    return load64(row->source + 4) | load32(row->source + 12) | load64(row->destination + 4) | load32(row->destination + 12);
+    return load64(row->source + 4) | load32(row->source + 12) | load64(row->destination + 4) |
+           load32(row->destination + 12);
 }
 
 static inline int after(const Row *rows, const Entry *a, const Entry *b, int stage) {
@@ -51,9 +54,10 @@ static void insertion(const Row *rows, Entry *entries, uint32_t count, int stage
     }
 }
 
-/* Sorts by the highest bits in which the entries differ, then each part by itself. The result is in `spare` where `swapped`. Keys made
- * for the purpose cannot make this slow: each level takes bits away. */
-static void sort_entries(const Row *rows, Entry *entries, Entry *spare, uint32_t count, int second, int stage, int swapped) {
+/* Sorts by the highest bits in which the entries differ, then each part by itself. The result is in `spare` where
+ * `swapped`. Keys made for the purpose cannot make this slow: each level takes bits away. */
+static void sort_entries(const Row *rows, Entry *entries, Entry *spare, uint32_t count, int second, int stage,
+                         int swapped) {
     if (count <= SHORT_RUN) {
         insertion(rows, entries, count, stage);
         if (swapped) memcpy(spare, entries, count * sizeof(Entry));
@@ -64,7 +68,8 @@ static void sort_entries(const Row *rows, Entry *entries, Entry *spare, uint32_t
     if (!varying) {
         int last = second && (stage == WHOLE || stage == 2);
         if (second && !last)
-            for (uint32_t i = 0; i < count; i++) entries[i] = entry_of(&rows[entries[i].row], entries[i].row, stage + 1);
+            for (uint32_t i = 0; i < count; i++)
+                entries[i] = entry_of(&rows[entries[i].row], entries[i].row, stage + 1);
         if (!last)
             sort_entries(rows, entries, spare, count, !second, second ? stage + 1 : stage, swapped);
         else if (swapped)
@@ -81,7 +86,8 @@ static void sort_entries(const Row *rows, Entry *entries, Entry *spare, uint32_t
         starts[digit] = sum;
         sum += size;
     }
-    for (uint32_t i = 0; i < count; i++) spare[starts[word_of(&entries[i], second) >> shift & (digits - 1)]++] = entries[i];
+    for (uint32_t i = 0; i < count; i++)
+        spare[starts[word_of(&entries[i], second) >> shift & (digits - 1)]++] = entries[i];
     for (uint32_t digit = 0, start = 0; digit < digits; start = starts[digit++]) {
         uint32_t size = starts[digit] - start;
         if (size == 1 && !swapped) entries[start] = spare[start];
@@ -148,9 +154,12 @@ static void *space_open(size_t bytes) {
     return space;
 }
 
-static int by_key(const void *a, const void *b) { return memcmp(*(const Row *const *)a, *(const Row *const *)b, KEY_BYTES); }
+static int by_key(const void *a, const void *b) {
+    return memcmp(*(const Row *const *)a, *(const Row *const *)b, KEY_BYTES);
+}
 
-static void sort_by_heads(const Row *rows, uint32_t count, Entry *entries, Entry *spare, const uint16_t *numbers, Heads *h) {
+static void sort_by_heads(const Row *rows, uint32_t count, Entry *entries, Entry *spare, const uint16_t *numbers,
+                          Heads *h) {
     place_heads(h);
     for (uint32_t i = 0; i < count; i++) {
         Head *head = &h->heads[numbers[i]];
@@ -167,7 +176,8 @@ int order_open(Order *order, const Row *rows, size_t count) {
     size_t sorted = count > 0;
     while (sorted < count && memcmp(&rows[sorted - 1], &rows[sorted], KEY_BYTES) <= 0) sorted++;
     order->count = count;
-    order->bytes = 1 + (sorted < count ? sizeof(Heads) + count * (2 * sizeof(Entry) + sizeof(uint16_t)) : count * sizeof(Row *));
+    order->bytes =
+        1 + (sorted < count ? sizeof(Heads) + count * (2 * sizeof(Entry) + sizeof(uint16_t)) : count * sizeof(Row *));
     order->rows = space_open(order->bytes);
     if (!order->rows) return -1;
     if (sorted < count) {

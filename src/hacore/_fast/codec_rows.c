@@ -1,6 +1,6 @@
 #include "codec_rows.h"
 
-#define AHEAD 8 /* rows whose memory is asked for before they are looked at */
+#define AHEAD 16 /* rows whose memory is asked for before they are looked at */
 
 int codec_open(Codec *c) {
     Dictionary *all[] = {&c->destination, &c->port, &c->profile, &c->tcp, &c->mark, &c->translated, &c->other};
@@ -22,7 +22,8 @@ void codec_close(Codec *c) {
 
 /* nf_conntrack_proto_icmp.c and nf_conntrack_proto_icmpv6.c: the type that answers another. */
 static uint8_t answer_to(uint8_t protocol, uint8_t type) {
-    static const uint8_t pairs[][3] = {{1, 8, 0}, {1, 13, 14}, {1, 15, 16}, {1, 17, 18}, {58, 128, 129}, {58, 139, 140}};
+    static const uint8_t pairs[][3] = {{1, 8, 0},   {1, 13, 14},    {1, 15, 16},
+                                       {1, 17, 18}, {58, 128, 129}, {58, 139, 140}};
     for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
         if (pairs[i][0] != protocol) continue;
         if (pairs[i][1] == type) return pairs[i][2];
@@ -59,7 +60,8 @@ static inline uint32_t flags_of(const Row *row) {
     uint32_t flags = 0;
     if (!equal16(row->reply_source, row->destination)) flags |= ROW_REPLY_SOURCE;
     if (!equal16(row->reply_destination, row->source)) flags |= ROW_REPLY_DESTINATION;
-    if (row->reply_source_port != expected_reply_source_port(row->protocol, row->destination_port)) flags |= ROW_REPLY_SOURCE_PORT;
+    if (row->reply_source_port != expected_reply_source_port(row->protocol, row->destination_port))
+        flags |= ROW_REPLY_SOURCE_PORT;
     if (row->reply_destination_port != row->source_port) flags |= ROW_REPLY_DESTINATION_PORT;
     if (row->reply_zone != row->zone) flags |= ROW_REPLY_ZONE;
     if (!(any(&row->sctp_tag_original, ROW_BYTES - 96) | row->master_protocol)) return flags;
@@ -87,7 +89,10 @@ typedef struct Column {
     Field field;
 } Column;
 
-#define COLUMN(flag, field) {flag, {offsetof(Row, field), sizeof((Row){0}.field)}}
+#define COLUMN(flag, field)                                    \
+    {                                                          \
+        flag, { offsetof(Row, field), sizeof((Row){0}.field) } \
+    }
 
 static const Column COLUMNS[] = {
     COLUMN(ROW_REPLY_SOURCE, reply_source),
@@ -130,7 +135,8 @@ void write_field(Writer *w, const Row *const *order, const uint32_t *places, siz
         write_values(w, &c->other, c->column, count, 1, c->values, &c->scratch);
         return;
     }
-    for (size_t i = 0; i < count; i++) c->column[i] = number_at((const uint8_t *)order[places[i]] + field.offset, field.size);
+    for (size_t i = 0; i < count; i++)
+        c->column[i] = number_at((const uint8_t *)order[places[i]] + field.offset, field.size);
     write_numbers(w, c->column, count, &c->scratch);
 }
 
@@ -160,8 +166,8 @@ static size_t places_with(uint32_t flag, size_t count, Codec *c) {
 
 /* ---- keys ---- */
 
-/* Two levels of runs: rows of one source, and in that sources of one zone, protocol and upper half (an IPv6 prefix; for IPv4 the whole
- * address, whose lower half is zero). */
+/* Two levels of runs: rows of one source, and in that sources of one zone, protocol and upper half (an IPv6 prefix; for
+ * IPv4 the whole address, whose lower half is zero). */
 typedef struct Runs {
     size_t outer, inner;
 } Runs;
@@ -265,7 +271,8 @@ static int read_key_columns(Reader *r, Runs *runs, size_t count, Codec *c) {
     return 0;
 }
 
-static inline void put_key(uint8_t *key, uint32_t head, uint64_t outer, uint64_t inner, const Value *destination, uint32_t ports) {
+static inline void put_key(uint8_t *key, uint32_t head, uint64_t outer, uint64_t inner, const Value *destination,
+                           uint32_t ports) {
     memcpy(key, &head, 4);
     store64(key + 4, outer);
     store64(key + 12, inner);
@@ -282,7 +289,8 @@ int read_keys(Reader *r, uint8_t *keys, size_t stride, size_t count, Codec *c) {
             for (size_t end = i + c->inner_sizes[inner]; i < end; i++) {
                 uint8_t *key = keys + i * stride;
                 put_key(key, c->heads[outer], c->outer_words[outer], c->inner_words[inner],
-                        &c->destinations[c->destination_numbers[i]], c->source_ports[i] | c->destination_ports[i] << 16);
+                        &c->destinations[c->destination_numbers[i]],
+                        c->source_ports[i] | c->destination_ports[i] << 16);
                 if (i && !ascends(key - stride, key)) {
                     read_fails(r, "order", "keys come twice or out of order");
                     return CODEC_WRONG;
@@ -316,7 +324,8 @@ int write_rows(Writer *w, const Row *const *order, size_t count, Codec *c) {
     for (size_t i = 0; i < count; i++) {
         const Row *row = order[i];
         if (i + AHEAD < count)
-            for (size_t line = 0; line < sizeof(Row); line += 64) __builtin_prefetch((const uint8_t *)order[i + AHEAD] + line);
+            for (size_t line = 0; line < sizeof(Row); line += 64)
+                __builtin_prefetch((const uint8_t *)order[i + AHEAD] + line);
         if (i && !ascends(order[i - 1], row)) return CODEC_TWICE;
         key_columns(c, &runs, i, row);
         Value profile = profile_of(row), tcp = {load32(&row->tcp_scale_original), 0}, mark = {row->mark, 0};
@@ -381,7 +390,8 @@ static inline void put_row(uint8_t *row, uint32_t head, uint64_t outer, uint64_t
     store64(row + offsetof(Row, reply_destination), outer);
     store64(row + offsetof(Row, reply_destination) + 8, inner);
     uint32_t ports = expected_reply_source_port((uint8_t)(head >> 8), (uint16_t)destination_port) | source_port << 16;
-    store64(row + offsetof(Row, reply_source_port), ports | (uint64_t)(head >> 16) << 32 | (profile >> 32 & 0xFF) << 48);
+    store64(row + offsetof(Row, reply_source_port),
+            ports | (uint64_t)(head >> 16) << 32 | (profile >> 32 & 0xFF) << 48);
     store64(row + offsetof(Row, status), (uint32_t)profile | (uint64_t)timeout << 32);
     store64(row + offsetof(Row, mark), c->marks[i] | (uint64_t)c->tcps[i] << 32);
     memset(row + offsetof(Row, sctp_tag_original), 0, ROW_BYTES - offsetof(Row, sctp_tag_original));
@@ -405,7 +415,8 @@ int read_rows(Reader *r, Row *rows, size_t count, Codec *c) {
     }
     for (size_t column = 0, found = 0; column < COLUMN_COUNT; column++) {
         if (!(flags & COLUMNS[column].flag)) continue;
-        if (!column || COLUMNS[column].flag != COLUMNS[column - 1].flag) found = places_with(COLUMNS[column].flag, count, c);
+        if (!column || COLUMNS[column].flag != COLUMNS[column - 1].flag)
+            found = places_with(COLUMNS[column].flag, count, c);
         if (read_field(r, rows, c->places, found, COLUMNS[column].field, c)) return CODEC_WRONG;
     }
     return CODEC_OK;

@@ -52,7 +52,8 @@ typedef struct Field {
     uint8_t offset, size;
 } Field;
 
-void write_field(Writer *writer, const Row *const *order, const uint32_t *places, size_t count, Field field, Codec *codec);
+void write_field(Writer *writer, const Row *const *order, const uint32_t *places, size_t count, Field field,
+                 Codec *codec);
 int read_field(Reader *reader, Row *rows, const uint32_t *places, size_t count, Field field, Codec *codec);
 
 #endif

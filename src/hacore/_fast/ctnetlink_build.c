@@ -100,7 +100,7 @@ static uint8_t *put_nat(uint8_t *to, unsigned type, const Row *row, const uint8_
     uint8_t *const inside = to = ct_open(to, type);
     to = put_address(to, v4 ? CTA_NAT_V4_MINIP : CTA_NAT_V6_MINIP, row->family, address);
     to = put_address(to, v4 ? CTA_NAT_V4_MAXIP : CTA_NAT_V6_MAXIP, row->family, address);
-    if (parts_of(row->protocol) != PARTS_NONE) {
+    if (parts_of(row->protocol) != PARTS_NONE && row->protocol != P_GRE) {
         uint8_t *const ports = to = ct_open(to, CTA_NAT_PROTO);
         to = ct_put_u16(to, CTA_PROTONAT_PORT_MIN, port);
         to = ct_put_u16(to, CTA_PROTONAT_PORT_MAX, port);
@@ -211,6 +211,11 @@ size_t ct_build_insert(uint8_t *const message, const Row *row, uint32_t sequence
     /* The kernel makes the reply tuple of a new entry itself, from the reply tuple without NAT and the binding (nf_nat_setup_info). */
     switch (parts_of(row->protocol)) {
     case PARTS_PORTS:
+        if (row->protocol == P_GRE) { /* NAT leaves the keys of a new entry alone (nf_nat_l4proto_unique_tuple): they stand in the tuple */
+            source_nat = nat && memcmp(row->reply_destination, row->source, size);
+            destination_nat = dnat && memcmp(row->reply_source, row->destination, size);
+            break;
+        }
         source_nat = nat && (memcmp(row->reply_destination, row->source, size) || row->reply_destination_port != row->source_port);
         destination_nat = dnat && (memcmp(row->reply_source, row->destination, size) || row->reply_source_port != row->destination_port);
         if (source_nat) reply_destination_port = row->source_port;

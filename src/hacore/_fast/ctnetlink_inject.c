@@ -58,14 +58,19 @@ static int send_batch(struct ct_injector *injector, const uint8_t *bytes, size_t
 }
 
 /* Brings the row and what the kernel has for its key together: the step that makes them equal. */
-static uint8_t compare(const Row *want, const Row *have, uint8_t *omit) {
-    const uint32_t lasting = IPS_SEEN_REPLY | IPS_ASSURED, fixed = IPS_EXPECTED | IPS_SRC_NAT | IPS_DST_NAT;
-    uint32_t wanted = want->status;
-    if (*omit & CT_OMIT_MASTER) wanted &= ~(uint32_t)IPS_EXPECTED;
-    if (memcmp(want->reply_source, have->reply_source, 36) || want->reply_zone != have->reply_zone || want->zone != have->zone) return S_REPLACE;
-    if ((have->status & lasting & ~wanted) || ((have->status ^ wanted) & fixed) || (have->status & IPS_DYING)) return S_REPLACE;
+static uint8_t compare(const Row *want, const Row *have, uint8_t *omit, struct ct_counts *counts) {
+    const uint32_t lasting = IPS_SEEN_REPLY | IPS_ASSURED | IPS_EXPECTED, nat = IPS_SRC_NAT | IPS_DST_NAT;
+    if (memcmp(want->reply_source, have->reply_source, 36) || want->reply_zone != have->reply_zone) return S_REPLACE;
+    if ((have->status & lasting & ~want->status) || ((have->status ^ want->status) & nat) || (have->status & IPS_DYING)) return S_REPLACE;
     if (!(*omit & CT_OMIT_HELPER) && memcmp(want->helper, have->helper, sizeof want->helper)) return S_REPLACE;
-    if (have->status & IPS_FIXED_TIMEOUT) *omit |= CT_OMIT_TIMEOUT;
+    if ((want->status & ~have->status & IPS_EXPECTED) && !(*omit & CT_OMIT_MASTER)) {
+        *omit |= CT_OMIT_MASTER; /* it went in without its master, which may be gone for good: that is no reason to begin anew */
+        counts->no_master++;
+    }
+    if ((have->status & IPS_FIXED_TIMEOUT) && !(*omit & CT_OMIT_TIMEOUT)) {
+        *omit |= CT_OMIT_TIMEOUT;
+        counts->no_timeout++;
+    }
     return S_UPDATE;
 }
 
@@ -159,7 +164,7 @@ static void take_row(struct pass *pass, uint32_t sequence, const Row *have) {
     if (index >= pass->count) return;
     struct work *work = &pass->works[index];
     if (work->step != S_QUERY && work->step != S_VERIFY) return;
-    pass->outcomes[index] = ++work->tries > 8 ? fail(pass, work, EBUSY) : compare(&pass->rows[work->row], have, &work->omit);
+    pass->outcomes[index] = ++work->tries > 8 ? fail(pass, work, EBUSY) : compare(&pass->rows[work->row], have, &work->omit, pass->counts);
 }
 
 static int drain(struct ct_injector *injector, struct pass *pass) {

@@ -47,9 +47,34 @@ static int parse_protocol(struct ct_cursor cursor, struct ct_tuple *tuple) {
     return 0;
 }
 
+/* A tuple with ports, laid out as every kernel so far does it: all headers at once. 0: it is laid out otherwise. */
+static int parse_usual_tuple(const struct ct_cursor *cursor, uint8_t family, struct ct_tuple *tuple) {
+    const size_t size = family == FAMILY_V4 ? 4 : 16, first = family == FAMILY_V4 ? CTA_IP_V4_SRC : CTA_IP_V6_SRC;
+    const uint8_t *at = cursor->at, *ports = at + 3 * NLA_HEADER + 2 * size;
+    if (cursor->left != 40 + 2 * size) return 0;
+    if (CT_IS(at, 12 + 2 * size, CTA_TUPLE_IP | NLA_NESTED) | CT_IS(at + 4, 4 + size, first) | CT_IS(at + 8 + size, 4 + size, first + 1) |
+        CT_IS(ports, 28, CTA_TUPLE_PROTO | NLA_NESTED) | CT_IS(ports + 4, 5, CTA_PROTO_NUM) | CT_IS(ports + 12, 6, CTA_PROTO_SRC_PORT) |
+        CT_IS(ports + 20, 6, CTA_PROTO_DST_PORT))
+        return 0;
+    if (size == 4) {
+        memset(tuple->source, 0, 32);
+        memcpy(tuple->source, at + 8, 4);
+        memcpy(tuple->destination, at + 16, 4);
+    } else {
+        memcpy(tuple->source, at + 8, 16);
+        memcpy(tuple->destination, at + 28, 16);
+    }
+    tuple->protocol = ports[8];
+    tuple->source_port = ct_port(ports + 16);
+    tuple->destination_port = ct_port(ports + 24);
+    tuple->zone = 0;
+    return 1;
+}
+
 int ct_parse_tuple(struct ct_cursor cursor, uint8_t family, struct ct_tuple *tuple) {
     struct ct_attr attr;
     int more, seen = 0, bad;
+    if (parse_usual_tuple(&cursor, family, tuple)) return 0;
     memset(tuple, 0, sizeof *tuple);
     while ((more = ct_attribute(&cursor, &attr)) > 0) {
         if (attr.type == CTA_TUPLE_IP) {
@@ -130,9 +155,25 @@ static int parse_dccp(struct ct_cursor cursor, Row *row) {
     return 0;
 }
 
+/* The same for TCP's state. */
+static int parse_usual_tcp(const struct ct_cursor *cursor, Row *row) {
+    const uint8_t *at = cursor->at;
+    if (cursor->left != 44) return 0;
+    if (CT_IS(at, 44, CTA_PROTOINFO_TCP | NLA_NESTED) | CT_IS(at + 4, 5, CTA_TCP_STATE) | CT_IS(at + 12, 5, CTA_TCP_WSCALE_ORIGINAL) |
+        CT_IS(at + 20, 5, CTA_TCP_WSCALE_REPLY) | CT_IS(at + 28, 6, CTA_TCP_FLAGS_ORIGINAL) | CT_IS(at + 36, 6, CTA_TCP_FLAGS_REPLY))
+        return 0;
+    row->protocol_state = at[8];
+    row->tcp_scale_original = at[16];
+    row->tcp_scale_reply = at[24];
+    row->tcp_flags_original = at[32];
+    row->tcp_flags_reply = at[40];
+    return 1;
+}
+
 static int parse_protoinfo(struct ct_cursor cursor, Row *row) {
     struct ct_attr attr;
     int more, bad = 0;
+    if (parse_usual_tcp(&cursor, row)) return 0;
     while ((more = ct_attribute(&cursor, &attr)) > 0) {
         if (attr.type == CTA_PROTOINFO_TCP) bad = parse_tcp(attr.payload, row);
         else if (attr.type == CTA_PROTOINFO_SCTP) bad = parse_sctp(attr.payload, row);
@@ -177,7 +218,7 @@ int ct_parse_row(const uint8_t *attributes, size_t length, uint8_t family, Row *
     struct ct_cursor cursor = {attributes, length};
     struct ct_attr attr;
     struct ct_tuple tuple;
-    struct ct_display shown;
+    struct ct_display ignored;
     uint32_t number, three[3];
     uint64_t two[2];
     uint16_t zone = 0;
@@ -186,7 +227,8 @@ int ct_parse_row(const uint8_t *attributes, size_t length, uint8_t family, Row *
 
     if (family != FAMILY_V4 && family != FAMILY_V6) CT_REFUSE(CT_BAD_FAMILY);
     memset(row, 0, sizeof *row);
-    memset(&shown, 0, sizeof shown);
+    if (!display) display = &ignored;
+    memset(display, 0, sizeof *display);
     row->family = family;
     event->id = 0;
     while ((more = ct_attribute(&cursor, &attr)) > 0) {
@@ -281,20 +323,20 @@ int ct_parse_row(const uint8_t *attributes, size_t length, uint8_t family, Row *
         case CTA_COUNTERS_ORIG:
             memset(two, 0, sizeof two);
             if ((bad = parse_two(attr.payload, two))) return bad;
-            shown.packets_original = two[0];
-            shown.bytes_original = two[1];
+            display->packets_original = two[0];
+            display->bytes_original = two[1];
             break;
         case CTA_COUNTERS_REPLY:
             memset(two, 0, sizeof two);
             if ((bad = parse_two(attr.payload, two))) return bad;
-            shown.packets_reply = two[0];
-            shown.bytes_reply = two[1];
+            display->packets_reply = two[0];
+            display->bytes_reply = two[1];
             break;
         case CTA_TIMESTAMP:
             memset(two, 0, sizeof two);
             if ((bad = parse_two(attr.payload, two))) return bad;
-            shown.start_ns = two[0];
-            shown.stop_ns = two[1];
+            display->start_ns = two[0];
+            display->stop_ns = two[1];
             break;
         default: break;
         }
@@ -318,7 +360,6 @@ int ct_parse_row(const uint8_t *attributes, size_t length, uint8_t family, Row *
     }
     if (row->protocol != P_TCP && row->protocol != P_SCTP && row->protocol != P_DCCP) present |= CT_HAS_STATE;
     event->present = (uint16_t)present;
-    if (display) *display = shown;
     return 0;
 }
 

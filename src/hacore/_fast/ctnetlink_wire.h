@@ -123,6 +123,15 @@ static inline int ct_name(const struct ct_cursor *payload, char *to, size_t size
     return 0;
 }
 
+/* The header of an attribute as one number, to compare a whole layout at once. */
+#define CT_IS(at, length, type) (ct_word(at) ^ ((uint32_t)(type) << 16 | (uint32_t)(length)))
+static inline uint32_t ct_word(const uint8_t *at) {
+    uint32_t word;
+    memcpy(&word, at, 4);
+    return word;
+}
+static inline uint16_t ct_port(const uint8_t *at) { return (uint16_t)(at[0] << 8 | at[1]); }
+
 /* Writing: the caller has made sure of room for the largest message (CT_LONGEST); attributes are 4-byte aligned and zero padded. */
 static inline uint8_t *ct_put_header(uint8_t *to, size_t length, unsigned type) {
     const uint16_t header[2] = {(uint16_t)length, (uint16_t)type};

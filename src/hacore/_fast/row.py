@@ -1,4 +1,5 @@
-"""The dtypes of a row and of its key: what `row.h` declares, for numpy. `hacore.states.layout` says what the fields mean."""
+"""The dtypes of a row and of its key: what `row.h` declares, for numpy. `hacore.states.layout` says what the fields
+mean."""
 
 from typing import Final
 
@@ -56,4 +57,4 @@ KEY_DTYPE: Final = np.dtype([(name, ROW_DTYPE[name]) for name in KEY_FIELDS])
 KEY_BYTES: Final = 40
 ROW_BYTES: Final = 208
 
-assert ROW_DTYPE.itemsize == ROW_BYTES and KEY_DTYPE.itemsize == KEY_BYTES
+assert (ROW_DTYPE.itemsize, KEY_DTYPE.itemsize) == (ROW_BYTES, KEY_BYTES)

@@ -1,5 +1,6 @@
-/* SipHash-1-3 (Aumasson and Bernstein, "SipHash: a fast short-input PRF") over keys and rows, which are whole 64-bit words.
- * With a key that nobody else knows its values cannot be foreseen, so neither collisions nor equal digests can be made. */
+/* SipHash-1-3 (Aumasson and Bernstein, "SipHash: a fast short-input PRF") over keys and rows, which are whole 64-bit
+ * words. With a key that nobody else knows its values cannot be foreseen, so neither collisions nor equal digests can
+ * be made. */
 #ifndef HACORE_ROW_HASH_H
 #define HACORE_ROW_HASH_H
 

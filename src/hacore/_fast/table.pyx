@@ -1,5 +1,13 @@
 # cython: boundscheck=False, wraparound=False, embedsignature=False
-"""The state table: a seeded hash index over dense fixed-width rows."""
+"""The state table: a seeded hash index over dense fixed-width rows.
+
+Every operation takes a batch and releases the GIL; two threads in one table at a time is a `LocalProtocolError`. A
+batch returns one outcome a row: `SAME`, `NEW`, `CHANGED`, `REFRESHED`, `DELETED`, `ABSENT`, `EXISTS`, `FULL`.
+
+Beside each row the table keeps what only this node knows (`META_DTYPE`): owner and epoch, the version of the last
+change, the stamp at which its timeout was true, the generation in which it was last seen, its digest partition. None of
+it travels with the row.
+"""
 
 from cpython.buffer cimport PyBuffer_FillInfo
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
@@ -9,88 +17,36 @@ from hacore._fast.row cimport Key, Row
 
 import numpy as np
 
-from hacore._fast.row import KEY_DTYPE, ROW_DTYPE
+from hacore._fast.row import KEY_DTYPE as _KEY_DTYPE, ROW_DTYPE as _ROW_DTYPE
 from hacore.errors import LocalProtocolError
 
 
-cdef extern from "table_store.h" nogil:
-    enum:
-        TABLE_OWNERS
-        TABLE_MAX_STATES
-        TABLE_ANY_OWNER
-        TABLE_SAME
-        TABLE_NEW
-        TABLE_CHANGED
-        TABLE_REFRESHED
-        TABLE_DELETED
-        TABLE_ABSENT
-        TABLE_EXISTS
-        TABLE_FULL
-        TABLE_INSERT
-        TABLE_UPDATE
-    struct SipKey:
-        uint64_t low
-        uint64_t high
-    struct Meta:
-        uint32_t hash
-    struct Table_ "Table":
-        Row *rows
-        Meta *meta
-        void *digests[256]
-        uint32_t count
-        uint32_t max_states
-        uint32_t partitions
-        uint32_t version
-        uint64_t not_fitted
-        SipKey seed
-    struct PutOptions:
-        int mode
-        int keep_owner
-        uint8_t owner
-        uint8_t generation
-        uint32_t epoch
-        uint32_t now
-        uint32_t slack
-    struct Filter:
-        int owner
-        const uint8_t *partitions
-        int by_version
-        uint32_t since
-        int by_generation
-        uint8_t generation
-    uint64_t hash_key(SipKey seed, const void *key)
-    int table_open(Table_ *table, SipKey seed, SipKey digest_key, uint32_t max_states, uint32_t partitions,
-                   uint32_t tombstones)
-    void table_close(Table_ *table)
-    void table_put(Table_ *table, const Row *rows, size_t count, const PutOptions *options, uint8_t *outcome, Row *before)
-    void table_delete(Table_ *table, const uint8_t *keys, size_t stride, size_t count, uint8_t *outcome, Row *before)
-    void table_find(const Table_ *table, const uint8_t *keys, size_t stride, size_t count, int64_t *positions)
-    int table_assign(Table_ *table, const int64_t *positions, size_t count, uint8_t owner, uint32_t epoch)
-    uint32_t table_select(const Table_ *table, const Filter *filter, uint32_t cursor, size_t limit, uint32_t *positions,
-                          size_t *found)
-    void table_gather(const Table_ *table, const uint32_t *positions, size_t count, int age, uint32_t now, Row *rows)
-    int table_deleted(const Table_ *table, uint32_t since, int owner, uint8_t *keys, size_t *found)
-    void table_names(const Table_ *table, const int64_t *positions, size_t count, uint64_t *names, uint8_t *alone)
-    void table_resolve(const Table_ *table, const uint64_t *names, size_t count, int owner, int64_t *positions)
-    int table_rekey(Table_ *table, SipKey seed, SipKey digest_key)
-    size_t table_memory(const Table_ *table)
-
 
 SAME = TABLE_SAME
+"""The row was there already; nothing but its generation and epoch was touched."""
 NEW = TABLE_NEW
+"""Inserted."""
 CHANGED = TABLE_CHANGED
+"""Overwritten: the content beyond the timeout differed, or the owner did."""
 REFRESHED = TABLE_REFRESHED
+"""Only the timeout was overwritten."""
 DELETED = TABLE_DELETED
 ABSENT = TABLE_ABSENT
+"""There is no such key: nothing was updated or deleted."""
 EXISTS = TABLE_EXISTS
+"""`insert` met a key that is there: left as it was."""
 FULL = TABLE_FULL
+"""The row did not fit; `Table.not_fitted` counts these."""
 MAX_STATES = TABLE_MAX_STATES
+"""A table's `max_states` is below this."""
 
 META_DTYPE = np.dtype([
     ("hash", "<u4"), ("changed", "<u4"), ("epoch", "<u4"), ("stamp", "<u4"), ("partition", "<u2"), ("owner", "u1"),
     ("generation", "u1"),
 ])
-assert META_DTYPE.itemsize == sizeof(Meta) and ROW_DTYPE.itemsize == sizeof(Row)
+"""hash u4, changed u4 (version), epoch u4, stamp u4 (seconds, the caller's clock), partition u2, owner u1, generation
+u1."""
+assert META_DTYPE.itemsize == sizeof(Meta) and _ROW_DTYPE.itemsize == sizeof(Row)
 
 
 cdef SipKey _sip_key(bytes secret, str name) except *:
@@ -109,7 +65,7 @@ cdef int _owner(object owner) except? -2:
     return owner
 
 
-cdef class _Keys:
+cdef class _NamedBy:
     """Keys, or rows by their heads, as a pointer and the bytes from one to the next."""
     cdef const Key[::1] keys
     cdef const Row[::1] rows
@@ -118,7 +74,7 @@ cdef class _Keys:
     cdef size_t count
 
     def __cinit__(self, keys):
-        if keys.dtype == ROW_DTYPE:
+        if keys.dtype == _ROW_DTYPE:
             self.rows = keys
             self.count, self.stride = <size_t> self.rows.shape[0], sizeof(Row)
             self.first = <const uint8_t *> &self.rows[0] if self.count else NULL
@@ -148,6 +104,20 @@ cdef class _Area:
 
 
 cdef class Table:
+    """At most `max_states` rows, found by key.
+
+    Args:
+        seed: 16 secret bytes of this node alone; keys come from attackers, so their hash must not be foreseeable.
+        digest_key: 16 secret bytes that the nodes which compare digests share.
+        max_states: rows that fit; others are refused and counted. Memory is taken as rows come: about 240 bytes each.
+        partitions: of the keys, for digests (1 to 65,536).
+        tombstones: how many of the last deleted keys `dirty` remembers (48 bytes each).
+
+    Raises:
+        ValueError: an argument is out of its range.
+        MemoryError: the address space cannot be reserved.
+    """
+
     cdef Table_ table
     cdef bint open
     cdef bint busy
@@ -160,8 +130,8 @@ cdef class Table:
             raise ValueError(f"partitions is 1 to 65536, got {partitions}")
         if not 0 <= tombstones <= TABLE_MAX_STATES:
             raise ValueError(f"tombstones is 0 to {TABLE_MAX_STATES}, got {tombstones}")
-        failed = table_open(&self.table, _sip_key(seed, "seed"), _sip_key(digest_key, "digest_key"), max_states, partitions,
-                            tombstones)
+        failed = table_open(&self.table, _sip_key(seed, "seed"), _sip_key(digest_key, "digest_key"), max_states,
+                            partitions, tombstones)
         if failed:
             raise MemoryError(f"no room for a table of {max_states} states")
         self.open = True
@@ -189,25 +159,43 @@ cdef class Table:
 
     @property
     def version(self):
+        """Goes up by one with each batch that may change something; wraps at 32 bits."""
         return self.table.version
 
     @property
     def not_fitted(self):
+        """Rows ever refused because the table was full."""
         return self.table.not_fitted
 
     @property
     def memory_bytes(self):
+        """What rows, metadata, index, digests and tombstones take."""
         return table_memory(&self.table)
 
     def insert(self, const Row[::1] rows, *, owner=0, epoch=0, generation=0, now=0, Row[::1] before=None):
+        """NEW, EXISTS or FULL for each row. The rest as for `put`."""
         return self._put(rows, TABLE_INSERT, owner, epoch, generation, now, 0, False, before)
 
     def update(self, const Row[::1] rows, *, owner=0, epoch=0, generation=0, now=0, slack=0, keep_owner=False,
                Row[::1] before=None):
+        """CHANGED, REFRESHED, SAME or ABSENT for each row. The rest as for `put`."""
         return self._put(rows, TABLE_UPDATE, owner, epoch, generation, now, slack, keep_owner, before)
 
     def put(self, const Row[::1] rows, *, owner=0, epoch=0, generation=0, now=0, slack=0, keep_owner=False,
             Row[::1] before=None):
+        """Inserts or updates: NEW, CHANGED, REFRESHED, SAME or FULL for each row, later rows of the batch after earlier
+        ones.
+
+        Args:
+            rows: (n,) of ROW_DTYPE, contiguous.
+            owner: index of the node that owns the rows (0 to 255).
+            epoch: of that owner.
+            generation: 0 to 255; every row that is found or inserted is marked with it, see `stale`.
+            now: the caller's clock in whole seconds; a stored timeout is taken to have run down since it was stored.
+            slack: a timeout that differs by at most this from what is left of the stored one is no change (seconds).
+            keep_owner: rows that are there keep owner and epoch; new ones get those given.
+            before: (n,) of ROW_DTYPE, filled with the rows that were there before, zeros where there was none.
+        """
         return self._put(rows, TABLE_INSERT | TABLE_UPDATE, owner, epoch, generation, now, slack, keep_owner, before)
 
     cdef object _put(self, const Row[::1] rows, int mode, object owner, object epoch, object generation, object now,
@@ -237,7 +225,8 @@ cdef class Table:
         return outcomes
 
     def delete(self, keys, *, Row[::1] before=None):
-        cdef _Keys named = _Keys(keys)
+        """DELETED or ABSENT for each key; `before` as for `put`. Positions of other rows change."""
+        cdef _NamedBy named = _NamedBy(keys)
         cdef Row *old = _before(before, named.count)
         outcomes = np.empty(named.count, dtype=np.uint8)
         if not named.count:
@@ -252,7 +241,9 @@ cdef class Table:
         return outcomes
 
     def find(self, keys):
-        cdef _Keys named = _Keys(keys)
+        """The position of each key in `rows()` and `metadata()`, -1 where absent; true until the next insert or
+        delete."""
+        cdef _NamedBy named = _NamedBy(keys)
         positions = np.empty(named.count, dtype=np.int64)
         if not named.count:
             return positions
@@ -266,13 +257,15 @@ cdef class Table:
         return positions
 
     def lookup(self, keys):
+        """Copies of the rows, zeros where absent, and which were found."""
         positions = self.find(keys)
         found = positions >= 0
-        rows = np.zeros(len(positions), dtype=ROW_DTYPE)
+        rows = np.zeros(len(positions), dtype=_ROW_DTYPE)
         rows[found] = self._gather(positions[found].astype(np.uint32), None)
         return rows, found
 
     def assign(self, keys, *, owner, epoch):
+        """Hands rows to another owner; returns how many were there. Rows that change hands count as changed."""
         cdef int64_t[::1] position = self.find(keys)
         cdef size_t count = <size_t> position.shape[0]
         cdef uint8_t to = <uint8_t> _owner(int(owner))
@@ -294,7 +287,7 @@ cdef class Table:
         cdef size_t count = <size_t> positions.shape[0]
         cdef int age = now is not None
         cdef uint32_t at = now if age else 0
-        rows = np.empty(count, dtype=ROW_DTYPE)
+        rows = np.empty(count, dtype=_ROW_DTYPE)
         if not count:
             return rows
         cdef Row[::1] row = rows
@@ -321,12 +314,19 @@ cdef class Table:
         return self._gather(positions[:<Py_ssize_t> found], now), cursor
 
     def scan(self, cursor=None, limit=65_536, *, owner=None, now=None):
+        """Copies of up to `limit` rows and the cursor to go on with; cursor 0 is the end.
+
+        The scan runs from the last position down, so it may be spread over any changes: every row that is there from
+        its start to its end comes at least once (a delete moves rows down only). Rows inserted meanwhile need not come.
+        With `now`, timeouts are what is left of them.
+        """
         cdef Filter wanted = Filter(_owner(owner), NULL, 0, 0, 0, 0)
         if limit < 1:
             raise ValueError(f"limit is at least 1, got {limit}")
         return self._select(&wanted, self.table.count if cursor is None else cursor, limit, now)
 
     def select(self, partitions, *, owner=None, now=None):
+        """Copies of the rows in the partitions with these indices."""
         cdef Filter wanted = Filter(_owner(owner), NULL, 0, 0, 0, 0)
         flags = np.zeros(self.table.partitions, dtype=np.uint8)
         flags[np.asarray(partitions, dtype=np.intp)] = 1
@@ -335,21 +335,35 @@ cdef class Table:
         return self._select(&wanted, self.table.count, self.table.count, now)[0]
 
     def stale(self, generation, *, owner=None):
+        """Copies of the rows last seen in another generation: what a sweep after a reconcile would delete."""
         cdef Filter wanted = Filter(_owner(owner), NULL, 0, 0, 1, generation)
         return self._select(&wanted, self.table.count, self.table.count, None)[0]
 
     def dirty(self, since, *, owner=None, now=None):
+        """What changed after version `since`: rows as they are now, keys deleted (to be applied before the rows),
+        complete.
+
+        Any number of readers may each have their own version. When the log of deleted keys does not reach back to
+        `since`, the third value is False and only digests can tell what else went.
+        """
         cdef Filter wanted = Filter(_owner(owner), NULL, 1, since, 0, 0)
         cdef size_t found = 0
         cdef bint complete
         rows = self._select(&wanted, self.table.count, self.table.count, now)[0]
         table_deleted(&self.table, wanted.since, wanted.owner, NULL, &found)
-        keys = np.empty(found, dtype=KEY_DTYPE)
+        keys = np.empty(found, dtype=_KEY_DTYPE)
         cdef Key[::1] key = keys
-        complete = table_deleted(&self.table, wanted.since, wanted.owner, <uint8_t *> &key[0] if found else NULL, &found)
+        complete = table_deleted(&self.table, wanted.since, wanted.owner, <uint8_t *> &key[0] if found else NULL,
+                                 &found)
         return rows, keys, complete
 
     def digests(self, owner=0):
+        """(partitions, 2): for each partition the sum modulo 2**128 of the keyed hashes of the owner's rows, timeouts
+        left out.
+
+        Kept up to date with every change. Two tables with one digest key and equal rows of an owner have equal digests,
+        in whatever order the rows came.
+        """
         cdef int of = _owner(int(owner))
         values = np.zeros((self.table.partitions, 2), dtype=np.uint64)
         cdef uint64_t[:, ::1] value = values
@@ -358,6 +372,12 @@ cdef class Table:
         return values
 
     def names(self, keys):
+        """Short names of rows, and whether each is the name of no other row of that owner (False where the key is
+        absent).
+
+        A name is made of seed, digest key and key: nodes that share both secrets have the same, of 32 bits and those of
+        the partition. It names a row to a peer that has it in a fraction of the key's bytes.
+        """
         cdef const int64_t[::1] position = self.find(keys)
         cdef size_t count = <size_t> position.shape[0]
         names, alone = np.empty(count, dtype=np.uint64), np.empty(count, dtype=np.bool_)
@@ -374,6 +394,7 @@ cdef class Table:
         return names, alone
 
     def resolve(self, const uint64_t[::1] names, *, owner=None):
+        """The position of the only row of each name (of that owner), -1 where there is none or more than one."""
         cdef size_t count = <size_t> names.shape[0]
         cdef int whose = _owner(owner)
         positions = np.empty(count, dtype=np.int64)
@@ -389,6 +410,7 @@ cdef class Table:
         return positions
 
     def rekey(self, bytes seed, bytes digest_key):
+        """Other secrets: index, names, partitions and digests are made anew, in one go (150 ms for a million rows)."""
         cdef SipKey index = _sip_key(seed, "seed"), digests = _sip_key(digest_key, "digest_key")
         cdef int failed
         self._enter()
@@ -401,13 +423,15 @@ cdef class Table:
             raise MemoryError("no room for another index")
 
     def rows(self):
+        """The live rows themselves, read-only, no copy; valid until the next change."""
         cdef _Area area = _Area()
         area.table = self
         area.start = <char *> self.table.rows
         area.size = <Py_ssize_t> (self.table.count * sizeof(Row))
-        return np.frombuffer(area, dtype=ROW_DTYPE) if area.size else np.empty(0, dtype=ROW_DTYPE)
+        return np.frombuffer(area, dtype=_ROW_DTYPE) if area.size else np.empty(0, dtype=_ROW_DTYPE)
 
     def metadata(self):
+        """The metadata of the live rows (META_DTYPE), read-only, no copy; valid until the next change."""
         cdef _Area area = _Area()
         area.table = self
         area.start = <char *> self.table.meta
@@ -415,6 +439,7 @@ cdef class Table:
         return np.frombuffer(area, dtype=META_DTYPE) if area.size else np.empty(0, dtype=META_DTYPE)
 
     def hashes(self, const Key[::1] keys):
+        """The seeded hashes of keys: which of them collide."""
         cdef size_t count = <size_t> keys.shape[0]
         values = np.empty(count, dtype=np.uint32)
         cdef uint32_t[::1] value = values

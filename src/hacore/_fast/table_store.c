@@ -55,7 +55,8 @@ static void drop_index(Index *index) {
 
 static int newer(uint32_t version, uint32_t than) { return (int32_t)(version - than) > 0; }
 
-int table_open(Table *t, SipKey seed, SipKey digest_key, uint32_t max_states, uint32_t partitions, uint32_t tombstones) {
+int table_open(Table *t, SipKey seed, SipKey digest_key, uint32_t max_states, uint32_t partitions,
+               uint32_t tombstones) {
     memset(t, 0, sizeof *t);
     t->seed = seed;
     t->digest_key = digest_key;
@@ -92,7 +93,8 @@ size_t table_memory(const Table *t) {
     size_t bytes = (size_t)t->usable * (sizeof(Row) + sizeof(Meta)) + ((size_t)t->index.size + t->old.size) * 4;
     for (size_t owner = 0; owner < TABLE_OWNERS; owner++)
         if (t->digests[owner]) bytes += t->partitions * sizeof(Digest);
-    return bytes + ((t->max_states >> TABLE_BLOCK_BITS) + 1) * sizeof(uint32_t) + (t->tombstone_size + 1) * sizeof(Tombstone);
+    return bytes + ((t->max_states >> TABLE_BLOCK_BITS) + 1) * sizeof(uint32_t) +
+           (t->tombstone_size + 1) * sizeof(Tombstone);
 }
 
 /* ---- the index ---- */
@@ -162,8 +164,9 @@ static void carry(Table *t, uint32_t buckets) {
     if (t->moved == t->old.size) drop_index(&t->old);
 }
 
-/* Room in the index for one more: 80 % full, it grows by half. The old index then has at most 0.8 s entries in s buckets, the new one
- * takes 1.2 s before it has to grow itself, so carrying s buckets over in 0.4 s inserts would be soon enough. */
+/* Room in the index for one more: 80 % full, it grows by half. The old index then has at most 0.8 s entries in s
+ * buckets, the new one takes 1.2 s before it has to grow itself, so carrying s buckets over in 0.4 s inserts would be
+ * soon enough. */
 static int make_room(Table *t) {
     if (t->old.size) carry(t, CARRY);
     if (t->count < t->index.size / 5 * 4) return 0;
@@ -183,7 +186,9 @@ static int know_owner(Table *t, uint8_t owner) {
     return t->digests[owner] ? 0 : -1;
 }
 
-static inline uint16_t partition_of(const Table *t, uint64_t hash) { return (uint16_t)(((hash >> 32) * t->partitions) >> 32); }
+static inline uint16_t partition_of(const Table *t, uint64_t hash) {
+    return (uint16_t)(((hash >> 32) * t->partitions) >> 32);
+}
 
 static void mark(Table *t, uint32_t position) {
     t->meta[position].changed = t->version;
@@ -211,7 +216,11 @@ static uint8_t insert(Table *t, const Row *row, uint32_t hash, const PutOptions 
     Digest digest = hash_row(t->digest_key, row, &of_key);
     uint16_t partition = partition_of(t, of_key);
     t->rows[position] = *row;
-    t->meta[position] = (Meta){.hash = hash, .epoch = o->epoch, .stamp = o->now, .partition = partition, .owner = o->owner,
+    t->meta[position] = (Meta){.hash = hash,
+                               .epoch = o->epoch,
+                               .stamp = o->now,
+                               .partition = partition,
+                               .owner = o->owner,
                                .generation = o->generation};
     t->digests[o->owner][partition] += digest;
     link_bucket(&t->index, hash, bucket_of(t, hash, position));
@@ -254,7 +263,7 @@ static void bury(Table *t, uint32_t position) {
     memcpy(grave->key, &t->rows[position], KEY_BYTES);
 }
 
-static void delete(Table *t, uint32_t position) {
+static void remove_at(Table *t, uint32_t position) {
     Meta *meta = &t->meta[position];
     t->digests[meta->owner][meta->partition] -= hash_row(t->digest_key, &t->rows[position], NULL);
     bury(t, position);
@@ -280,8 +289,8 @@ static void delete(Table *t, uint32_t position) {
 
 /* ---- batches ---- */
 
-/* The hashes of up to GROUP keys. Memory that the look-ups will touch is asked for beforehand, buckets first, then rows, so that the
- * waits of a group overlap. */
+/* The hashes of up to GROUP keys. Memory that the look-ups will touch is asked for beforehand, buckets first, then
+ * rows, so that the waits of a group overlap. */
 static void prepare(const Table *t, const uint8_t *keys, size_t stride, size_t count, uint32_t *hashes) {
     for (size_t i = 0; i < count; i++) {
         hashes[i] = (uint32_t)hash_key(t->seed, keys + i * stride);
@@ -293,7 +302,8 @@ static void prepare(const Table *t, const uint8_t *keys, size_t stride, size_t c
         if (!bucket && t->old.size) bucket = t->old.buckets[home(hashes[i], t->old.size)];
         uint32_t position = position_in(t, bucket);
         if (!bucket || position >= t->count) continue;
-        for (size_t line = 0; line < sizeof(Row); line += 64) __builtin_prefetch((const uint8_t *)&t->rows[position] + line);
+        for (size_t line = 0; line < sizeof(Row); line += 64)
+            __builtin_prefetch((const uint8_t *)&t->rows[position] + line);
         __builtin_prefetch(&t->meta[position]);
     }
 }
@@ -336,7 +346,7 @@ void table_delete(Table *t, const uint8_t *keys, size_t stride, size_t count, ui
             if (before && position == NOWHERE) memset(&before[start + i], 0, sizeof(Row));
             if (position == NOWHERE) continue;
             if (before) before[start + i] = t->rows[position];
-            delete (t, position);
+            remove_at(t, position);
         }
     }
     if (t->usable - t->count > 4 * MEMORY_STEP) give_back(t);
@@ -372,7 +382,8 @@ int table_assign(Table *t, const int64_t *positions, size_t count, uint8_t owner
     return 0;
 }
 
-uint32_t table_select(const Table *t, const Filter *f, uint32_t cursor, size_t limit, uint32_t *positions, size_t *found) {
+uint32_t table_select(const Table *t, const Filter *f, uint32_t cursor, size_t limit, uint32_t *positions,
+                      size_t *found) {
     uint32_t position = cursor < t->count ? cursor : t->count;
     size_t taken = 0;
     while (position && taken < limit) {
@@ -420,7 +431,8 @@ int table_deleted(const Table *t, uint32_t since, int owner, uint8_t *keys, size
 
 static uint64_t name_of(const Meta *meta) { return (uint64_t)meta->partition << 32 | meta->hash; }
 
-static void count_named(const Table *t, const Index *index, uint64_t name, int owner, uint32_t *found, uint32_t *position) {
+static void count_named(const Table *t, const Index *index, uint64_t name, int owner, uint32_t *found,
+                        uint32_t *position) {
     uint32_t hash = (uint32_t)name, bucket;
     if (!index->size) return;
     for (uint32_t at = home(hash, index->size); (bucket = index->buckets[at]); at = next_bucket(at, index->size)) {

@@ -1,11 +1,12 @@
 /* The state table: dense rows, what the node knows about each (`Meta`), and a seeded hash index of their positions.
  *
- * Rows and metadata lie in address space that is reserved for `max_states` once and made usable as they come, so they never move and
- * never wait for a copy. A delete moves the last row into the hole, so live rows are always the positions 0 to count - 1.
+ * Rows and metadata lie in address space that is reserved for `max_states` once and made usable as they come, so they
+ * never move and never wait for a copy. A delete moves the last row into the hole, so live rows are always the
+ * positions 0 to count - 1.
  *
- * The index is open addressing with linear probing over 32-bit buckets: position + 1 in the low bits, the hash's low bits as a tag
- * above, 0 for an empty bucket. It grows by half; while it grows every insert carries a few buckets of the old one over, so no
- * operation ever stops for the whole table. */
+ * The index is open addressing with linear probing over 32-bit buckets: position + 1 in the low bits, the hash's low
+ * bits as a tag above, 0 for an empty bucket. It grows by half; while it grows every insert carries a few buckets of
+ * the old one over, so no operation ever stops for the whole table. */
 #ifndef HACORE_TABLE_STORE_H
 #define HACORE_TABLE_STORE_H
 
@@ -97,7 +98,8 @@ typedef struct Filter {
 } Filter;
 
 /* 0, or -1 when there is not enough memory. */
-int table_open(Table *table, SipKey seed, SipKey digest_key, uint32_t max_states, uint32_t partitions, uint32_t tombstones);
+int table_open(Table *table, SipKey seed, SipKey digest_key, uint32_t max_states, uint32_t partitions,
+               uint32_t tombstones);
 void table_close(Table *table);
 
 void table_put(Table *table, const Row *rows, size_t count, const PutOptions *options, uint8_t *outcome, Row *before);
@@ -106,14 +108,17 @@ void table_delete(Table *table, const uint8_t *keys, size_t stride, size_t count
 void table_find(const Table *table, const uint8_t *keys, size_t stride, size_t count, int64_t *positions);
 /* 0, or -1 when there is not enough memory. */
 int table_assign(Table *table, const int64_t *positions, size_t count, uint8_t owner, uint32_t epoch);
-/* Positions below `cursor` that pass, from the highest down, at most `limit`; the new cursor comes back, 0 when all are seen. */
-uint32_t table_select(const Table *table, const Filter *filter, uint32_t cursor, size_t limit, uint32_t *positions, size_t *found);
+/* Positions below `cursor` that pass, from the highest down, at most `limit`; the new cursor comes back, 0 when all are
+ * seen. */
+uint32_t table_select(const Table *table, const Filter *filter, uint32_t cursor, size_t limit, uint32_t *positions,
+                      size_t *found);
 /* Copies rows; with `age`, their timeouts are what is left of them at `now`. */
 void table_gather(const Table *table, const uint32_t *positions, size_t count, int age, uint32_t now, Row *rows);
-/* Keys deleted after `since`, oldest first, into `keys` (only counted when NULL); 0 when the log does not reach back that far. */
+/* Keys deleted after `since`, oldest first, into `keys` (only counted when NULL); 0 when the log does not reach back
+ * that far. */
 int table_deleted(const Table *table, uint32_t since, int owner, uint8_t *keys, size_t *found);
-/* Short names: hash and partition, the same on every node that has the same seed and digest key. `alone` tells whether no other row of
- * that owner has the name; position -1 has none. */
+/* Short names: hash and partition, the same on every node that has the same seed and digest key. `alone` tells whether
+ * no other row of that owner has the name; position -1 has none. */
 void table_names(const Table *table, const int64_t *positions, size_t count, uint64_t *names, uint8_t *alone);
 /* The position of the owner's only row of that name, or -1. */
 void table_resolve(const Table *table, const uint64_t *names, size_t count, int owner, int64_t *positions);

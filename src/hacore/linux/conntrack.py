@@ -50,8 +50,8 @@ SYSCTLS: Final = Path("/proc/sys/net/netfilter")
 # Name, families and protocol of the helpers in the kernel's tree (net/netfilter/nf_conntrack_*.c); those on several
 # ports have more names.
 KNOWN_HELPERS: Final = (
-    ("amanda", 17), ("ftp", 6), ("irc", 6), ("netbios-ns", 17), ("snmp", 17), ("pptp", 6), ("sane", 6), ("sip", 17), ("tftp", 17),
-    ("RAS", 17), ("Q.931", 6), ("H.245", 6),
+    ("amanda", 17), ("ftp", 6), ("irc", 6), ("netbios-ns", 17), ("snmp", 17), ("pptp", 6), ("sane", 6), ("sip", 17),
+    ("tftp", 17), ("RAS", 17), ("Q.931", 6), ("H.245", 6),
 )  # fmt: skip
 
 
@@ -265,7 +265,8 @@ def dump_expectations(family: int = 0) -> Records:
 def fetch(keys: Records) -> Records:
     """The entries with the keys of these rows, as they are now; those that are gone are left out.
 
-    For what changes without an event: the sequence adjustment of a helper's connection, of which the new expectation is the only sign.
+    For what changes without an event: the sequence adjustment of a helper's connection, of which the new expectation
+    is the only sign.
     """
     found: list[Records] = []
     room = 64  # answers of 8 KiB each in the receive buffer

@@ -1,6 +1,7 @@
 """Replicated connections: the row, and snapshots and deltas of tables of rows.
 
-Everything here is imported when it is first asked for: the row needs numpy, and what does not handle rows must not pay for it.
+Everything here is imported when it is first asked for: the row needs numpy, and what does not handle rows must not pay
+for it.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ _HOME = {
 }
 
 __all__ = [
-    "KEY_DTYPE", "KEY_FIELDS", "ROW_DTYPE", "ChunkReader", "Keys", "Rows", "apply_delta", "decode_snapshot", "empty_rows",
-    "encode_delta", "encode_snapshot", "key_order", "keys_of",
+    "KEY_DTYPE", "KEY_FIELDS", "ROW_DTYPE", "ChunkReader", "Keys", "Rows", "apply_delta", "decode_snapshot",
+    "empty_rows", "encode_delta", "encode_snapshot", "key_order", "keys_of",
 ]  # fmt: skip
 
 

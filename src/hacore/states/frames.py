@@ -17,8 +17,6 @@ import numpy.typing as npt
 from hacore._fast.ctnetlink_dtypes import EXPECTATION_DTYPE
 from hacore.errors import WireError
 
-MAGIC: Final = b"hcst"
-VERSION: Final = 1
 MAX_FRAME: Final = 4 << 20
 """Bytes of kind and body: bounds the memory that a peer can claim with a length."""
 MAX_NAME: Final = 64
@@ -65,31 +63,6 @@ class Want(IntEnum):
 
     DIGESTS = 1
     BULK = 2
-
-
-class Hello(NamedTuple):
-    """Who speaks: `instance` is 16 bytes, `secret` 32, `known` the largest epoch that this node has heard of."""
-
-    name: str
-    instance: bytes
-    epoch: int
-    known: int
-    master: bool
-    secret: bytes
-    partitions: int
-
-
-class Welcome(NamedTuple):
-    """The answer to a hello: who answers, and what it has of the other's rows.
-
-    `position` of the other's `instance` is applied; `complete` says that no change up to it is missing.
-    """
-
-    hello: Hello
-    instance: bytes
-    position: int
-    rows: int
-    complete: bool
 
 
 class Positioned(NamedTuple):
@@ -156,8 +129,6 @@ class Differences(NamedTuple):
 
 
 _FRAME = struct.Struct("<IB")
-_HELLO = struct.Struct("<16sIIBHB32s")
-_WELCOME = struct.Struct("<16sQIB")
 _POSITIONED = struct.Struct("<QI")
 _JUMP = struct.Struct("<QIBI")
 _RESUME = struct.Struct("<QQ")
@@ -231,7 +202,8 @@ def _whole(form: struct.Struct, body: bytes) -> tuple[int, ...]:
     return values
 
 
-def _flag(value: int, most: int = 1) -> int:
+def flag(value: int, most: int = 1) -> int:
+    """A byte that is 0 or 1 (at most `most`)."""
     if value > most:
         raise WireError("flags", f"unknown flags {value:#x}")
     return value
@@ -244,67 +216,6 @@ def _partitions(body: bytes) -> Partitions:
     if len(found) > 1 and not (found[1:] > found[:-1]).all():
         raise WireError("list", "a list of partitions is not ascending")
     return found
-
-
-def _hello_bytes(hello: Hello) -> bytes:
-    name = hello.name.encode()
-    if not 1 <= len(name) <= MAX_NAME:
-        raise ValueError(f"a node's name has 1 to {MAX_NAME} bytes, not {len(name)}")
-    fixed = _HELLO.pack(
-        hello.instance, hello.epoch, hello.known, hello.master, hello.partitions - 1, len(name), hello.secret
-    )
-    return MAGIC + struct.pack("<H", VERSION) + fixed + name
-
-
-def _read_hello(body: bytes) -> tuple[Hello, bytes]:
-    if body[:4] != MAGIC:
-        raise WireError("magic", "the other side does not speak this protocol")
-    if len(body) < 6:
-        raise WireError("short", "the hello ends early", len(body))
-    (version,) = struct.unpack_from("<H", body, 4)
-    if version != VERSION:
-        raise WireError("version", f"the other node speaks version {version} of the protocol, this one {VERSION}", 4)
-    if len(body) < 6 + _HELLO.size:
-        raise WireError("short", "the hello ends early", len(body))
-    instance, epoch, known, master, partitions, length, secret = _HELLO.unpack_from(body, 6)
-    rest = body[6 + _HELLO.size :]
-    if not 1 <= length <= MAX_NAME or len(rest) < length:
-        raise WireError("text", "the hello's name has no possible length")
-    try:
-        name = rest[:length].decode()
-    except UnicodeDecodeError as error:
-        raise WireError("text", "the hello's name is not UTF-8") from error
-    if not name.isprintable():
-        raise WireError("text", "the hello's name is not printable")
-    return Hello(name, instance, epoch, known, bool(_flag(master)), secret, partitions + 1), rest[length:]
-
-
-def hello_frame(hello: Hello) -> bytes:
-    """The first frame of who dialled."""
-    return frame(Kind.HELLO, _hello_bytes(hello))
-
-
-def read_hello(body: bytes) -> Hello:
-    """The body of a HELLO."""
-    hello, rest = _read_hello(body)
-    if rest:
-        raise WireError("long", f"the hello goes on after its end by {len(rest)} bytes")
-    return hello
-
-
-def welcome_frame(welcome: Welcome) -> bytes:
-    """The first frame of who was dialled."""
-    tail = _WELCOME.pack(welcome.instance, welcome.position, welcome.rows, welcome.complete)
-    return frame(Kind.WELCOME, _hello_bytes(welcome.hello), tail)
-
-
-def read_welcome(body: bytes) -> Welcome:
-    """The body of a WELCOME."""
-    hello, rest = _read_hello(body)
-    if len(rest) != _WELCOME.size:
-        raise WireError("short" if len(rest) < _WELCOME.size else "long", "the welcome has another length", len(body))
-    instance, position, rows, complete = _WELCOME.unpack(rest)
-    return Welcome(hello, instance, position, rows, bool(_flag(complete)))
 
 
 def bye_frame(reason: str) -> bytes:
@@ -326,7 +237,7 @@ def role_body(master: bool, known: int) -> bytes:
 def read_role(body: Body) -> tuple[bool, int]:
     """MASTER of something, largest epoch known."""
     master, known = _whole(_ROLE, bytes(body))
-    return bool(_flag(master)), known
+    return bool(flag(master)), known
 
 
 def secret_frame(secret: bytes) -> bytes:
@@ -381,7 +292,7 @@ def read_expectations(body: Body) -> tuple[bool, npt.NDArray[np.void], npt.NDArr
     if len(rest) != (new + gone) * EXPECTATION_DTYPE.itemsize:
         raise WireError("list", "expectations have another length than they say", len(rest))
     records = np.frombuffer(rest, dtype=EXPECTATION_DTYPE)
-    return bool(_flag(whole)), records[:new], records[new:]
+    return bool(flag(whole)), records[:new], records[new:]
 
 
 def resume_frame(position: int, target: int) -> bytes:
@@ -405,7 +316,7 @@ def jump_frame(position: int, epoch: int, master: bool, known: int) -> bytes:
 def read_jump(body: bytes) -> tuple[int, int, bool, int]:
     """Position, epoch, MASTER of something, largest epoch known."""
     position, epoch, master, known = _whole(_JUMP, body)
-    return position, epoch, bool(_flag(master)), known
+    return position, epoch, bool(flag(master)), known
 
 
 def digests_frame(position: int, secret: bytes, digests: Digests) -> bytes:
@@ -482,7 +393,7 @@ def read_differences(body: bytes) -> Differences:
     if len(body) < _DIFFERENCES.size:
         raise WireError("short", "the frame ends early", len(body))
     compared, secret = _DIFFERENCES.unpack_from(body)
-    return Differences(bool(_flag(compared)), secret, _partitions(body[_DIFFERENCES.size :]))
+    return Differences(bool(flag(compared)), secret, _partitions(body[_DIFFERENCES.size :]))
 
 
 def want_frame(want: Want) -> bytes:

@@ -15,25 +15,24 @@ import numpy.typing as npt
 
 from hacore._fast.codec import encode_changes
 from hacore._fast.ctnetlink import EVENT_DESTROY, HAS_ALL, complete
-from hacore._fast.ctnetlink_dtypes import EXPECTATION_DTYPE
 from hacore._fast.row import ROW_DTYPE
 from hacore._fast.table import CHANGED, DELETED, FULL, NEW, REFRESHED, SAME, Table
 from hacore.states.events import AnyEvent, NotFitted, QueueDropped
+from hacore.states.expectations import Expectations, Expected
 from hacore.states.frames import Kind, expectations_body, takeover_body
-from hacore.states.gather import NO_KEYS, NO_ROWS, join, keys, pick, place
+from hacore.states.gather import NO_KEYS, NO_ROWS, join, keys, pick
 from hacore.states.layout import Rows
 from hacore.states.log import Log
+from hacore.states.net import known_rows, net
 from hacore.states.ownership import SELF, Node, Ownership, hand_over
-from hacore.states.replica import Expectations
 
 FRAME_ROWS: Final = 8192
 """Changes of each kind in one frame: 1.7 MB when nothing can be saved."""
-MAX_EXPECTATIONS: Final = 16_384
-KEY_OF_EXPECTATION: Final = 59
-"""Bytes of an expectation up to its master's protocol: zone, tuple and mask."""
 NOT_FITTED_INTERVAL: Final = 60.0
 
 Mask = npt.NDArray[np.bool_]
+Names = npt.NDArray[np.int64]
+"""Of rows, -1 for one without."""
 
 
 class Origin:
@@ -69,7 +68,7 @@ class Origin:
         self._slack = slack
         self._named = named
         self._generation = 1
-        self._expectations: dict[bytes, bytes] = {}
+        self._expected = Expected()
         self._not_fitted_at = -np.inf
         self._not_fitted = 0
 
@@ -100,75 +99,16 @@ class Origin:
                     return 0
         if len(rows) > 1:
             hashes = self._table.hashes(keys(rows))
-            order = hashes.argsort(kind="stable")
-            ordered = hashes[order]
+            ordered = np.sort(hashes)
             again = ordered[1:] == ordered[:-1]
             if again.any():
-                rows, alive, positions = self._net(rows, events, alive, positions, order, again)
+                order = hashes.argsort(kind="stable")
+                rows, alive, positions = net(self._table, rows, events, alive, positions, order, again)
                 return self._apply(rows, alive, positions, now)
         partial = (events["present"] != HAS_ALL) & alive
         if partial.any():
-            complete(rows, self._known(positions), events)
+            complete(rows, known_rows(self._table, positions), events)
         return self._apply(rows, alive, positions, now)
-
-    def _known(self, positions: npt.NDArray[np.int64]) -> Rows:
-        """The rows at these positions, zeros where absent."""
-        known = np.zeros(len(positions), dtype=ROW_DTYPE)
-        if len(self._table):
-            found = positions >= 0
-            if found.all():
-                return pick(self._table.rows(), positions)
-            place(known, found, pick(self._table.rows(), positions[found]))
-        return known
-
-    def _net(
-        self,
-        rows: Rows,
-        events: Rows,
-        alive: Mask,
-        positions: npt.NDArray[np.int64],
-        order: npt.NDArray[np.intp],
-        again: Mask,
-    ) -> tuple[Rows, Mask, npt.NDArray[np.int64]]:
-        """What events come to that name keys more than once: one row a key, whether it lives, and its position in the
-        table.
-
-        `order` sorts the events by hash, `again` tells where a hash comes once more. Two keys of one hash fall into
-        one group; they are told apart by their positions being worked through one after the other only if they
-        differ, so such a group is taken apart by key.
-        """
-        starts = np.flatnonzero(np.concatenate(([True], ~again)))
-        sizes = np.diff(np.append(starts, len(order)))
-        group = np.repeat(np.arange(len(starts)), sizes)
-        first = order[starts]
-        plain = keys(rows).view(np.dtype((np.void, 40)))
-        if not (plain[order] == plain[first][group]).all():
-            _, first, inverse = np.unique(plain, return_index=True, return_inverse=True)
-            group_of = inverse.reshape(-1)
-            order = group_of.argsort(kind="stable")
-            group = group_of[order]
-            starts = np.flatnonzero(np.concatenate(([True], group[1:] != group[:-1])))
-            sizes = np.diff(np.append(starts, len(order)))
-            first = order[starts]
-        rank = np.arange(len(order)) - np.repeat(starts, sizes)
-        where = positions[first]
-        state = self._known(where)
-        lives = where >= 0
-        place(state, ~lives, pick(rows, first[~lives]))  # a key that never lives is named, too
-        unknown = ~lives
-        for turn in range(int(sizes.max())):
-            chosen = rank == turn
-            event, target = order[chosen], group[chosen]
-            told, living = pick(rows, event), alive[event]
-            known = pick(state, target)
-            fresh = unknown[target]
-            if fresh.any():
-                known.view(np.uint8).reshape(len(known), -1)[fresh] = 0
-            complete(told, known, events[event])
-            place(state, target[living], pick(told, living))
-            lives[target] = living
-            unknown[target] = ~living
-        return state, lives, where
 
     def _allowed(self, positions: npt.NDArray[np.int64], alive: Mask, now: float) -> Mask:
         """Which events may change the table: those of rows of other owners only as the rules of ownership have it."""
@@ -206,11 +146,13 @@ class Origin:
         """One event a key: into the table, and what differs into the log."""
         table = self._table
         if alive.all():
-            put, gone = rows, NO_ROWS
-            known = positions
+            put, gone, known = rows, NO_ROWS, positions
         else:
-            put, gone = pick(rows, alive), pick(rows, ~alive & (positions >= 0))
-            known = positions[alive]
+            dead = ~alive & (positions >= 0)
+            gone = rows if dead.all() else pick(rows, dead)
+            if not alive.any():
+                return self._delete(gone, now)
+            put, known = pick(rows, alive), positions[alive]
         names = self._names(put, known) if self._sends_differences else None
         gone_names = self._names(gone, None) if self._sends_differences and len(gone) else None
         self._ownership.me.has_rows = True
@@ -219,13 +161,24 @@ class Origin:
         outcomes = table.put(
             put, owner=SELF, epoch=self._ownership.epoch, generation=self._generation, now=int(now), before=before
         )
-        if len(gone):
-            gone_outcomes = table.delete(gone)
-            if not (gone_outcomes == DELETED).all():
-                kept = gone_outcomes == DELETED
-                gone = pick(gone, kept)
-                gone_names = gone_names[kept] if gone_names is not None else None
+        gone, gone_names = self._take_out(gone, gone_names)
         return self._send(put, before, outcomes, foreign, names, gone, gone_names, now)
+
+    def _delete(self, gone: Rows, now: float) -> int:
+        """Rows that are in the table are taken out of it."""
+        if not len(gone):
+            return 0
+        names = self._names(gone, None) if self._sends_differences else None
+        gone, names = self._take_out(gone, names)
+        return self._send_gone(NO_ROWS, NO_ROWS, NO_ROWS, None, gone, names, now)
+
+    def _take_out(self, gone: Rows, names: Names | None) -> tuple[Rows, Names | None]:
+        """Deletes rows from the table; those that were there."""
+        if len(gone):
+            deleted = self._table.delete(gone) == DELETED
+            if not deleted.all():
+                gone, names = pick(gone, deleted), None if names is None else names[deleted]
+        return gone, names
 
     def _foreign(self, positions: npt.NDArray[np.int64]) -> Mask | None:
         """Which rows belong to somebody else up to now; None: none can."""
@@ -241,7 +194,7 @@ class Origin:
     def _sends_differences(self) -> bool:
         return not self.whole_for
 
-    def _names(self, rows: Rows, positions: npt.NDArray[np.int64] | None) -> npt.NDArray[np.int64] | None:
+    def _names(self, rows: Rows, positions: npt.NDArray[np.int64] | None) -> Names | None:
         """Names of the rows that the table has, as numbers, -1 for one without; None: names are of no use now. Before
         any change.
         """
@@ -256,11 +209,21 @@ class Origin:
         before: Rows,
         outcomes: npt.NDArray[np.uint8],
         foreign: Mask | None,
-        names: npt.NDArray[np.int64] | None,
+        names: Names | None,
         gone: Rows,
-        gone_names: npt.NDArray[np.int64] | None,
+        gone_names: Names | None,
         now: float,
     ) -> int:
+        """What `put` made of rows, and what was deleted, as a change for the log; how many changes it is."""
+        first = outcomes[0] if len(outcomes) else SAME
+        if foreign is None and (outcomes == first).all():
+            # The usual batch is of one kind: nothing has to be picked.
+            if first == NEW:
+                return self._send_gone(rows, NO_ROWS, NO_ROWS, None, gone, gone_names, now)
+            if first == SAME:
+                return self._send_gone(NO_ROWS, NO_ROWS, NO_ROWS, None, gone, gone_names, now) if len(gone) else 0
+            if first != FULL and self._sends_differences and (names is None or (names >= 0).all()):
+                return self._send_gone(NO_ROWS, before, rows, names, gone, gone_names, now)
         whole = outcomes == NEW
         differing = (outcomes == CHANGED) | (outcomes == REFRESHED)
         refused = int(np.count_nonzero(outcomes == FULL))
@@ -274,22 +237,35 @@ class Origin:
             differing[:] = False
         elif names is not None:
             nameless = differing & (names < 0)
-            if nameless.any():
-                whole |= nameless
-                differing &= ~nameless
-        inserted = rows if whole.all() else pick(rows, whole)
-        if differing.any():
-            changed_before, changed_after = pick(before, differing), pick(rows, differing)
-            changed_names = names[differing].astype(np.uint64) if names is not None else None
-        else:
-            changed_before = changed_after = NO_ROWS
-            changed_names = None
-        if gone_names is not None:
-            named = gone_names >= 0
-            deleted_names, deleted = gone_names[named].astype(np.uint64), pick(gone, ~named)
-        else:
-            deleted_names, deleted = None, gone
-        return self._append(inserted, changed_before, changed_after, changed_names, deleted, deleted_names, now)
+            whole |= nameless
+            differing &= ~nameless
+        inserted = pick(rows, whole)
+        if not differing.any():
+            return self._send_gone(inserted, NO_ROWS, NO_ROWS, None, gone, gone_names, now)
+        updated_names = names[differing] if names is not None else None
+        return self._send_gone(
+            inserted, pick(before, differing), pick(rows, differing), updated_names, gone, gone_names, now
+        )
+
+    def _send_gone(
+        self,
+        inserted: Rows,
+        before: Rows,
+        after: Rows,
+        names: Names | None,
+        gone: Rows,
+        gone_names: Names | None,
+        now: float,
+    ) -> int:
+        """Tells deleted rows by name where they have one."""
+        after_names = names.astype(np.uint64) if names is not None else None
+        if gone_names is None:
+            return self._append(inserted, before, after, after_names, gone, None, now)
+        named = gone_names >= 0
+        if named.all():
+            return self._append(inserted, before, after, after_names, NO_ROWS, gone_names.astype(np.uint64), now)
+        deleted_names = gone_names[named].astype(np.uint64)
+        return self._append(inserted, before, after, after_names, pick(gone, ~named), deleted_names, now)
 
     def _append(
         self,
@@ -400,10 +376,7 @@ class Origin:
             table.delete(inherited)
         if not len(own):
             return len(inherited)
-        names = self._names(own, None) if self._sends_differences else None
-        table.delete(own)
-        empty = np.empty(0, dtype=np.uint8)
-        self._send(NO_ROWS, NO_ROWS, empty, None, None, own, names, now)
+        self._delete(own, now)
         return len(own) + len(inherited)
 
     # Whole owners
@@ -449,7 +422,7 @@ class Origin:
         while cursor != 0:
             rows, cursor = self._table.scan(cursor, 65_536, owner=SELF)
             self._table.delete(rows)
-        self._expectations.clear()
+        self._expected.clear()
         self._log.append(Kind.CLEAR, self._ownership.epoch, 1, now)
 
     def drop_queue(self, reason: str, now: float) -> None:
@@ -461,30 +434,18 @@ class Origin:
 
     def observe_expectations(self, expectations: Expectations, events: Rows, now: float) -> None:
         """Events of expectations, in order: (n,) of EXPECTATION_DTYPE and EVENT_DTYPE."""
-        touched: dict[bytes, bytes] = {}
-        for record, kind in zip(expectations, events["kind"], strict=True):
-            name = _expectation_key(record)
-            touched[name] = record.tobytes()
-            if kind == EVENT_DESTROY:
-                self._expectations.pop(name, None)
-            elif name in self._expectations or len(self._expectations) < MAX_EXPECTATIONS:
-                self._expectations[name] = record.tobytes()
-        born = [record for name, record in touched.items() if name in self._expectations]
-        gone = [record for name, record in touched.items() if name not in self._expectations]
+        born, gone = self._expected.observe(expectations, events["kind"] != EVENT_DESTROY)
         for start in range(0, max(len(born), len(gone)), FRAME_ROWS):
             part = slice(start, start + FRAME_ROWS)
-            body = expectations_body(_records(born[part]), _records(gone[part]), whole=False)
+            body = expectations_body(born[part], gone[part], whole=False)
             self._log.append(Kind.EXPECTATIONS, self._ownership.epoch, len(born[part]) + len(gone[part]), now, body)
 
     def expectations(self) -> Expectations:
         """Those that are in force here."""
-        return _records(list(self._expectations.values()))
+        return self._expected.all()
 
-
-def _records(records: list[bytes]) -> Expectations:
-    return np.frombuffer(b"".join(records), dtype=EXPECTATION_DTYPE)
-
-
-def _expectation_key(record: np.void) -> bytes:
-    """What tells one expectation from another: everything in front of the translation."""
-    return record.tobytes()[:KEY_OF_EXPECTATION]
+    def send_expectations(self, now: float) -> None:
+        """All that there are, for a replica that may have missed some."""
+        if self._expected.ever:
+            body = expectations_body(self._expected.all(), self._expected.all()[:0], whole=True)
+            self._log.append(Kind.EXPECTATIONS, self._ownership.epoch, 1, now, body)

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Final
 
 from hacore._fast.codec import row_count
 from hacore.errors import WireError
-from hacore.states import frames
+from hacore.states import frames, greeting
 from hacore.states.events import Synced, SyncStarted
-from hacore.states.frames import NO_PARTITIONS, Ack, Differences, Kind, SyncBegin, Want, Welcome
+from hacore.states.frames import NO_PARTITIONS, Ack, Differences, Kind, SyncBegin, Want
+from hacore.states.greeting import Welcome
 from hacore.states.ownership import Node
 from hacore.states.session import Session, SessionStatus
 
@@ -78,12 +79,12 @@ class ReceiverSession(Session):
         return Kind.HELLO
 
     def _greet(self, body: bytes, now: float) -> None:
-        hello = frames.read_hello(body)
+        hello = greeting.read_hello(body)
         node = self._accept(hello, now)
         following = self._following = self._owner.replica.following(node)
         rows = self._owner.replica.rows_of(node)
         welcome = Welcome(self._owner.hello(), following.instance, following.position, rows, following.complete)
-        self._out.append(frames.welcome_frame(welcome))
+        self._out.append(greeting.welcome_frame(welcome))
 
     def _handle(self, kind: Kind, body: bytes, now: float) -> None:
         following = self._following

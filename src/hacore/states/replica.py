@@ -14,19 +14,19 @@ import numpy as np
 import numpy.typing as npt
 
 from hacore._fast.codec import Changes, decode_changes, decode_chunk
-from hacore._fast.ctnetlink_dtypes import EXPECTATION_DTYPE
 from hacore._fast.row import KEY_BYTES, ROW_DTYPE
 from hacore._fast.table import CHANGED, DELETED, FULL, NEW, REFRESHED, Table
 from hacore.errors import WireError
+from hacore.states.expectations import Expectations, Expected
 from hacore.states.frames import Body, Digests, Partitions, read_expectations
 from hacore.states.gather import NO_ROWS, join, pick
 from hacore.states.layout import Keys, Rows
 from hacore.states.ownership import Node, Ownership, hand_over
 
-Expectations = npt.NDArray[np.void]
-"""A one-dimensional array of `EXPECTATION_DTYPE`."""
-
 Mask = npt.NDArray[np.bool_]
+
+MAX_ZONES: Final = 64
+"""In which a connection that expects is looked for."""
 
 NO_FLAGS: Final[Mask] = np.zeros(0, dtype=np.bool_)
 
@@ -52,7 +52,8 @@ class Work(NamedTuple):
 
     Attributes:
         rows: to be put into the kernel.
-        new: for each of `rows`, whether the table did not have it, or had it with another reply tuple: the kernel has no such entry.
+        new: for each of `rows`, whether the table did not have it, or had it with another reply tuple: the kernel has
+            no such entry.
         deleted: rows to be taken out of the kernel, as they were.
         expectations, expectations_gone: likewise, for `inject_expectations`; zones are filled in.
         receipt: for `Replica.done`.
@@ -86,7 +87,7 @@ class Following:
         self.position = 0
         self.complete = False
         self.generation = 0
-        self.expectations: dict[bytes, bytes] = {}
+        self.expectations = Expected()
 
 
 class Replica:
@@ -231,7 +232,7 @@ class Replica:
         new |= (outcomes == CHANGED) & _rebound(before, rows)
         self.not_fitted += int(np.count_nonzero(outcomes == FULL))
         wanted = new | (outcomes == CHANGED) | (outcomes == REFRESHED)
-        return pick(rows, wanted), new[wanted]
+        return (rows, new) if wanted.all() else (pick(rows, wanted), new[wanted])
 
     def _delete(self, node: Node, doomed: Keys | Rows, alone: bool) -> Rows:
         """Takes rows out of the table, those of `node` only; what the kernel is to lose."""
@@ -271,7 +272,7 @@ class Replica:
             parts.append(rows)
         node.has_rows = False
         deleted = join(parts)
-        gone = _records(list(self.following(node).expectations.values()))
+        gone = self.following(node).expectations.all()
         self.following(node).expectations.clear()
         if len(deleted) or len(gone):
             self._enqueue(Work(NO_ROWS, NO_FLAGS, deleted, None, gone if len(gone) else None, receipt))
@@ -283,13 +284,9 @@ class Replica:
         whole, new, gone = read_expectations(body)
         held = self.following(node).expectations
         if whole:
-            named = {record.tobytes() for record in new}
-            gone = _records([record for record in held.values() if record not in named])
-        for record in gone:
-            held.pop(record.tobytes()[:59], None)
-        for record in new:
-            if len(held) < 65_536:
-                held[record.tobytes()[:59]] = record.tobytes()
+            gone = held.replace(new)
+        else:
+            held.observe(np.concatenate([gone, new]), np.arange(len(gone) + len(new)) >= len(gone))
         if len(new) or len(gone):
             self._enqueue(Work(NO_ROWS, NO_FLAGS, NO_ROWS, self._zoned(new), self._zoned(gone), receipt))
         else:
@@ -299,14 +296,15 @@ class Replica:
         if not len(expectations):
             return None
         found = expectations.copy()
-        keys = np.zeros(len(found), dtype=ROW_DTYPE)
+        masters = np.zeros(len(found), dtype=ROW_DTYPE)
         for field, theirs in _MASTER_FIELDS.items():
-            keys[field] = found[theirs]
-        zoned = found["zone"] != 0
-        positions = self._table.find(keys)
-        known = (positions >= 0) & ~zoned
-        if known.any():
-            found["zone"][known] = self._table.rows()["zone"][positions[known]]
+            masters[field] = found[theirs]
+        unknown = self._table.find(masters) < 0
+        if unknown.any() and len(self._table):
+            for zone in np.unique(self._table.rows()["zone"])[:MAX_ZONES]:
+                masters["zone"] = zone
+                here = unknown & (self._table.find(masters) >= 0)
+                found["zone"][here] = zone
         return found
 
     def take_over(self, node: Node, epoch: int, name: str, instance: bytes) -> int:
@@ -373,7 +371,9 @@ class Replica:
 
 
 def _rebound(before: Rows, after: Rows) -> Mask:
-    """Which rows are translated otherwise than before: the addresses and ports of a connection that has ended were used again."""
+    """Which rows are translated otherwise than before: a connection has ended and its addresses and ports were used
+    again.
+    """
     reply = slice(KEY_BYTES, KEY_BYTES + REPLY_BYTES)
     octets = [rows.view(np.uint8).reshape(len(rows), -1)[:, reply] for rows in (before, after)]
     return np.asarray((octets[0] != octets[1]).any(axis=1))
@@ -387,7 +387,3 @@ _MASTER_FIELDS: Final = {
     "source_port": "master_source_port",
     "destination_port": "master_destination_port",
 }
-
-
-def _records(records: list[bytes]) -> Expectations:
-    return np.frombuffer(b"".join(records), dtype=EXPECTATION_DTYPE)

@@ -23,8 +23,9 @@ import numpy as np
 
 from hacore._fast.table import Table
 from hacore.states.events import AnyEvent
-from hacore.states.frames import Hello, Kind, role_body
+from hacore.states.frames import Kind, role_body
 from hacore.states.gather import pick
+from hacore.states.greeting import Hello
 from hacore.states.log import Log
 from hacore.states.origin import Origin
 from hacore.states.ownership import SELF, Node, Ownership
@@ -122,8 +123,15 @@ class Replication:
         for node in self.ownership.nodes:
             if node.index == SELF or not node.has_rows:
                 continue
-            if not node.current or (node.connected and not node.master and self.replica.following(node).complete):
+            if not node.current or (not node.master and self._follows(node)):
                 self.origin.take_over(node, now)
+
+    def _follows(self, node: Node) -> bool:
+        """Everything that `node` had to say until now is here."""
+        return any(
+            isinstance(session, ReceiverSession) and session.node is node and session.synced
+            for session in self._sessions
+        )
 
     def inherit(self, now: float) -> None:
         """Before a bulk update: rows of nodes that are gone would not be in it."""

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from hacore._fast.codec import encode_chunk
 from hacore.errors import WireError
-from hacore.states import frames
+from hacore.states import frames, greeting
 from hacore.states.events import Repaired, Synced, SyncStarted
 from hacore.states.frames import NO_PARTITIONS, Kind, Partitions, SyncBegin, SyncEnd, Want
 from hacore.states.gather import pick
@@ -59,13 +59,13 @@ class SenderSession(Session):
         self._acknowledged_parts = 0
         self._rows_in: list[int] = []  # rows of the sync up to and with each chunk
         self._handlers = {Kind.ACK: self._acked, Kind.DIFFERENCES: self._differences, Kind.WANT: self._wanted}
-        self._out.append(frames.hello_frame(owner.hello()))
+        self._out.append(greeting.hello_frame(owner.hello()))
 
     def _greeting(self) -> Kind:
         return Kind.WELCOME
 
     def _greet(self, body: bytes, now: float) -> None:
-        welcome = frames.read_welcome(body)
+        welcome = greeting.read_welcome(body)
         node = self._accept(welcome.hello, now)
         owner, log = self._owner, self._owner.log
         resumable = welcome.instance == owner.instance and welcome.complete and log.holds(welcome.position)
@@ -194,10 +194,7 @@ class SenderSession(Session):
             return data
         self._syncing = False
         self._certain()
-        expectations = self._owner.origin.expectations()
-        if len(expectations) and not len(self._partitions):
-            whole = frames.expectations_body(expectations, expectations[:0], whole=True)
-            self._owner.log.append(Kind.EXPECTATIONS, self._owner.ownership.epoch, len(expectations), now, whole)
+        self._owner.origin.send_expectations(now)
         end = SyncEnd(self._number, self._chunks, self._rows_in[-1] if self._rows_in else 0)
         self._chunks += 1  # the end is a part, too
         return frames.sync_end_frame(end)

@@ -10,7 +10,8 @@ import msgspec
 from hacore.errors import WireError
 from hacore.states import frames
 from hacore.states.events import PeerConnected, PeerDisconnected
-from hacore.states.frames import FrameReader, Hello, Kind
+from hacore.states.frames import FrameReader, Kind
+from hacore.states.greeting import Hello
 from hacore.states.ownership import Node
 
 if TYPE_CHECKING:

@@ -1,0 +1,182 @@
+"""Conntrack messages: read against pyroute2 and against the bare walk from message to message; written into the kernel
+against a bare sender of the same messages, prebuilt. The kernel's side needs root and makes a network namespace of its
+own.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pyroute2.netlink.nfnetlink.nfctsocket import nfct_msg  # type: ignore[import-untyped]
+
+from bench.realistic import realistic_table
+from hacore._fast import ctnetlink
+from hacore._fast.ctnetlink_dtypes import DISPLAY_DTYPE, EVENT_DTYPE
+from hacore.linux import conntrack, libc
+from hacore.states.layout import KEY_BYTES, ROW_BYTES, Rows, empty_rows
+
+COUNT = 20_000
+INJECTED = 50_000
+
+
+def kernel_rows(count: int) -> Rows:
+    """Rows as the kernel takes them, which stay for the length of a measurement; no two with one reply tuple."""
+    rows = realistic_table(count, 7)
+    rows = rows[~np.isin(rows["protocol"], (1, 58))]
+    rows["timeout"] += 1000
+    octets = rows.view(np.uint8).reshape(len(rows), ROW_BYTES)
+    replies = np.ascontiguousarray(octets[:, np.r_[1, KEY_BYTES : KEY_BYTES + 36]])
+    _, first = np.unique(replies.view("V37"), return_index=True)
+    return rows[np.sort(first)]
+
+
+@pytest.fixture(scope="module")
+def namespace() -> Iterator[str]:
+    """This thread works in a network namespace of its own, with events as a node keeps them."""
+    name = f"hb-{os.getpid()}"
+    subprocess.run(["ip", "netns", "add", name], check=True)
+    own = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    other = os.open(f"/run/netns/{name}", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        libc.setns(other, libc.CLONE_NEWNET)
+        conntrack.keep_events()
+        yield name
+    finally:
+        libc.setns(own, libc.CLONE_NEWNET)
+        os.close(own)
+        os.close(other)
+        subprocess.run(["ip", "netns", "del", name], check=True)
+
+
+@pytest.fixture(scope="module")
+def dumped(namespace: str) -> bytes:
+    """The messages of a dump, as they come from the kernel."""
+    Path("/proc/sys/net/netfilter/nf_conntrack_acct").write_text("1\n")
+    with conntrack.Injector() as injector:
+        injector.inject(kernel_rows(COUNT))
+    octets = bytearray()
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12) as asking:
+        asking.send(struct.pack("=IHHIIBBH", 20, 0x101, 0x301, 1, 0, 0, 0, 0))
+        while True:
+            part = asking.recv(1 << 16)
+            if struct.unpack_from("=H", part, 4)[0] == 3:
+                break
+            octets += part
+    Path("/proc/sys/net/netfilter/nf_conntrack_acct").write_text("0\n")
+    conntrack.flush()
+    return bytes(octets)
+
+
+@pytest.mark.parametrize("how", ["hacore", "hacore with display", "bare walk", "pyroute2"])
+def test_read(benchmark: Any, dumped: bytes, how: str) -> None:
+    benchmark.group = "read the messages of a dump"
+    octets = dumped
+    count = ctnetlink.count_messages(octets)
+    if how == "bare walk":
+        benchmark(ctnetlink.count_messages, octets)
+    elif how == "pyroute2":
+        count = 500
+        end = 0
+        for _ in range(count):
+            end += (struct.unpack_from("=I", octets, end)[0] + 3) & ~3
+        octets = octets[:end]
+
+        def read() -> None:
+            at = 0
+            while at < end:
+                message = nfct_msg(octets, offset=at)
+                message.decode()
+                at += (message["header"]["length"] + 3) & ~3
+
+        benchmark(read)
+    else:
+        rows, events = empty_rows(count), np.zeros(count, EVENT_DTYPE)
+        display = np.zeros(count, DISPLAY_DTYPE) if how.endswith("display") else None
+        received = benchmark(ctnetlink.parse, octets, rows, events, display=display)
+        assert (received.rows, received.malformed) == (count, 0)
+    benchmark.extra_info["million_a_second"] = (
+        round(count / benchmark.stats["min"] / 1e6, 2) if benchmark.stats else None
+    )
+
+
+@pytest.mark.parametrize("operation", ["insert", "update", "delete"])
+def test_write(benchmark: Any, operation: str) -> None:
+    benchmark.group = "write messages"
+    rows = kernel_rows(COUNT)
+    operations = np.full(len(rows), getattr(ctnetlink, operation.upper()), np.uint8)
+    benchmark(ctnetlink.build, rows, operations)
+    benchmark.extra_info["million_a_second"] = (
+        round(len(rows) / benchmark.stats["min"] / 1e6, 2) if benchmark.stats else None
+    )
+
+
+@pytest.mark.parametrize("how", ["hacore", "bare sender"])
+def test_inject(benchmark: Any, namespace: str, how: str) -> None:
+    """New entries, nobody listening, events=1."""
+    benchmark.group = "inject into the kernel"
+    rows = kernel_rows(INJECTED)
+    messages = ctnetlink.build(rows)
+    with conntrack.Injector() as injector:
+
+        def bare() -> None:
+            assert injector.inject_bare(messages) == 0
+
+        def ours() -> None:
+            assert injector.inject(rows).inserted == len(rows)
+
+        def cpu(inject: Callable[[], None]) -> float:
+            conntrack.flush()
+            start = time.thread_time()
+            inject()
+            return time.thread_time() - start
+
+        benchmark.pedantic(ours if how == "hacore" else bare, setup=conntrack.flush, rounds=8, warmup_rounds=1)
+        # By turns and in CPU time of this thread, which other work on the machine cannot stretch.
+        turns = [(cpu(ours), cpu(bare)) for _ in range(5)]
+        conntrack.flush()
+    best_ours, best_bare = (min(column) for column in zip(*turns, strict=True))
+    benchmark.extra_info["thousand_a_second"] = (
+        round(len(rows) / benchmark.stats["min"] / 1e3) if benchmark.stats else None
+    )
+    benchmark.extra_info["hacore_of_bare"] = round(best_bare / best_ours, 3)
+
+
+@pytest.mark.parametrize("how", ["events", "dump"])
+def test_receive(benchmark: Any, namespace: str, how: str) -> None:
+    """Events that wait, in recvmmsg and parse; and a dump, which is the kernel's work."""
+    benchmark.group = "receive from the kernel"
+    rows = kernel_rows(INJECTED)
+    with conntrack.Injector() as injector:
+        if how == "dump":
+            injector.inject(rows)
+            found = benchmark.pedantic(lambda: sum(len(batch.rows) for batch in conntrack.dump()), rounds=5)
+        else:
+            with conntrack.EventSocket(buffer_bytes=256 << 20) as events:
+
+                def fill() -> None:
+                    conntrack.flush()
+                    while events.receive().messages:
+                        pass
+                    injector.inject(rows)
+
+                def drain() -> int:
+                    total = 0
+                    while received := events.receive().rows:
+                        total += received
+                    return total
+
+                found = benchmark.pedantic(drain, setup=fill, rounds=5)
+        assert found == len(rows)
+        conntrack.flush()
+    benchmark.extra_info["million_a_second"] = (
+        round(found / benchmark.stats["min"] / 1e6, 2) if benchmark.stats else None
+    )
