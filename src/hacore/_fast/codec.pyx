@@ -372,10 +372,11 @@ cdef object _key_order(const void *first, size_t stride, size_t count):
         return order
     copies = np.empty((count, sizeof(Key)), dtype=np.uint8)
     cdef uint8_t[:, ::1] copy = copies
+    cdef uint8_t *keys = &copy[0, 0]
     cdef size_t index
     with nogil:
         for index in range(count):
-            memcpy(&copy[index, 0], <const char *> first + index * stride, sizeof(Key))
+            memcpy(keys + index * sizeof(Key), <const char *> first + index * stride, sizeof(Key))
     return np.argsort(copies.view("V40").reshape(count), kind="stable").astype(np.int64)
 
 

@@ -371,8 +371,8 @@ class Replica:
 
 
 def _rebound(before: Rows, after: Rows) -> Mask:
-    """Which rows are translated otherwise than before: a connection has ended and its addresses and ports were used
-    again.
+    """Which rows are translated otherwise than before: the addresses and ports of a connection that has ended were
+    used again.
     """
     reply = slice(KEY_BYTES, KEY_BYTES + REPLY_BYTES)
     octets = [rows.view(np.uint8).reshape(len(rows), -1)[:, reply] for rows in (before, after)]
