@@ -88,7 +88,7 @@ class StatesWorker:
         self.wanted = Filter(configuration.ignore, configuration.own_places)
         self.kernel = KernelFollower(
             loop,
-            self.replication.origin,
+            self.replication,
             self.wanted,
             self.injector.portid,
             configuration.virtual_addresses,
@@ -108,6 +108,7 @@ class StatesWorker:
             lambda text: self.tell("states peer", text),
         )
         self.reports = Reports(self)
+        self._was_synced = False
         self._turn: Timer | None = None
         self._deadline: Timer | None = None
         self._said: StatesCondition | None = None
@@ -202,6 +203,8 @@ class StatesWorker:
     def _take(self, event: told.AnyEvent) -> None:
         if isinstance(event, told.EpochRaised):
             self._write_epoch(event.epoch)
+        elif isinstance(event, told.Synced) and event.role == "replica":
+            self._was_synced = True
         kind, text = sentence(event)
         self.tell(kind, text, time.time() - (clock() - event.at))
 
@@ -238,7 +241,7 @@ class StatesWorker:
             self.kernel.stop()
         self.replication.set_master(bool(held), clock(), promoted=promoted)
         if held:
-            self.kernel.start()
+            self.kernel.start(known=self._was_synced)
         self.turn_soon()
 
     def _answer(self, question: AskStates) -> None:

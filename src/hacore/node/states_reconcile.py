@@ -1,0 +1,154 @@
+"""Comparisons of the worker's table with the kernel's: what events did not tell, lost ones above all, and timeouts.
+
+One runs at a time, a batch a turn of the loop; the next one waits at least twice as long as the last one took. A dump
+makes the kernel walk all its buckets, however few entries they hold, in stretches that nothing interrupts: 10 ms for an
+almost empty table of 262,144. A small table is therefore asked for row by row, and dumped only when something may be in
+the kernel that is not in the table.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+from hacore.errors import HacoreError
+from hacore.linux import conntrack
+from hacore.node.loop import Loop, Timer
+from hacore.node.states_filter import Filter
+from hacore.states.layout import Rows
+from hacore.states.replication import Replication
+
+DUMP_ROWS = 8192
+DUMP_DATAGRAMS = 4  # of 32 KiB: read, parsed and compared in about 2 ms
+ASKED_ROWS = 256  # row by row: about 2 ms
+BUCKETS_A_ROW = 100  # a table with more buckets than so many a row is small
+DUMP_EVERY = 20  # of the comparisons of a small table, one is a dump
+SPACING = 2.0  # times the duration of a comparison
+
+
+class Reconciler:
+    """Compares while `active`, every `interval` seconds and when asked to."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        replication: Replication,
+        wanted: Callable[[], Filter],
+        interval: float,
+        clock: Callable[[], float],
+        on_change: Callable[[], None],
+        on_problem: Callable[[str], None],
+    ) -> None:
+        self.active = False
+        self.count = 0
+        self.ended = self.duration = 0.0  # of the last one: unix time, seconds
+        self._loop, self._replication, self._wanted = loop, replication, wanted
+        self._interval, self._clock = interval, clock
+        self._on_change, self._on_problem = on_change, on_problem
+        self._batches: Iterator[Rows] | None = None
+        self._began = self._finished = 0.0
+        self._again = False
+        self._since_dump = DUMP_EVERY  # nothing is known yet
+        self._next: Timer | None = None
+
+    def start(self, *, known: bool) -> None:
+        """This node is MASTER of something; `known`: its table had all that its peers have, so nothing else is in the
+        kernel but what ended long ago.
+        """
+        self.active = True
+        if known:
+            self._since_dump = min(self._since_dump, 1)
+        self.soon()
+
+    def stop(self) -> None:
+        """It no longer is."""
+        self.active = False
+        if self._next is not None:
+            self._next.cancel()
+            self._next = None
+        self._end(complete=False)
+
+    def soon(self, *, lost: bool = False) -> None:
+        """Compare as soon as the spacing allows; `lost`: events were lost, so only a dump can tell."""
+        if lost:
+            self._since_dump = DUMP_EVERY
+        if not self.active:
+            return
+        if self._batches is not None:
+            self._again = True  # what was lost may concern rows that the running one has passed
+            return
+        at = max(self._loop.now(), self._finished + SPACING * self.duration)
+        if self._next is None or self._next.when > at:
+            self._plan(at)
+
+    def look_at(self, rows: Rows) -> None:
+        """Take over how these entries are in the kernel now."""
+        found = conntrack.fetch(rows)
+        if len(found):
+            self._replication.origin.reconcile(found, self._clock())
+
+    def _plan(self, at: float) -> None:
+        if self._next is not None:
+            self._next.cancel()
+        self._next = self._loop.call_at(at, self._begin)
+
+    def _begin(self, now: float) -> None:
+        self._next = None
+        self._again = False
+        self._began = now
+        self._since_dump += 1
+        table = self._replication.table
+        small = len(table) * BUCKETS_A_ROW < conntrack.sysctl("nf_conntrack_buckets")
+        if small and self._since_dump < DUMP_EVERY:
+            self._batches = self._asked()
+        else:
+            self._since_dump = 0
+            self._batches = self._dumped(self._wanted())
+        self._replication.origin.begin_reconcile(self._clock())
+        self._loop.call_soon(self._step)
+
+    def _dumped(self, wanted: Filter) -> Iterator[Rows]:
+        for batch in conntrack.dump(rows=DUMP_ROWS, datagrams=DUMP_DATAGRAMS):
+            chosen = wanted.wanted(batch.rows)
+            yield batch.rows if chosen.all() else batch.rows[chosen]
+
+    def _asked(self) -> Iterator[Rows]:
+        cursor: int | None = None
+        while cursor != 0:
+            rows, cursor = self._replication.table.scan(cursor, ASKED_ROWS)
+            yield conntrack.fetch(rows)
+
+    def _step(self, _now: float) -> None:
+        if self._batches is None:
+            return
+        try:
+            rows = next(self._batches, None)
+        except HacoreError as error:
+            self._on_problem(str(error))
+            self._end(complete=False)
+            self._plan(self._loop.now() + self._interval)
+            return
+        if rows is None:
+            self._end(complete=True)
+            return
+        if len(rows):
+            self._replication.origin.reconcile(rows, self._clock())
+            self._on_change()
+        self._loop.call_soon(self._step)
+
+    def _end(self, *, complete: bool) -> None:
+        if self._batches is None:
+            return
+        self._batches = None
+        self._replication.origin.end_reconcile(self._clock(), complete=complete)
+        if not complete:
+            return
+        self._finished = self._loop.now()
+        self.duration = self._finished - self._began
+        self.ended = time.time()
+        self.count += 1
+        self._on_change()
+        if self._again:
+            self.soon()
+        elif self.active:
+            self._plan(self._finished + max(self._interval, SPACING * self.duration))
