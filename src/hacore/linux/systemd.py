@@ -81,8 +81,8 @@ class Systemd:
         (path,) = await self._manager("LoadUnit", "s", [unit])
         values = await self._properties(path, f"{SYSTEMD}.Unit")
         active = str(values["ActiveState"])
-        stamp = {"active": "ActiveEnterTimestamp", "inactive": "InactiveEnterTimestamp", "failed": "InactiveEnterTimestamp"}
-        since_us = int(values[stamp.get(active, "StateChangeTimestamp")])
+        stamps = {"active": "Active", "inactive": "Inactive", "failed": "Inactive"}
+        since_us = int(values[f"{stamps[active]}EnterTimestamp" if active in stamps else "StateChangeTimestamp"])
         result = "success"
         if active == "failed":
             kind = unit.rpartition(".")[2].capitalize()

@@ -58,7 +58,18 @@ class Standing(Struct, frozen=True, kw_only=True):
 
 
 class _Follower:
-    __slots__ = ("busy", "failures", "interrupted", "look_at", "problem", "retry_at", "runs", "service", "started", "vip")
+    __slots__ = (
+        "busy",
+        "failures",
+        "interrupted",
+        "look_at",
+        "problem",
+        "retry_at",
+        "runs",
+        "service",
+        "started",
+        "vip",
+    )
 
     def __init__(self, service: str, vip: str) -> None:
         self.service = service
