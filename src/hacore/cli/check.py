@@ -12,9 +12,8 @@ from hacore.cli.options import settings_option
 def check(settings_path: str) -> None:
     """Check the settings and name every problem.
 
-    Reads the file, what lies beside it in FILE.d/, and the key files, and looks whether the interfaces are there and carry
-    Ethernet.
-    Nothing is changed. Exit code 0: good, perhaps with warnings; 78: problems, all of them named.
+    Reads the file, what lies beside it in FILE.d/, and the key files, and looks whether the interfaces are there and
+    carry Ethernet. Nothing is changed. Exit code 0: good, perhaps with warnings; 78: problems, all of them named.
     """
     from hacore.errors import SettingsError
     from hacore.linux.rtnl import dump_links
