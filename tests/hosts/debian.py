@@ -1,7 +1,7 @@
 """The root directories that the hosts run from, made once and kept in .cache of the tree:
 
     .cache/hosts/debian-...      a small Debian of this machine's release, from the mirror that apt uses here
-    .cache/hosts/installed-...   a copy of it in which the guide's installation was carried out, with the wheel of this tree
+    .cache/hosts/installed-...   a copy of it, in which the guide's lines have installed the wheel of this tree
 
 `python -m tests.hosts.debian` makes both, and takes about two minutes the first time.
 """
@@ -24,8 +24,8 @@ GUIDE = ROOT / "docs/setup.md"
 SOURCE = Path("/usr/local/src/hacore")  # where the guide has its reader build
 #: What the guide has its reader install, and what the tests push and look with.
 PACKAGES = (
-    "conntrack", "dbus", "dnsmasq", "ifupdown", "iproute2", "iputils-ping", "nftables", "nginx-light", "procps", "python3",
-    "python3-venv", "systemd", "systemd-sysv",
+    "conntrack", "dbus", "dnsmasq", "ifupdown", "iproute2", "iputils-ping", "nftables", "nginx-light", "procps",
+    "python3", "python3-venv", "systemd", "systemd-sysv",
 )  # fmt: skip
 #: Of a package, what no test reads.
 UNREAD = ("usr/share/doc", "usr/share/locale", "usr/share/man", "var/cache/apt/archives")
@@ -82,7 +82,7 @@ def debian() -> Path:
     place = CACHE / f"debian-{name}-{_digest(iter([' '.join(PACKAGES).encode()]))}"
     if not place.exists():
         CACHE.mkdir(parents=True, exist_ok=True)
-        print(f"making {place} with debootstrap")
+        sys.stderr.write(f"making {place} with debootstrap\n")
         unread = " ".join(UNREAD)
         _make(
             place,
@@ -123,7 +123,7 @@ def installed() -> Path:
     base = debian()
     place = CACHE / f"installed-{_digest(_sources())}-{base.name}"
     if not place.exists():
-        print(f"making {place} with the wheel of this tree")
+        sys.stderr.write(f"making {place} with the wheel of this tree\n")
         for older in CACHE.glob("installed-*"):
             subprocess.run(["rm", "-rf", "--one-file-system", older], check=True)
         wheels = CACHE / "wheels"

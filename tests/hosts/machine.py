@@ -69,7 +69,8 @@ class Machine:
         with open(self.directory / "console", "ab") as console:
             self._nspawn = subprocess.Popen(
                 ["systemd-nspawn", "--quiet", "--keep-unit", "--register=no", f"--directory={self.root}",
-                 f"--machine={host.name}", f"--hostname={self.name}", f"--network-namespace-path=/run/netns/{host.name}",
+                 f"--machine={host.name}", f"--hostname={self.name}",
+                 f"--network-namespace-path=/run/netns/{host.name}",
                  "--boot", "--capability=all", "--link-journal=no", "--resolv-conf=off", "--timezone=off",
                  "--console=pipe"],
                 stdin=subprocess.DEVNULL, stdout=console, stderr=console,

@@ -1,5 +1,5 @@
-"""Two firewalls, a client in their LAN and an upstream router in their WAN, as in the guide; and the guide itself, whose
-blocks are carried out on the firewalls as they are written.
+"""Two firewalls, a client in their LAN and an upstream router in their WAN, as in the guide; and the guide itself,
+whose blocks are carried out on the firewalls as they are written.
 """
 
 from __future__ import annotations

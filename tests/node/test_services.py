@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -14,70 +13,13 @@ import pytest
 from hacore.node.services import Services
 from hacore.node.settings import Service
 from hacore.services.service import Action, FollowsVip, Outcome, State, UnknownService
-
-SCRIPT = """\
-#!/bin/sh
-# A service under no init system: `running` is its process id file, `calls` tells what was asked of it.
-cd "$(dirname "$0")" || exit 9
-echo "$1 $HACORE_SERVICE" >>calls
-case $1 in
-  start) [ -e broken ] && { echo "no carrier"; exit 4; }
-         [ -e slow ] && sleep 30
-         setsid sleep 600 </dev/null >/dev/null 2>&1 & echo $! >running ;;
-  stop) [ -e slow-stop ] && sleep 1
-        [ -e running ] && kill "$(cat running)"; rm -f running ;;
-  status) [ -e running ] && kill -0 "$(cat running)" 2>/dev/null || exit 3 ;;
-esac
-"""
+from tests.relay import Relay, relays
 
 
-class Relay:
-    """A service of its own directory."""
-
-    def __init__(self, directory: Path, name: str) -> None:
-        self.directory = directory / name
-        self.directory.mkdir()
-        self.name = name
-        self.script = self.directory / "control"
-        self.script.write_text(SCRIPT)
-        self.script.chmod(0o755)
-
-    def table(self, **more: Any) -> Service:
-        commands: dict[str, Any] = {step: (str(self.script), step) for step in ("start", "stop", "status")}
-        return Service(id=self.name, **commands | more)
-
-    @property
-    def runs(self) -> bool:
-        return (self.directory / "running").exists()
-
-    @property
-    def calls(self) -> list[str]:
-        place = self.directory / "calls"
-        lines = place.read_text().splitlines() if place.exists() else []
-        return [line for line in lines if not line.startswith("status")]
-
-    def mark(self, name: str) -> None:
-        (self.directory / name).touch()
-
-    def end(self) -> None:
-        """Stops it behind everybody's back."""
-        place = self.directory / "running"
-        if place.exists():
-            os.kill(int(place.read_text()), 9)
-            place.unlink()
-
-
-@pytest.fixture
-def relays(tmp_path: Path) -> Any:
-    made: list[Relay] = []
-
-    def make(name: str) -> Relay:
-        made.append(Relay(tmp_path, name))
-        return made[-1]
-
-    yield make
-    for relay in made:
-        relay.end()
+@pytest.fixture(name="relays")
+def relays_(tmp_path: Path) -> Iterator[Any]:
+    with relays(tmp_path) as make:
+        yield make
 
 
 @asynccontextmanager
@@ -305,7 +247,6 @@ def test_a_new_worker_takes_up_what_runs(tmp_path: Path, relays: Callable[[str],
         assert line.runs, "the end of the worker stops nothing"
         async with serving(tmp_path, table) as (services, _):
             services.roles(["wan"])
-            (report,) = await services.list()
             await until(lambda: services._followers.next_deadline() is not None)
             assert line.calls == ["start line"]
             services.roles([])

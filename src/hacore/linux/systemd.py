@@ -115,7 +115,8 @@ class Systemd:
             future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
             self._waiting[path] = future
             try:
-                result = await asyncio.wait_for(future, timeout)
+                async with asyncio.timeout(timeout):
+                    result = await future
             except TimeoutError:
                 return JobResult("waited", f"systemd has not ended the job within {timeout:g} s")
             finally:
@@ -146,7 +147,8 @@ class Systemd:
             self._lost()
             try:
                 bus = MessageBus(self._address, BusType.SYSTEM)
-                await asyncio.wait_for(bus.connect(), ANSWER_TIMEOUT)
+                async with asyncio.timeout(ANSWER_TIMEOUT):
+                    await bus.connect()
             except (OSError, AuthError, InvalidAddressError, EOFError, TimeoutError) as error:
                 why = str(error) or type(error).__name__
                 raise PlatformError(
@@ -188,7 +190,8 @@ class Systemd:
             destination=destination, path=path, interface=interface, member=method, signature=signature, body=body
         )
         try:
-            reply = await asyncio.wait_for(bus.call(message), ANSWER_TIMEOUT)
+            async with asyncio.timeout(ANSWER_TIMEOUT):
+                reply = await bus.call(message)
         except TimeoutError:
             raise PlatformError(f"systemd did not answer {method} within {ANSWER_TIMEOUT:g} s") from None
         except (OSError, EOFError) as error:

@@ -40,7 +40,8 @@ async def run(
     timed_out = False
     try:
         try:
-            await asyncio.wait_for(running.wait(), timeout)
+            async with asyncio.timeout(timeout):
+                await running.wait()
         except TimeoutError:
             timed_out = True
             await running.end()
@@ -101,9 +102,9 @@ class _Running:
         """SIGTERM, then SIGKILL, to all of its group."""
         self._signal(signal.SIGTERM)
         try:
-            await asyncio.wait_for(self.wait(), GRACE)
-        except TimeoutError:
-            pass
+            with suppress(TimeoutError):
+                async with asyncio.timeout(GRACE):
+                    await self.wait()
         finally:
             self._signal(signal.SIGKILL)
         await self.wait()

@@ -16,7 +16,7 @@ from hacore.node.worker_process import WorkerProcess
 if TYPE_CHECKING:
     from hacore.node.supervisor import Supervisor
 
-LEAVE_TIMEOUT = 4.0  # what is being answered has two seconds, and the parts have some to end
+LEAVE_TIMEOUT = 9.0  # what is being answered has two seconds, and services that follow a VIP five to stop
 SILENCE_ALLOWED = 15.0  # it gives a sign of life once a second; a thread of it may hold the interpreter for long
 LOOK_INTERVAL = 1.0
 

@@ -131,7 +131,9 @@ class Services:
         while True:
             deadline = self._followers.next_deadline()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), None if deadline is None else max(0.0, deadline - _now()))
+                # Not wait_for: that of Python 3.11 may lose a cancellation that comes with the event.
+                async with asyncio.timeout(None if deadline is None else max(0.0, deadline - _now())):
+                    await self._wake.wait()
             self._wake.clear()
             self._followers.handle_deadline(_now())
             for order in self._followers.orders():

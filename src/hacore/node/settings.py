@@ -178,7 +178,7 @@ class Service(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     start: Command = ()
     stop: Command = ()
     status: Command = ()
-    timeout: Seconds = 90.0
+    timeout: Annotated[float, Meta(gt=0, le=150, description="a number of seconds above 0 and at most 150")] = 90.0
     run_on: Annotated[Literal["MASTER"], Meta(description='"MASTER"')] | None = None
     vip: Name | None = None
 

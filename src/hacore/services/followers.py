@@ -3,9 +3,9 @@
 The machine knows what is wanted (from the roles), what was last seen (from looks) and what is under way, and orders the
 next step until both agree. Of each VIP one order is under way at a time: starts in the order of the settings, stops in
 the reverse. Every change of a role raises the epoch, and an order belongs to the epoch it was given in: before the next
-one on the same service goes out, its end is waited for (a start that is no longer wanted is interrupted), so that a stop
-that is late cannot overtake a newer start. What fails is tried again, less and less often; the others are not held up
-by it.
+one on the same service goes out, its end is waited for (a start that is no longer wanted is interrupted), so that a
+stop that is late cannot overtake a newer start. What fails is tried again, less and less often; the others are not held
+up by it.
 
     roles(...), observed(...), finished(...)        what happened
     orders(), events()                              what is to be done, what is to be told

@@ -7,7 +7,7 @@ settings of this node can be asked for anything.
 from __future__ import annotations
 
 import enum
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from difflib import get_close_matches
 
 from msgspec import Struct
@@ -55,9 +55,9 @@ class Service(Struct, frozen=True, kw_only=True):
 class Report(Struct, frozen=True, kw_only=True):
     """How a service is. `since` is unix time, None where nobody knows.
 
-    `detail` is what the system itself says (`failed: exit-code`, `exit code 3`); `follows` the VIP, with `wanted` whether
-    it is to run here now (None: not known yet); `problem` why it is not as it is wanted; `log` the last lines of what a
-    failed service wrote.
+    `detail` is what the system itself says (`failed: exit-code`, `exit code 3`); `follows` the VIP, with `wanted`
+    whether it is to run here now (None: not known yet); `problem` why it is not as it is wanted; `log` the last lines
+    of what a failed service wrote.
     """
 
     id: str
@@ -136,16 +136,3 @@ def check_allowed(service: Service, action: Action, held: Collection[str] | None
         raise FollowsVip(
             f'{service.id} follows the VIP "{service.vip}", which this node does not hold: it runs where the VIP is'
         )
-
-
-def words(outcomes: Iterable[Outcome]) -> str:
-    """Outcomes in one line: `dnsmasq restarted, nginx failed (exit-code)`."""
-    past = {Action.START: "started", Action.STOP: "stopped", Action.RESTART: "restarted"}
-    return ", ".join(
-        f"{one.id} skipped ({one.message})"
-        if one.skipped
-        else f"{one.id} {past[one.action]}"
-        if one.ok
-        else f"{one.id} failed ({one.message})"
-        for one in outcomes
-    )
