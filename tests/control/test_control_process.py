@@ -31,8 +31,12 @@ def nodes(tmp_path: Path, tool: Callable[[str], str]) -> Iterator[tuple[RunningN
                 (node.state_dir / "tls" / file).write_bytes((tmp_path / "certificates" / node.name / file).read_bytes())
         segment.start_in_turn(one, two)
         for node in (one, two):
-            node.until(lambda node=node: control(node)["state"] == "running")
+            until_control_runs(node)
         yield one, two
+
+
+def until_control_runs(node: RunningNode) -> None:
+    node.until(lambda: control(node)["state"] == "running")
 
 
 def control(node: RunningNode) -> dict[str, object]:
@@ -45,7 +49,7 @@ def resident_kb(pid: object) -> int:
 
 
 def test_asks_its_peer(nodes: tuple[RunningNode, RunningNode]) -> None:
-    one, two = nodes
+    one, _two = nodes
 
     def answered() -> bool:
         (peer,) = LocalClient(one.runtime_dir).ask("GET", "/peers")
