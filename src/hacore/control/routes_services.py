@@ -22,8 +22,9 @@ class OneAction(Struct, kw_only=True):
     action: Action
 
 
-def routes(_worker: ControlWorker) -> list[Route]:
+def routes(worker: ControlWorker) -> list[Route]:
     """Served to the peers that have the right "services"."""
+    worker.part(ServicesPart)  # services that follow a VIP do so from the start, whether or not anybody asks
     return [
         Route("GET", "/services", services, "The services and how they are", response=ServiceList, needs="services"),
         Route(
