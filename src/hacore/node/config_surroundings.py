@@ -1,0 +1,34 @@
+"""What the execution of a push needs of the node around it; the control worker gives the real ones, tests their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from hacore.node.settings import Settings
+
+
+def _nothing() -> None:
+    return
+
+
+def _no_services(names: Sequence[str]) -> dict[str, str]:
+    return dict.fromkeys(names, "this node has no services")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Surroundings:
+    """Functions that block, called from the thread that executes.
+
+    `settings()`: the node's settings as its files say now; raises SettingsError. `reload()`: the whole node takes them;
+    raises HacoreError. `restart(names)`: restarts services in the settings' order; for each "" or why it did not.
+    `states()`: the VIPs with their CARP states. `links()`: the names of the machine's interfaces, None where VIPs are
+    not to be compared with them. `record(text)`: a line for the node's history.
+    """
+
+    settings: Callable[[], Settings]
+    reload: Callable[[], None] = _nothing
+    restart: Callable[[Sequence[str]], Mapping[str, str]] = _no_services
+    states: Callable[[], Mapping[str, str]] = dict
+    links: Callable[[], Collection[str] | None] = lambda: None
+    record: Callable[[str], None] = lambda _text: None
