@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from hacore.node.settings import Settings
@@ -22,13 +22,13 @@ class Surroundings:
 
     `settings()`: the node's settings as its files say now; raises SettingsError. `reload()`: the whole node takes them;
     raises HacoreError. `restart(names)`: restarts services in the settings' order; for each "" or why it did not.
-    `states()`: the VIPs with their CARP states. `links()`: the names of the machine's interfaces, None where VIPs are
-    not to be compared with them. `record(text)`: a line for the node's history.
+    `states()`: the VIPs with their CARP states. `links()`: as `examine` takes them, None where VIPs are not to be
+    compared with the machine's interfaces. `record(text)`: a line for the node's history.
     """
 
     settings: Callable[[], Settings]
     reload: Callable[[], None] = _nothing
     restart: Callable[[Sequence[str]], Mapping[str, str]] = _no_services
     states: Callable[[], Mapping[str, str]] = dict
-    links: Callable[[], Collection[str] | None] = lambda: None
+    links: Callable[[], Mapping[str, bool] | None] = lambda: None
     record: Callable[[str], None] = lambda _text: None

@@ -206,7 +206,7 @@ class Supervisor:
 
     def reload(self) -> list[str]:
         """Take the settings anew; returns what waits for the next start. Raises SettingsError and changes nothing."""
-        new = load(self.settings.path, present_interfaces())
+        new = load(self.settings.path, links_now())
         later = [
             key
             for key in ("name", "runtime_dir", "state_dir", "realtime")
@@ -423,9 +423,9 @@ def _lock_namespace() -> socket.socket:
     return held
 
 
-def present_interfaces() -> set[str]:
-    """The names of the interfaces of this network namespace."""
-    return {link.name for link in dump_links()}
+def links_now() -> dict[str, bool]:
+    """The names of the links of this network namespace, and whether each carries Ethernet."""
+    return {link.name: link.ethernet for link in dump_links()}
 
 
 def require_privileges() -> None:
@@ -442,7 +442,7 @@ def require_privileges() -> None:
 
 def run(path: str | Path) -> None:
     """Run the node of these settings until it is told to stop."""
-    settings = load(path, present_interfaces())
+    settings = load(path, links_now())
     require_privileges()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     refused = become_realtime(PRIORITY)
