@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from hacore import __version__
-from hacore.configsync import own_settings
-from hacore.configsync.manifest import Manifest
 from hacore.configsync.plan import Step
-from hacore.configsync.report import Outcome, Progress
-from hacore.configsync.stream import head
+from hacore.configsync.report import Outcome
 from hacore.node.config_node import ConfigNode, PushRequest
+from hacore.node.config_sending import Sending
 from hacore.node.config_surroundings import Surroundings
 from hacore.node.settings import Settings, load
 
@@ -107,52 +107,24 @@ class Side:
         return found
 
 
+def sending(sender: Side, receiver: Side, names: Sequence[str] = ()) -> Sending:
+    """What differs, as the sender sees it."""
+    return Sending(sender.node, receiver.node.overview(names), names)
+
+
 def request(sender: Side, receiver: Side, names: Sequence[str] = (), **options: Any) -> PushRequest:
-    """What the sender would ask for: the sections that differ."""
-    there = {each.id: each for each in receiver.node.overview(names)}
-    sections = sender.node.sections()
-    wanted: list[Manifest] = []
-    unchanged = []
-    for name in names or sections.names:
-        known = there.get(name)
-        manifest = sections.wanted_there(name, known.local if known else {})
-        if known is not None and known.digest == manifest.digest:
-            unchanged.append(name)
-        else:
-            wanted.append(manifest)
-    options = {"sender": sender.name, "version": __version__, "unchanged": unchanged, **options}
-    return PushRequest(sections=wanted, **options)
-
-
-def contents(sender: Side, lacking: Mapping[str, int], manifests: Sequence[Manifest]) -> bytes:
-    """The stream of contents."""
-    sections = sender.node.sections()
-    stream = b""
-    for manifest in manifests:
-        local: dict[str, list[str]] = {}
-        for entry in manifest.entries:
-            if entry.digest in lacking and head(entry.digest, entry.size) not in stream:
-                if entry.kind == "settings":
-                    for name in own_settings.BUILT_IN:
-                        sections.comparable(name)
-                        sections.wanted_there(name, local)
-                    data = sections.contents.get(entry.digest)
-                    if data is None:
-                        raise AssertionError("settings for a node with tables of its own: give them as `known`")
-                elif sender.node.parts.store.has(entry.digest):
-                    data = sender.node.parts.store.read(entry.digest)
-                else:
-                    data = Path(f"{sender.tree}{entry.path}").read_bytes()
-                stream += head(entry.digest, entry.size) + data
-    return stream
+    """What the sender would ask for."""
+    version = options.pop("version", __version__)
+    return msgspec.structs.replace(sending(sender, receiver, names).request(**options), version=version)
 
 
 def push(sender: Side, receiver: Side, names: Sequence[str] = (), **options: Any) -> Outcome:
     """All of a push, as the control workers do it."""
-    lines: list[Progress] = []
-    asked = request(sender, receiver, names, **options)
+    version = options.pop("version", __version__)
+    prepared = sending(sender, receiver, names)
+    asked = msgspec.structs.replace(prepared.request(**options), version=version)
     opened = receiver.node.open(asked)
-    data = contents(sender, opened.lacking, asked.sections)
-    for start in range(0, len(data), 7919):
-        receiver.node.take(opened.transaction, data[start : start + 7919])
-    return receiver.node.commit(opened.transaction, lines.append)
+    for data in prepared.stream(opened.lacking):
+        for start in range(0, len(data), 7919):
+            receiver.node.take(opened.transaction, data[start : start + 7919])
+    return receiver.node.commit(opened.transaction, lambda _progress: None)

@@ -13,7 +13,7 @@ import pytest
 from hacore.configsync.manifest import BadManifest, Entry, Manifest
 from hacore.errors import WireError
 from hacore.node.config_node import Busy, Guarded
-from tests.node.config_pair import VIP, Side, push, request
+from tests.node.config_pair import VIP, Side, push, request, sending
 
 SECTION = """
 [[section]]
@@ -323,9 +323,8 @@ def test_an_unknown_owner(pair: tuple[Side, Side]) -> None:
     entries = tuple(msgspec.structs.replace(each, owner="nobody-here") for each in asked.sections[0].entries)
     asked = msgspec.structs.replace(asked, sections=[Manifest("rules", entries)])
     opened = b.node.open(asked)
-    from tests.node.config_pair import contents
-
-    b.node.take(opened.transaction, contents(a, opened.lacking, asked.sections))
+    for data in sending(a, b, ["rules"]).stream(opened.lacking):
+        b.node.take(opened.transaction, data)
     outcome = b.node.commit(opened.transaction, lambda _: None)
     assert outcome.failure is not None
     assert "no user nobody-here" in outcome.failure.message
