@@ -35,6 +35,8 @@ Text = Annotated[str, Meta(description="a string")]
 Flag = Annotated[bool, Meta(description="true or false")]
 Seconds = Annotated[float, Meta(gt=0, le=86400, description="a number of seconds above 0 and at most 86400")]
 Times = Annotated[int, Meta(ge=1, le=1000, description="a whole number from 1 to 1000")]
+Right = Literal["status", "services", "config"]
+AnyRight = Annotated[Right, Meta(description='"status", "services" or "config"')]
 State = Annotated[Literal["MASTER", "BACKUP", "INIT"], Meta(description='"MASTER", "BACKUP" or "INIT"')]
 
 
@@ -104,11 +106,12 @@ class Hook(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Peer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One `[[peer]]`: another node, and where its workers listen."""
+    """One `[[peer]]`: another node, where its workers listen, and what it may ask of this one."""
 
     name: Name
     control: HostPort | None = None
     states: HostPort | None = None
+    allow: tuple[AnyRight, ...] = ("status", "services", "config")
 
 
 class Ignore(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
