@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from hacore.configsync.plan import Step
 from hacore.configsync.report import Outcome
 from hacore.node.config_node import ConfigNode, PushRequest
 from hacore.node.config_sending import Sending
-from hacore.node.config_surroundings import Surroundings
+from hacore.node.config_surroundings import Restarted, Surroundings
 from hacore.node.settings import Settings, load
 
 VIP = """
@@ -81,9 +81,10 @@ class Side:
             raise PlatformError("no")
         self.reloads.append(loaded)
 
-    def _restart(self, names: Sequence[str]) -> Mapping[str, str]:
+    def _restart(self, names: Sequence[str]) -> list[Restarted]:
         self.restarted.append(list(names))
-        return {name: self.failing_services.get(name, "") for name in names}
+        bad = self.failing_services
+        return [Restarted(name, name not in bad, bad.get(name, "restarted")) for name in names]
 
     def write(self, path: str, content: str | bytes, mode: int = 0o644) -> Path:
         place = Path(f"{self.tree}{path}")
@@ -109,7 +110,9 @@ class Side:
 
 def sending(sender: Side, receiver: Side, names: Sequence[str] = ()) -> Sending:
     """What differs, as the sender sees it."""
-    return Sending(sender.node, receiver.node.overview(names), names)
+    made = Sending(sender.node, names)
+    made.compare(receiver.node.overview(made.names))
+    return made
 
 
 def request(sender: Side, receiver: Side, names: Sequence[str] = (), **options: Any) -> PushRequest:

@@ -157,7 +157,7 @@ def test_services_of_changed_sections_restart_in_the_order_of_the_settings(pair:
     a, b = pair
     fill(a)
     commands(b, services=SERVICES)
-    assert push(a, b, ["rules"]).services == {"two": "", "one": ""}
+    assert push(a, b, ["rules"]).services == {"two": "restarted", "one": "restarted"}
     assert b.restarted == [["two", "one"]]
     a.write("/etc/rules.conf", "more\n")
     push(a, b, ["rules"], restart="none")

@@ -36,7 +36,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     `result`: "applied"; "unchanged" (nothing was to be done); "checked" (a dry run); "refused" (nothing was touched);
     "undone" (the previous revision is back; `undo` has what of it could not be applied again); "broken" (its files
     could not be put back: `undo` says why).
-    `sections`: digests of what stands there now. `services`: what became of each, "" where it was restarted.
+    `sections`: digests of what stands there now. `services`: what became of each.
     """
 
     result: Result

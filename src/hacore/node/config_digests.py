@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -32,12 +34,16 @@ class Known(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Digests:
-    """Digests by device and inode; kept in a file, so that a restarted worker does not read everything again."""
+    """Digests by device and inode, for several threads.
+
+    They are kept in a file, so that a restarted worker does not read everything again.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._changed = False
-        self._buffer = bytearray(READ_BYTES)
+        self._local = threading.local()
+        self._saving = threading.Lock()
         try:
             self._known = msgspec.msgpack.decode(path.read_bytes(), type=dict[str, Known])
         except (OSError, msgspec.DecodeError):
@@ -64,7 +70,7 @@ class Digests:
         try:
             before, now = os.fstat(handle), time.time()
             hashed = hashlib.sha256()
-            view = memoryview(self._buffer)
+            view = self._view()
             while count := os.readv(handle, [view]):
                 hashed.update(view[:count])
             after = os.fstat(handle)
@@ -82,16 +88,20 @@ class Digests:
             self._changed = True
         return digest
 
+    def _view(self) -> memoryview:
+        if not hasattr(self._local, "buffer"):
+            self._local.buffer = bytearray(READ_BYTES)
+        return memoryview(self._local.buffer)
+
     def save(self, most: int = 1_000_000) -> None:
         """Write what is new; a file that is lost or broken costs time and nothing else."""
-        if not self._changed:
-            return
-        self._changed = False
-        if len(self._known) > most:
-            self._known.clear()
-        new = self._path.with_suffix(".new")
-        try:
-            new.write_bytes(msgspec.msgpack.encode(self._known))
-            new.replace(self._path)
-        except OSError:
-            return
+        with self._saving:
+            if not self._changed:
+                return
+            self._changed = False
+            if len(self._known) > most:
+                self._known.clear()
+            new = self._path.with_suffix(".new")
+            with contextlib.suppress(OSError):
+                new.write_bytes(msgspec.msgpack.encode(dict(self._known)))
+                new.replace(self._path)

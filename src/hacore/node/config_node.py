@@ -175,9 +175,10 @@ class ConfigNode:
         None where it is larger than what a difference shows. Raises BadManifest where the section has no such file.
         """
         sections = self.sections()
-        return self._content(sections, sections.comparable(name), path)
+        return self.content_of(sections, sections.comparable(name), path)
 
-    def _content(self, sections: Sections, manifest: Manifest, path: str) -> bytes | None:
+    def content_of(self, sections: Sections, manifest: Manifest, path: str) -> bytes | None:
+        """The same out of a manifest that `sections` read."""
         entry = manifest.by_path.get(path)
         if entry is None or not entry.has_content:
             raise BadManifest("no-file", f"the section {manifest.section} has no file {path}")
@@ -197,7 +198,7 @@ class ConfigNode:
 
     def revision_content(self, manifest: Manifest, path: str) -> bytes | None:
         """The same out of a revision's manifest."""
-        return self._content(self.sections(), manifest, path)
+        return self.content_of(self.sections(), manifest, path)
 
     # A push from a peer
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from hacore import __version__
 from hacore.configsync.manifest import BadManifest, Entry, Manifest
+from hacore.configsync.own_settings import BUILT_IN
 from hacore.configsync.stream import head
 from hacore.node.config_digests import READ_BYTES, ChangedMeanwhile
 from hacore.node.config_node import ConfigNode, PushRequest
@@ -16,22 +17,37 @@ GATHER_BYTES = 256 << 10  # small contents travel together
 
 
 class Sending:
-    """One push, from the moment in which this node's sections were read.
+    """One push: made, it has read this node's sections; then `compare` it with what the peer said of its own.
 
-    `there` is what the peer said of its sections; `names` those to push, none for all that the settings list.
+    `names` are the sections to push, none for all that the settings list.
     """
 
-    def __init__(self, node: ConfigNode, there: Sequence[SectionStatus], names: Sequence[str] = ()) -> None:
+    def __init__(self, node: ConfigNode, names: Sequence[str] = ()) -> None:
         self._node = node
         self._sections: Sections = node.sections()
-        known = {each.id: each for each in there}
+        self.settings = self._sections.settings
+        self.names = list(names) or self._sections.names
+        self._read = {name: self._sections.comparable(name) for name in self.names if name not in BUILT_IN}
+        for name in self.names:
+            self._sections.get(name)
         self.manifests: list[Manifest] = []
         self.unchanged: list[str] = []
         self.digests: dict[str, str] = {}
-        for name in names or self._sections.names:
-            self._sections.get(name)
+
+    def wanted(self, name: str, there: SectionStatus | None) -> Manifest:
+        """What the peer is to have of a section."""
+        return self._read.get(name) or self._sections.wanted_there(name, there.local if there else {})
+
+    def content(self, manifest: Manifest, path: str) -> bytes | None:
+        """For a difference: as `ConfigNode.content`."""
+        return self._node.content_of(self._sections, manifest, path)
+
+    def compare(self, there: Sequence[SectionStatus]) -> None:
+        """Find out what differs from the peer's sections."""
+        known = {each.id: each for each in there}
+        for name in self.names:
             peers = known.get(name)
-            manifest = self._sections.wanted_there(name, peers.local if peers else {})
+            manifest = self.wanted(name, peers)
             self.digests[name] = manifest.digest
             if peers is not None and peers.digest == self.digests[name] and not peers.problem:
                 self.unchanged.append(name)
@@ -41,7 +57,7 @@ class Sending:
     def request(self, *, overrides: Sequence[str] = (), restart: str = "changed", dry_run: bool = False) -> PushRequest:
         """What the peer is asked."""
         return PushRequest(
-            sender=self._sections.settings.node.name,
+            sender=self.settings.node.name,
             version=__version__,
             sections=self.manifests,
             overrides=list(overrides),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from hacore.node.settings import Settings
 
@@ -12,8 +13,16 @@ def _nothing() -> None:
     return
 
 
-def _no_services(names: Sequence[str]) -> dict[str, str]:
-    return dict.fromkeys(names, "this node has no services")
+class Restarted(NamedTuple):
+    """What became of a service: `text` is for people, such as "restarted" or why not."""
+
+    name: str
+    ok: bool
+    text: str
+
+
+def _no_services(names: Sequence[str]) -> list[Restarted]:
+    return [Restarted(name, False, "this node controls no services") for name in names]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,14 +30,14 @@ class Surroundings:
     """Functions that block, called from the thread that executes.
 
     `settings()`: the node's settings as its files say now; raises SettingsError. `reload()`: the whole node takes them;
-    raises HacoreError. `restart(names)`: restarts services in the settings' order; for each "" or why it did not.
+    raises HacoreError. `restart(names)`: restarts services in the settings' order.
     `states()`: the VIPs with their CARP states. `links()`: as `examine` takes them, None where VIPs are not to be
     compared with the machine's interfaces. `record(text)`: a line for the node's history.
     """
 
     settings: Callable[[], Settings]
     reload: Callable[[], None] = _nothing
-    restart: Callable[[Sequence[str]], Mapping[str, str]] = _no_services
+    restart: Callable[[Sequence[str]], Sequence[Restarted]] = _no_services
     states: Callable[[], Mapping[str, str]] = dict
     links: Callable[[], Mapping[str, bool] | None] = lambda: None
     record: Callable[[str], None] = lambda _text: None

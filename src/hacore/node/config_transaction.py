@@ -372,8 +372,9 @@ class Transaction:
         if not wanted:
             return
         self._tell("restart", ", ".join(wanted))
-        self._services = dict(self._parts.surroundings.restart(wanted))
-        failed = {name: why for name, why in self._services.items() if why}
+        outcomes = self._parts.surroundings.restart(wanted)
+        self._services = {each.name: each.text for each in outcomes}
+        failed = {each.name: each.text for each in outcomes if not each.ok}
         if failed:
             raise StepFailed(
                 Failure(
@@ -538,5 +539,4 @@ def _apply_again(parts: Parts, record: Record, problems: list[str], report: Repo
     wanted = [name for name in record.services if name in services]
     if wanted:
         report(Progress(step="undo", text=f"restarts {', '.join(wanted)}"))
-        outcomes = parts.surroundings.restart(wanted)
-        problems.extend(f"{name}: {why}" for name, why in outcomes.items() if why)
+        problems.extend(f"{each.name}: {each.text}" for each in parts.surroundings.restart(wanted) if not each.ok)
