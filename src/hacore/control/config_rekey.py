@@ -22,6 +22,14 @@ class Rekeying:
         self._worker = worker
         self._known: dict[str, set[VipKey]] = {}
 
+    async def in_force(self) -> list[VipKey]:
+        """The keys that the election here works with; none where it does not say."""
+        try:
+            await self._worker.bus.request("rekeyed", vips=[])
+        except HacoreError:
+            return []
+        return vip_keys(self._worker.settings)
+
     async def heard(self, peer: str, keys: Sequence[VipKey]) -> None:
         """A peer has these keys now."""
         self._known[peer] = set(keys)
@@ -32,8 +40,9 @@ class Rekeying:
         the old keys alive until `rekey_time` ends them.
         """
 
+        own = Rekeyed(keys=await self.in_force())
+
         async def one(name: str) -> None:
-            own = Rekeyed(keys=vip_keys(self._worker.settings))
             try:
                 answer = await self._worker.peers[name].ask("POST", "/rekeyed", own, response=Rekeyed)
                 self._known[name] = set(answer.keys)
@@ -48,7 +57,7 @@ class Rekeying:
         peers = [peer.name for peer in settings.peers]
         if not peers:
             return []
-        common = set(vip_keys(settings))
+        common = set(await self.in_force())
         for name in peers:
             common &= self._known.get(name, set())
         places = {(key.interface, key.vhid): key for key in common}

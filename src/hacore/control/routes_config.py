@@ -11,7 +11,7 @@ import msgspec
 from hacore import __version__
 from hacore.configsync.manifest import Manifest
 from hacore.control import config_history
-from hacore.control.config import Configuration, as_api_error, vip_keys
+from hacore.control.config import Configuration, as_api_error
 from hacore.control.config_rekey import Rekeying
 from hacore.control.config_schemas import (
     Against,
@@ -195,4 +195,4 @@ class Handlers:
     async def rekeyed(self, call: Call) -> Rekeyed:
         """The peer has these keys; where they are this node's own too, and every other peer has them, the old go."""
         await self._rekeying.heard(call.peer, call.body.keys)
-        return Rekeyed(keys=vip_keys(call.worker.settings))
+        return Rekeyed(keys=await self._rekeying.in_force())
