@@ -244,6 +244,8 @@ def _sections(document: Document) -> None:
     own |= {str(node.get(key)): key for key in ("state_dir", "runtime_dir") if node.right(key)}
     for section in document.entries("section"):
         identity = section.get("id")
+        if identity is not None and identity.isdecimal():
+            section.problem("id", f'must not be a number alone such as "{identity}": those are revisions')
         if identity in BUILT_IN:
             tables = " and ".join(f"[[{table}]]" for table in BUILT_IN[identity])
             for key in ("paths", "check", "apply", "templates"):
