@@ -220,10 +220,13 @@ def test_one_at_a_time(pair: tuple[Side, Side]) -> None:
     asked = request(a, b, ["rules"])
     opened = b.node.open(asked)
     with pytest.raises(Busy, match="fw1 pushes rules"):
-        b.node.open(asked)
+        b.node.open(msgspec.structs.replace(asked, sender="fw3"))
     with pytest.raises(Busy):
         b.node.claim("a push to fw1")
+    again = b.node.open(asked)  # fw1 itself has given the first one up
     b.node.discard(opened.transaction)
+    assert b.node.busy
+    b.node.discard(again.transaction)
     b.node.claim("a push to fw1")
     with pytest.raises(Busy, match="a push to fw1"):
         b.node.open(asked)

@@ -75,7 +75,8 @@ def status(sections: tuple[str, ...], settings_path: str, as_json: bool, peer: s
         from hacore.cli.config_view import status_view
         from hacore.cli.terminal import console
 
-        console().print(status_view(answer))
+        screen = console()
+        screen.print(status_view(answer, screen.width))
     bad = [each["name"] for each in answer["peers"] if each["problem"] or not all(each["in_sync"].values())]
     if bad:
         raise Differs(f"not in sync: {', '.join(bad)}")
@@ -173,7 +174,8 @@ def history(settings_path: str, as_json: bool, peer: str, limit: int | None) -> 
     from hacore.cli.config_view import history_view
     from hacore.cli.terminal import console
 
-    console().print(history_view(answer))
+    screen = console()
+    screen.print(history_view(answer, screen.width))
 
 
 @config.command

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from hacore.cli.states_view import size
-from hacore.cli.terminal import moment
+from hacore.cli.terminal import folded, moment
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -26,14 +26,14 @@ FAILED = {
 }
 
 
-def status_view(answer: dict[str, Any]) -> RenderableType:
-    """Each peer with its sections, then this node's own."""
+def status_view(answer: dict[str, Any], width: int) -> RenderableType:
+    """Each peer with its sections, then this node's own, for a terminal of `width` columns."""
     from rich.console import Group
 
-    return Group(*_status(answer))
+    return Group(*_status(answer, width))
 
 
-def _status(answer: dict[str, Any]) -> Iterator[RenderableType]:
+def _status(answer: dict[str, Any], width: int) -> Iterator[RenderableType]:
     from rich.text import Text
 
     here = answer["here"]
@@ -49,19 +49,19 @@ def _status(answer: dict[str, Any]) -> Iterator[RenderableType]:
             continue
         if found["busy"]:
             yield Text(f"  busy: {found['busy']}", style="yellow")
-        yield _sections(found["sections"], peer["in_sync"])
+        yield from _sections(found["sections"], peer["in_sync"], width)
     yield Text(f"{here['name']} (this node)  hacore {here['version']}", style="bold")
-    yield _sections(here["sections"], {})
+    yield from _sections(here["sections"], {}, width)
 
 
-def _sections(sections: list[dict[str, Any]], in_sync: dict[str, bool]) -> RenderableType:
-    from rich.table import Table
+def _sections(sections: list[dict[str, Any]], in_sync: dict[str, bool], width: int) -> Iterator[RenderableType]:
     from rich.text import Text
 
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 2))
+    widest = max((len(each["id"]) for each in sections), default=0)
     for each in sections:
+        name = Text(f"  {each['id'].ljust(widest)}  ")
         if each["problem"]:
-            table.add_row(each["id"], Text(each["problem"], style="red"))
+            yield folded(Text(each["problem"], style="red"), width, name)
             continue
         state = Text()
         if in_sync:
@@ -69,13 +69,12 @@ def _sections(sections: list[dict[str, Any]], in_sync: dict[str, bool]) -> Rende
             state.append("in sync" if agrees else "not in sync", style="green" if agrees else "yellow")
         if each["changed"]:
             state.append(", " if state else "").append("changed there since the last push", style="bold yellow")
-        applied = "never pushed"
+        applied = "nothing was pushed there yet" if in_sync else "nothing was pushed here"
         if each["revision"] is not None:
             applied = f"revision {each['revision']}, {moment(each['applied_at'])}, by {each['by']}"
         state.append("; " if state else "").append(applied)
         state.append(f"; {each['digest'][:SHOWN_DIGEST]}", style="dim")
-        table.add_row(each["id"], state)
-    return table
+        yield folded(state, width, name)
 
 
 def difference_view(answer: dict[str, Any]) -> RenderableType:
@@ -148,20 +147,22 @@ def _right(name: str, value: Any) -> str:
     return f"{value:04o}" if name == "mode" else str(value)
 
 
-def history_view(answer: dict[str, Any]) -> RenderableType:
-    """The oldest first."""
-    from rich.table import Table
+def history_view(answer: dict[str, Any], width: int) -> RenderableType:
+    """The oldest first, for a terminal of `width` columns."""
+    from rich.console import Group
     from rich.text import Text
 
     if not answer["revisions"]:
         return Text(f"nothing was ever pushed to {answer['name']}; --peer NAME shows the history of a peer")
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    widest = len(str(answer["revisions"][-1]["number"]))
+    parts: list[RenderableType] = []
     for each in answer["revisions"]:
         what = {"found": "found there before a push", "push": f"pushed by {each['by']}"}.get(
             each["kind"], f"rolled back {each['comment']} by {each['by']}"
         )
-        table.add_row(str(each["number"]), moment(each["at"]), f"{', '.join(each['sections'])}: {what}")
-    return table
+        first = Text(f"{each['number']:>{widest}}  {moment(each['at'])}  ")
+        parts.append(folded(Text(f"{', '.join(each['sections'])}: {what}"), width, first))
+    return Group(*parts)
 
 
 def revision_view(answer: dict[str, Any]) -> RenderableType:

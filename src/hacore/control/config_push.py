@@ -113,10 +113,7 @@ class Pushing:
             return
         client = self._worker.peer(order.peer)
         node = self._part.node
-        try:
-            await self._part.write(lambda: node.claim(f"{self._worker.name} pushes to {client.name}"))
-        except HacoreError as error:
-            raise as_api_error(error) from None
+        await self._part.read(lambda: node.claim(f"{self._worker.name} pushes to {client.name}"))
         try:
             async for line in self._claimed(order):
                 yield line

@@ -128,10 +128,7 @@ class Handlers:
     async def open(self, call: Call) -> Opened:
         """The sender is who its certificate says."""
         asked: PushRequest = msgspec.structs.replace(call.body, sender=call.peer)
-        try:
-            return await self._part.write(lambda: self._part.node.open(asked))
-        except HacoreError as error:
-            raise as_api_error(error) from None
+        return await self._part.read(lambda: self._part.node.open(asked))
 
     async def objects(self, call: Call) -> Transaction:
         """One stream, written while it comes; a part that is wrong ends the push."""
@@ -168,7 +165,7 @@ class Handlers:
     async def discard(self, call: Call) -> Transaction:
         """Nothing had changed."""
         transaction = call.parameters.transaction
-        await self._part.write(lambda: self._part.node.discard(transaction))
+        await self._part.read(lambda: self._part.node.discard(transaction))
         return Transaction(transaction=transaction)
 
     async def revisions(self, _call: Call) -> Revisions:

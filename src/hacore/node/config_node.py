@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -79,7 +80,9 @@ class Opened(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ConfigNode:
-    """Owns `state_dir/config`. `step_written` is called when a step of a transaction is on the disk."""
+    """Owns `state_dir/config`. Whoever has the claim changes things, from one thread at a time; reading goes on beside.
+
+    `step_written` is called when a step of a transaction is on the disk."""
 
     def __init__(
         self,
@@ -108,6 +111,7 @@ class ConfigNode:
             commands=Commands(directory / "command.json"),
             surroundings=surroundings,
         )
+        self._mutex = threading.RLock()
         self._claimed = ""
         self._touched = 0.0
         self._opened: tuple[Order, Settings, StreamReader] | None = None
@@ -121,16 +125,24 @@ class ConfigNode:
     # One at a time
 
     def claim(self, what: str) -> None:
-        """From now on `what` is under way; raises Busy."""
-        if self._opened is not None and time.monotonic() - self._touched > IDLE_LIMIT:
-            self.discard(self._opened[0].transaction)
-        if self._claimed:
-            raise Busy(f"{self.name} is busy: {self._claimed}")
+        """From now on `what` is under way; raises Busy, at once. From any thread."""
+        with self._mutex:
+            if self._opened is not None and time.monotonic() - self._touched > IDLE_LIMIT:
+                self.discard(self._opened[0].transaction)
+            if self._claimed:
+                raise Busy(f"{self.name} is busy: {self._claimed}")
+            self._claimed = what
+        try:
+            self._recover_first()
+        except BaseException:
+            self._claimed = ""
+            raise
+
+    def _recover_first(self) -> None:
         if self.parts.journal.record is not None:
             problems = self.recover()
             if self.parts.journal.record is not None:
                 raise Busy(f"{self.name} could not put back what a push replaced: {'; '.join(problems)}")
-        self._claimed = what
 
     def release(self) -> None:
         """It is over."""
@@ -203,7 +215,13 @@ class ConfigNode:
     # A push from a peer
 
     def open(self, request: PushRequest) -> Opened:
-        """Look whether a push may be; the contents that are lacking come next. Raises Busy, Guarded, BadManifest."""
+        """Look whether a push may be; the contents that are lacking come next. Raises Busy, Guarded, BadManifest.
+
+        A sender pushes one thing at a time: what it opened before and did not commit, it has given up.
+        """
+        with self._mutex:
+            if self._opened is not None and self._opened[0].by == request.sender:
+                self.discard(self._opened[0].transaction)
         self.claim(f"{request.sender} pushes {', '.join(each.section for each in request.sections) or 'nothing new'}")
         try:
             return self._open(request)
@@ -291,16 +309,18 @@ class ConfigNode:
 
     def take(self, transaction: str, data: bytes | bytearray | memoryview) -> None:
         """A piece of the stream of contents; raises WireError, StoreError."""
-        reader = self.opened(transaction)[2]
-        self._touched = time.monotonic()
-        for part in reader.feed(data):
-            self.parts.store.take(part)
+        with self._mutex:
+            reader = self.opened(transaction)[2]
+            self._touched = time.monotonic()
+            for part in reader.feed(data):
+                self.parts.store.take(part)
 
     def commit(self, transaction: str, report: Report) -> Outcome:
         """Run the push to its end. Raises WireError where contents are missing."""
-        order, settings, reader = self.opened(transaction)
-        reader.end()
-        self._opened = None
+        with self._mutex:
+            order, settings, reader = self.opened(transaction)
+            reader.end()
+            self._opened = None
         try:
             return self._run(order, settings, report)
         finally:
@@ -308,10 +328,11 @@ class ConfigNode:
 
     def discard(self, transaction: str) -> None:
         """The sender gave up before the commit."""
-        if self._opened is not None and self._opened[0].transaction == transaction:
-            self._opened = None
-            self.parts.store.drop_new()
-            self.release()
+        with self._mutex:
+            if self._opened is not None and self._opened[0].transaction == transaction:
+                self._opened = None
+                self.parts.store.drop_new()
+                self.release()
 
     def _run(self, order: Order, settings: Settings, report: Report) -> Outcome:
         journal = self.parts.journal
