@@ -48,6 +48,12 @@ class ResetDemotion(msgspec.Struct, frozen=True, tag=True):
     """Let go of what can be let go of."""
 
 
+class Rekeyed(msgspec.Struct, frozen=True, tag=True):
+    """Every node has the keys of these VHIDs (interface, vhid): those before them are not needed any more."""
+
+    places: list[tuple[str, int]]
+
+
 class SetEnabled(msgspec.Struct, frozen=True, tag=True):
     """`hacore carp enable` and `disable`."""
 
@@ -64,7 +70,7 @@ class AskReport(msgspec.Struct, frozen=True, tag=True):
     number: int
 
 
-ToElection = Configure | Demote | ResetDemotion | SetEnabled | Leave | AskReport
+ToElection = Configure | Demote | ResetDemotion | Rekeyed | SetEnabled | Leave | AskReport
 
 
 class Ready(msgspec.Struct, frozen=True, kw_only=True, tag=True):
