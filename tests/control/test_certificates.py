@@ -37,7 +37,8 @@ def other(**changes: Any) -> bytes:
     builder = (
         x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(key.public_key())
         .serial_number(7)
-        .not_valid_before(dt.datetime(2027, 1, 1, tzinfo=dt.UTC)).not_valid_after(dt.datetime(2029, 1, 1, tzinfo=dt.UTC))
+        .not_valid_before(dt.datetime(2027, 1, 1, tzinfo=dt.UTC))
+        .not_valid_after(dt.datetime(2029, 1, 1, tzinfo=dt.UTC))
     )  # fmt: skip
     if changes.get("basic", True):
         builder = builder.add_extension(x509.BasicConstraints(ca=changes.get("ca", False), path_length=None), True)

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, SignatureAlgorithmOID
 
 from hacore.errors import HacoreError, PlatformError
 from hacore.node.durable import write_durably
@@ -136,16 +136,16 @@ def parse_der(der: bytes) -> Certificate:
         found = x509.load_der_x509_certificate(der)
         name = _name(found)
         _check_form(found)
-    except ValueError as error:
+        return Certificate(
+            name=name,
+            fingerprint=sha256(der).hexdigest(),
+            not_before=found.not_valid_before_utc.timestamp(),
+            not_after=found.not_valid_after_utc.timestamp(),
+            der=der,
+            pem=found.public_bytes(serialization.Encoding.PEM),
+        )
+    except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion, x509.DuplicateExtension) as error:
         raise BadCertificate(f"no certificate of a node: {error}") from error
-    return Certificate(
-        name=name,
-        fingerprint=sha256(der).hexdigest(),
-        not_before=found.not_valid_before_utc.timestamp(),
-        not_after=found.not_valid_after_utc.timestamp(),
-        der=der,
-        pem=found.public_bytes(serialization.Encoding.PEM),
-    )
 
 
 def split(bundle: bytes) -> list[bytes]:
@@ -268,10 +268,9 @@ def _check_form(certificate: x509.Certificate) -> None:
         raise ValueError("it does not say that it is no authority") from None
     if basic.ca:
         raise ValueError("it is that of an authority, which hacore has none of")
+    if certificate.signature_algorithm_oid != SignatureAlgorithmOID.ECDSA_WITH_SHA256:
+        raise ValueError("it is not signed with ECDSA and SHA-256")
     try:
-        key.verify(
-            certificate.signature, certificate.tbs_certificate_bytes,
-            ec.ECDSA(certificate.signature_hash_algorithm or hashes.SHA256()),
-        )  # fmt: skip
+        key.verify(certificate.signature, certificate.tbs_certificate_bytes, ec.ECDSA(hashes.SHA256()))
     except InvalidSignature:
         raise ValueError("it is not signed by its own key") from None

@@ -72,8 +72,8 @@ def decode(text: str) -> Token:
         # A typing error in the first letters, or another version of hacore: the checksum of a version not known here
         # cannot be looked at.
         raise BadToken(
-            f"the token is of version {data[0]}, and this hacore knows {VERSION}: a typing error, or another version of "
-            "hacore on the other node"
+            f"the token is of version {data[0]}, and this hacore knows {VERSION}: a typing error, or another "
+            "version of hacore on the other node"
         )
     wanted = (data[1] * 8 + 4) // 5
     if len(letters) < wanted and data[1] > FIXED_BYTES:

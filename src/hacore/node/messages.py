@@ -175,11 +175,12 @@ class StatesCondition(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """How this node stands with its peers: said on each change, and once a second as a sign of life.
 
     `connected` names the peers whose stream comes in; `awaited` those whose bulk update or repair is not yet in this
-    node's kernel.
+    node's kernel; `problem` says why there can be no stream, such as that the node is not paired.
     """
 
     connected: list[str]
     awaited: list[str]
+    problem: str = ""
 
 
 class StatesAnswer(msgspec.Struct, frozen=True, kw_only=True, tag=True):
