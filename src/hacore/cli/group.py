@@ -34,6 +34,9 @@ COMMANDS: dict[str, dict[str, Place]] = {
         "carp": Place("hacore.cli.carp:carp", "Switch the election off and on, until the next start."),
         "demotion": Place("hacore.cli.demotion:demotion", "Make this node worth less, by named reasons."),
     },
+    "The other nodes": {
+        "pair": Place("hacore.cli.pair:pair", "Make two nodes trust each other."),
+    },
     "More": {
         "lab": Place("hacore.lab.cli:lab", "Break two real nodes in network namespaces, and measure."),
         "version": Place("hacore.cli.version:version", "Show versions."),

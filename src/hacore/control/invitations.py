@@ -15,8 +15,9 @@ from msgspec import Struct
 from hacore.control.certificates import BadCertificate, Certificate, Identity, check_dates, parse
 from hacore.control.pairing import NONCE_BYTES, Keys, answer, is_proved, transcript
 from hacore.control.pairing_token import ID_BYTES, SECRET_BYTES, Token, encode
+from hacore.control.problems import ApiError
 from hacore.control.trust import TrustStore
-from hacore.errors import HacoreError, PlatformError
+from hacore.errors import PlatformError
 from hacore.node.durable import write_durably
 
 VALID_FOR = 900.0  # seconds
@@ -63,16 +64,6 @@ class PairAnswer(Struct, frozen=True, kw_only=True):
     proof: bytes
 
 
-class PairingRefused(HacoreError):
-    """An attempt that failed: `code` is the API's word for why, `status` its HTTP status."""
-
-    exit_code = 77
-
-    def __init__(self, status: int, code: str, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.status, self.code, self.hint = status, code, hint
-
-
 class Invitations:
     """Those of one node, in a file that only root reads."""
 
@@ -92,13 +83,13 @@ class Invitations:
         return [one for one in self._known.values() if one.is_open_at(now)]
 
     def invite(self, own: Certificate, now: float, valid_for: float = VALID_FOR) -> tuple[str, Invitation]:
-        """A new token, and what is kept of it. Raises PairingRefused, PlatformError."""
+        """A new token, and what is kept of it. Raises ApiError, PlatformError."""
         if not 1 <= valid_for <= LONGEST_VALID_FOR:
-            raise PairingRefused(
+            raise ApiError(
                 422, "bad-validity", f"a token is valid for 1 to {LONGEST_VALID_FOR:.0f} s, not {valid_for:g} s"
             )
         if len(self.open_ones(now)) >= OPEN_AT_ONCE:
-            raise PairingRefused(
+            raise ApiError(
                 409,
                 "too-many-invitations",
                 f"{OPEN_AT_ONCE} tokens are open already",
@@ -120,11 +111,11 @@ class Invitations:
     def accept(
         self, request: PairRequest, own: Identity, store: TrustStore, now: float
     ) -> tuple[PairAnswer, Certificate]:
-        """Judge an attempt; when it is right, trust its certificate. Raises PairingRefused, PlatformError."""
+        """Judge an attempt; when it is right, trust its certificate. Raises ApiError, PlatformError."""
         certificate = _certificate(request, own.certificate, now)
         invitation = self._known.get(request.token)
         if invitation is None:
-            raise PairingRefused(
+            raise ApiError(
                 403,
                 "pairing-token-unknown",
                 f"this node, {own.certificate.name}, did not issue the token",
@@ -139,7 +130,7 @@ class Invitations:
         )
         self._check_proof(invitation, request, signed)
         if not certificate.verify(request.possession, signed):
-            raise PairingRefused(
+            raise ApiError(
                 403, "pairing-no-possession", "the certificate sent is not the sender's: its key did not sign"
             )
         trust = store.read()
@@ -147,7 +138,7 @@ class Invitations:
             raise _used(invitation)
         trusted = trust.of(certificate.name)
         if trusted and certificate not in trusted:
-            raise PairingRefused(
+            raise ApiError(
                 409,
                 "pairing-name-taken",
                 f"{own.certificate.name} already trusts another certificate of a node named {certificate.name}",
@@ -161,19 +152,19 @@ class Invitations:
         return PairAnswer(name=own.certificate.name, certificate=own.certificate.pem.decode(), proof=proof), certificate
 
     def confirm(self, token: str, certificate: Certificate) -> None:
-        """The joined node knows that it is paired: its token is worth nothing any more. Raises PairingRefused."""
+        """The joined node knows that it is paired: its token is worth nothing any more. Raises ApiError."""
         invitation = self._known.get(token)
         if invitation is None or invitation.used_by != certificate.fingerprint:
-            raise PairingRefused(404, "pairing-token-unknown", f"{certificate.name} did not join with this token")
+            raise ApiError(404, "pairing-token-unknown", f"{certificate.name} did not join with this token")
         if not invitation.confirmed:
             invitation.confirmed = True
             self._save()
 
     def _check_use(self, invitation: Invitation, request: PairRequest, certificate: Certificate, now: float) -> None:
         if request.nonce in invitation.nonces:
-            raise PairingRefused(403, "pairing-replayed", "this very request was made before: somebody repeats it")
+            raise ApiError(403, "pairing-replayed", "this very request was made before: somebody repeats it")
         if invitation.wrong >= WRONG_ALLOWED:
-            raise PairingRefused(
+            raise ApiError(
                 403,
                 "pairing-token-burnt",
                 f"the token was tried {WRONG_ALLOWED} times with a wrong secret",
@@ -182,7 +173,7 @@ class Invitations:
         if invitation.used_by and (invitation.confirmed or invitation.used_by != certificate.fingerprint):
             raise _used(invitation)
         if now > invitation.expires:
-            raise PairingRefused(
+            raise ApiError(
                 403,
                 "pairing-token-expired",
                 f"the token expired {now - invitation.expires:.0f} s ago",
@@ -198,7 +189,7 @@ class Invitations:
         self._save()
         left = WRONG_ALLOWED - invitation.wrong
         then = f"{left} attempts are left" if left else "the token is worth nothing any more"
-        raise PairingRefused(403, "pairing-wrong-secret", f"the secret is wrong; {then}")
+        raise ApiError(403, "pairing-wrong-secret", f"the secret is wrong; {then}")
 
     def _save(self) -> None:
         try:
@@ -208,8 +199,8 @@ class Invitations:
             raise PlatformError(f"{error.filename or self._path}: {error.strerror}") from error
 
 
-def _used(invitation: Invitation) -> PairingRefused:
-    return PairingRefused(
+def _used(invitation: Invitation) -> ApiError:
+    return ApiError(
         403,
         "pairing-token-used",
         f"the token was used already, by {invitation.used_name}",
@@ -221,23 +212,23 @@ def _certificate(request: PairRequest, own: Certificate, now: float) -> Certific
     """The joining node's, if the request has the right form."""
     for what, text, size in (("token", request.token, ID_BYTES), ("nonce", request.nonce, NONCE_BYTES)):
         if len(text) != 2 * size or not set(text) <= set("0123456789abcdef"):
-            raise PairingRefused(422, "bad-request", f"{what} must be {size} bytes in hex")
+            raise ApiError(422, "bad-request", f"{what} must be {size} bytes in hex")
     if len(request.proof) != 64 or len(request.possession) > 80:
-        raise PairingRefused(422, "bad-request", "proof must be 64 bytes and possession at most 80, in base 64")
+        raise ApiError(422, "bad-request", "proof must be 64 bytes and possession at most 80, in base 64")
     try:
         certificate = parse(request.certificate)
         check_dates(certificate, now)
     except BadCertificate as error:
-        raise PairingRefused(422, "bad-certificate", str(error)) from error
+        raise ApiError(422, "bad-certificate", str(error)) from error
     if certificate.der == own.der:
-        raise PairingRefused(
+        raise ApiError(
             409,
             "pairing-own-token",
             f"this is {own.name} itself: a node does not join with its own token",
             "run hacore pair join on the other node",
         )
     if certificate.name == own.name:
-        raise PairingRefused(
+        raise ApiError(
             409,
             "pairing-same-name",
             f"both nodes are called {own.name}",
