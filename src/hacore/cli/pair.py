@@ -23,7 +23,7 @@ class NotAll(HacoreError):
     exit_code = 75
 
 
-class Duration(click.ParamType):
+class Duration(click.ParamType):  # type: ignore[type-arg] # not to be subscripted in older versions of click
     """Seconds, or minutes and hours by their letter."""
 
     name = "DURATION"
@@ -153,7 +153,7 @@ def renew(settings_path: str, as_json: bool) -> None:
     from hacore.cli.pair_view import renewal_line
 
     waiting = ""
-    for step in _worker(settings_path).stream("POST", "/pair/renew", {}):
+    for step in _worker(settings_path).stream("POST", "/pair/renew"):
         if as_json:
             click.echo(json.dumps(step, ensure_ascii=False))
         else:

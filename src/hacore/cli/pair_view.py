@@ -91,4 +91,4 @@ def renewal_line(step: dict[str, Any]) -> str:
         "waiting": f"waiting: {step['message']}",
         "done": "done",
     }
-    return words.get(step["step"], step["step"])
+    return words.get(str(step["step"]), str(step["step"]))

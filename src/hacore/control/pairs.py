@@ -15,14 +15,17 @@ from hacore.control.invitations import Invitation, Invitations, PairAnswer, Pair
 from hacore.control.pairing import renewal
 from hacore.control.pairing_token import BadToken, Token, decode
 from hacore.control.problems import ApiError, bad_request, not_found
-from hacore.control.trust import Trust, TrustStore
+from hacore.control.trust import Trust, TrustStore, file_mark
+from hacore.errors import PlatformError
 from hacore.node.settings_values import Endpoint
+from hacore.node.snapshot import CertificateStatus
 
 if TYPE_CHECKING:
     from hacore.control.worker import ControlWorker
 
 DIRECTORY = "pairing"
 PORT = 8117
+LOOK_INTERVAL = 1.0  # seconds
 
 T = TypeVar("T")
 
@@ -35,6 +38,45 @@ class Pairs:
         self._changing = asyncio.Lock()
         self.attempts = Attempts()
         self._invitations: Invitations | None = None
+        self._seen: list[tuple[int, int] | None] = []
+        worker.on_start(self._start)
+        worker.on_trust(self._trust_changed)
+
+    async def _start(self) -> None:
+        try:
+            await self.change(self.store.settle)
+        except PlatformError as error:
+            self._worker.warnings["trust"] = str(error)
+        self._worker.spawn(self._watch(), "watching the certificates")
+
+    async def _watch(self) -> None:
+        """Files that somebody else replaces are used, too; and the day of an expiry comes."""
+        while True:
+            await asyncio.sleep(LOOK_INTERVAL)
+            if self._marks() != self._seen:
+                await self._worker.trust_changed()
+            self._tell()
+
+    def _marks(self) -> list[tuple[int, int] | None]:
+        store = self.store
+        return [file_mark(path) for path in (*self.place, store.path, store.revoked_path)]
+
+    def _trust_changed(self) -> None:
+        self._seen = self._marks()
+        own = self.own()
+        self._worker.certificates = [
+            CertificateStatus(name=one.name, own=one is own, fingerprint=one.fingerprint, expires=one.not_after)
+            for one in ([own] if own is not None else []) + [*self._worker.trust.peers]
+        ]
+        self._tell()
+
+    def _tell(self) -> None:
+        """The warnings of `status`."""
+        kept = {key: text for key, text in self._worker.warnings.items() if not key.startswith("certificate ")}
+        self._worker.warnings.clear()
+        self._worker.warnings.update(kept)
+        for index, text in enumerate(self.warnings(time.time())):
+            self._worker.warnings[f"certificate {index}"] = text
 
     # What there is
 
@@ -77,7 +119,7 @@ class Pairs:
         said = []
         if own is not None:
             said += expiry(own, now, "this node's certificate", "hacore pair renew")
-        for one in self.store.read().peers:
+        for one in self._worker.trust.peers:
             said += expiry(one, now, f"the certificate of {one.name}", f"on {one.name}: hacore pair renew")
         return said
 
