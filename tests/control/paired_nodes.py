@@ -29,7 +29,9 @@ class PairNode:
         if states:
             tables.append(f'[states]\nlisten = "{self.address}:8116"\nreconcile_interval = 5.0')
         for other in others:
-            tables.append(table("peer", name=other.name, control=f"{other.address}:8117", states=f"{other.address}:8116"))
+            tables.append(
+                table("peer", name=other.name, control=f"{other.address}:8117", states=f"{other.address}:8116")
+            )
         self.running.configure(*tables, more)
 
     def start(self) -> None:

@@ -99,6 +99,8 @@ def make(name: str, now: float, valid_days: float = VALID_DAYS) -> Identity:
         digital_signature=True, content_commitment=False, key_encipherment=False, data_encipherment=False,
         key_agreement=False, key_cert_sign=False, crl_sign=False, encipher_only=False, decipher_only=False,
     )  # fmt: skip
+    # The identifiers let OpenSSL find the right one of two certificates of one name, while a renewal is under way.
+    identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
     both = [ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH]
     made = (
         x509.CertificateBuilder()
@@ -112,6 +114,8 @@ def make(name: str, now: float, valid_days: float = VALID_DAYS) -> Identity:
         .add_extension(usage, critical=True)
         .add_extension(x509.ExtendedKeyUsage(both), critical=False)
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .add_extension(identifier, critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier), critical=False)
         .sign(key, hashes.SHA256())
     )
     return Identity(parse(made.public_bytes(serialization.Encoding.PEM)), key)

@@ -9,7 +9,7 @@ import msgspec
 from hacore.carp.counters import Counters
 from hacore.carp.events import AnyEvent
 from hacore.carp.router import RouterSettings
-from hacore.node.snapshot import PeerHeard, VipStatus
+from hacore.node.snapshot import CertificateStatus, PeerHeard, VipStatus
 
 
 class Device(msgspec.Struct, frozen=True, kw_only=True):
@@ -200,3 +200,32 @@ class StatesEvent(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 FromStates = Ready | StatesCondition | StatesAnswer | StatesEvent
+
+
+class ConfigureControl(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The settings file, which is to be read now; sent at the start and on each reload."""
+
+    path: str
+
+
+ToControl = ConfigureControl | Leave
+
+
+class ControlCondition(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """A sign of life, what `status` is to warn of, and the certificates of pairing."""
+
+    warnings: list[str]
+    certificates: list[CertificateStatus] = []
+
+
+class ControlEvent(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Something for the node's history."""
+
+    kind: str
+    text: str
+    vip: str
+    at: float  # unix time
+    fields: dict[str, str | int | float | bool | None]
+
+
+FromControl = Ready | ControlCondition | ControlEvent
