@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.running_node import HACORE, PATIENCE, RunningNode, Segment, table, vip
 from tests.namespaces import wait_until
+from tests.running_node import HACORE, PATIENCE, RunningNode, Segment, table, vip
 
 
 class PairNode:
@@ -28,10 +28,10 @@ class PairNode:
         tables = [vip(advskew=self.number), f'[control]\nlisten = "{self.address}:8117"']
         if states:
             tables.append(f'[states]\nlisten = "{self.address}:8116"\nreconcile_interval = 5.0')
-        for other in others:
-            tables.append(
-                table("peer", name=other.name, control=f"{other.address}:8117", states=f"{other.address}:8116")
-            )
+        tables += [
+            table("peer", name=other.name, control=f"{other.address}:8117", states=f"{other.address}:8116")
+            for other in others
+        ]
         self.running.configure(*tables, more)
 
     def start(self) -> None:
@@ -69,6 +69,10 @@ class PairNode:
 
     def peer(self, name: str) -> dict[str, Any]:
         return next(dict(one) for one in self.pairs()["peers"] if one["name"] == name)
+
+    def renews(self) -> bool:
+        """Whether a renewal is under way."""
+        return (self.running.state_dir / "pairing/renewal.json").exists()
 
     def stream(self) -> str:
         """The phase of what comes in."""

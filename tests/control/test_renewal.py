@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from hacore.control import certificates
 from hacore.control.certificates import Place, load, load_or_make
 from hacore.control.renewal import Renewal
+from hacore.errors import PlatformError
 
 NOW = 1_800_000_000.0
 
@@ -133,5 +133,5 @@ def test_a_crash_at_every_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_the_journal_names_its_file_when_it_is_damaged(node: Node) -> None:
     node.work(begin=True, reachable=())
     node.journal.write_text("{")
-    with pytest.raises(certificates.PlatformError, match=r"renewal\.json"):
+    with pytest.raises(PlatformError, match=r"renewal\.json"):
         Renewal(node.place, node.journal)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -87,10 +88,8 @@ def test_a_renewal_survives_the_end_of_the_worker_at_any_moment(tmp_path: Path) 
         pair(fw1, fw2)
         for delay in (0.0, 0.005, 0.01, 0.02, 0.04, 0.08):
             old = own(fw1)
-            command = fw1.running.host.start(
-                "sh", "-c", f"exec {' '.join(_renew(fw1))} >/dev/null 2>&1"
-            )  # fmt: skip
-            eventually(lambda: (fw1.running.state_dir / "pairing/renewal.json").exists() or command.poll() is not None)
+            command = fw1.running.host.start(*_renew(fw1), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            eventually(lambda command=command: fw1.renews() or command.poll() is not None)
             time.sleep(delay)
             victim = (fw1, fw2)[int(delay * 1000) % 2]
             victim.kill_worker("control")

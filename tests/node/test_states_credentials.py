@@ -72,7 +72,7 @@ def test_a_pair_runs_unpaired_is_paired_and_unpaired_again_without_a_restart(tmp
             node.start()
         eventually(lambda: {pair.one.carp, pair.two.carp} == {"MASTER", "BACKUP"})
         for node in pair.nodes:
-            eventually(lambda node=node: warned(node, "not paired"))
+            eventually(lambda node=node: warned(node, "not paired"))  # type: ignore[misc]
         pids = [node.status()["node"]["workers"]["states"]["pid"] for node in pair.nodes]
         for node in pair.nodes:
             node.trust(tmp_path / "certificates")
