@@ -170,6 +170,17 @@ def check_dates(certificate: Certificate, now: float) -> None:
         raise BadCertificate(f"the certificate of {certificate.name} is valid for too long: more than {LONGEST_DAYS} d")
 
 
+def expiry(certificate: Certificate, now: float, what: str, renew: str) -> tuple[str, str] | None:
+    """A finding and its remedy, from `WARNING_DAYS` before the end on; `what` is its name, `renew` how to renew it."""
+    left = certificate.not_after - now
+    when = moment(certificate.not_after)
+    if left < 0:
+        return f"{what} expired at {when}", "pair the nodes anew: hacore pair invite, hacore pair join"
+    if left < WARNING_DAYS * 86400:
+        return f"{what} expires in {left / 86400:.0f} d, at {when}", renew
+    return None
+
+
 def load(place: Place) -> Identity | None:
     """What is there; None where nothing is. Raises PlatformError for half of it, and for what is not a node's."""
     try:

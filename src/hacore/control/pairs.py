@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from hacore.control import certificates, joining
 from hacore.control.attempts import Attempts
-from hacore.control.certificates import BadCertificate, Certificate, Identity, Place, check_dates, moment, parse
+from hacore.control.certificates import BadCertificate, Certificate, Identity, Place, check_dates, expiry, moment, parse
 from hacore.control.invitations import Invitation, Invitations, PairAnswer, PairRequest
 from hacore.control.pairing import renewal
 from hacore.control.pairing_token import BadToken, Token, decode
@@ -116,12 +116,12 @@ class Pairs:
     def warnings(self, now: float) -> list[str]:
         """What is to be done about certificates, a sentence each."""
         own = self.own()
-        said = []
-        if own is not None:
-            said += expiry(own, now, "this node's certificate", "hacore pair renew")
-        for one in self._worker.trust.peers:
-            said += expiry(one, now, f"the certificate of {one.name}", f"on {one.name}: hacore pair renew")
-        return said
+        said = [expiry(own, now, "this node's certificate", "hacore pair renew")] if own is not None else []
+        said += [
+            expiry(one, now, f"the certificate of {one.name}", f"on {one.name}: hacore pair renew")
+            for one in self._worker.trust.peers
+        ]
+        return [f"{finding} ({remedy})" for finding, remedy in filter(None, said)]
 
     async def change(self, work: Callable[[], T]) -> T:
         """Runs this in a thread, alone."""
@@ -303,14 +303,3 @@ def endpoint(via: str) -> Endpoint:
         return settings_values.endpoint(text)
     except ValueError as error:
         raise bad_request(f"--via: {error}") from None
-
-
-def expiry(certificate: Certificate, now: float, what: str, remedy: str) -> list[str]:
-    """A sentence from `WARNING_DAYS` before the end on."""
-    left = certificate.not_after - now
-    when = moment(certificate.not_after)
-    if left < 0:
-        return [f"{what} expired at {when}: pair the nodes anew (hacore pair invite, hacore pair join)"]
-    if left < certificates.WARNING_DAYS * 86400:
-        return [f"{what} expires in {left / 86400:.0f} d, at {when} ({remedy})"]
-    return []
