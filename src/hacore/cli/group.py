@@ -36,6 +36,9 @@ COMMANDS: dict[str, dict[str, Place]] = {
         "services": Place("hacore.cli.services:services", "Show, start, stop and restart services."),
         "demotion": Place("hacore.cli.demotion:demotion", "Make this node worth less, by named reasons."),
     },
+    "The other nodes": {
+        "pair": Place("hacore.cli.pair:pair", "Make two nodes trust each other."),
+    },
     "More": {
         "lab": Place("hacore.lab.cli:lab", "Break two real nodes in network namespaces, and measure."),
         "version": Place("hacore.cli.version:version", "Show versions."),
