@@ -35,3 +35,11 @@ def test_it_is_walled_in(tool: Callable[[str], str], unit: Path) -> None:
     level = re.search(r"exposure level for hacore\.service: ([0-9.]+)", done.stdout)
     assert level is not None, done.stdout + done.stderr
     assert float(level[1]) < 4
+
+
+def test_systemd_takes_the_drop_in_for_pushes_without_a_word(tool: Callable[[str], str], unit: Path) -> None:
+    place = unit.with_suffix(".service.d")
+    place.mkdir()
+    (place / "push.conf").write_text((UNIT.parent / "push.conf").read_text())
+    done = analyze(tool, "verify", "--man=no", str(unit))
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")

@@ -148,6 +148,15 @@ class Pair:
             stories = "\n".join(f"{name}:\n{machine.story()}" for name, machine in self.machines.items())
             raise AssertionError(f"not within {timeout:g} s: {what}\n{stories}") from None
 
+    def until_says(self, machine: Machine, command: str, text: str = "") -> None:
+        """Until the command succeeds and what it writes has `text` in it."""
+
+        def says() -> bool:
+            done = machine.shell(command)
+            return done.returncode == 0 and text in done.stdout
+
+        self.until(says, f"{machine.name}: {command}: {text}")
+
     def client_reaches_upstream(self) -> bool:
         done = subprocess.run(
             ["ip", "netns", "exec", self.client.name, "ping", "-c1", "-W1", "198.51.100.254"],
