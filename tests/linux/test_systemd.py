@@ -1,5 +1,6 @@
-"""What is told when systemd cannot be asked, on a bus of the test's own. (What it answers is tested in tests/hosts, where
-a whole Debian runs.)
+"""What is told when systemd cannot be asked, on a bus of the test's own.
+
+What it answers where it can is tested in tests/hosts, where a whole Debian runs.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from dbus_fast.aio import MessageBus
 
 from hacore.errors import PlatformError, PrivilegeError
 from hacore.linux.systemd import Systemd
@@ -51,15 +53,22 @@ def bus(tool: Callable[[str], str], tmp_path: Path) -> Iterator[Callable[[str], 
             process.stdout.close()
 
 
-def refusal(address: str) -> Exception:
+def refusal(address: str, *, played: bool = False) -> Exception:
+    """What the start of a unit is refused with; `played`: somebody on the bus has the name of systemd."""
+
     async def ask() -> Exception:
-        systemd = Systemd(address)
+        systemd, other = Systemd(address), MessageBus(address)
         try:
+            if played:
+                await other.connect()
+                await other.request_name("org.freedesktop.systemd1")
             await systemd.run_job("nginx.service", "start", 1.0)
         except (PlatformError, PrivilegeError) as error:
             return error
         finally:
             systemd.close()
+            if played:
+                other.disconnect()
         raise AssertionError("it was not refused")
 
     return asyncio.run(ask())
@@ -78,6 +87,6 @@ def test_a_bus_without_systemd(bus: Callable[[str], str]) -> None:
 
 
 def test_a_bus_that_does_not_let_us(bus: Callable[[str], str]) -> None:
-    error = refusal(bus('<deny send_destination="org.freedesktop.systemd1"/>'))
+    error = refusal(bus('<deny send_destination="org.freedesktop.systemd1"/>'), played=True)
     assert isinstance(error, PrivilegeError)
     assert "run the node as root" in str(error)
