@@ -119,6 +119,7 @@ class ConfigNode:
     def close(self) -> None:
         """Let another process have the directory."""
         if self._lock >= 0:
+            self.parts.store.close()
             os.close(self._lock)
             self._lock = -1
 
