@@ -174,7 +174,10 @@ class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Service(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One `[[service]]`: a systemd unit, or three commands; with `run_on` it follows a VIP."""
+    """One `[[service]]`: a systemd unit, or three commands; with `run_on` it follows a VIP.
+
+    A start or stop that takes longer than `timeout` has failed; a command is killed then, a job of systemd goes on.
+    """
 
     id: Name
     description: Text = ""
@@ -182,6 +185,7 @@ class Service(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     start: Command = ()
     stop: Command = ()
     status: Command = ()
+    timeout: Annotated[float, Meta(gt=0, le=150, description="a number of seconds above 0 and at most 150")] = 90.0
     run_on: Annotated[Literal["MASTER"], Meta(description='"MASTER"')] | None = None
     vip: Name | None = None
     sync: Flag = True
