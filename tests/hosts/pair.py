@@ -205,6 +205,7 @@ def _installed_already(pair: Pair) -> None:
 
 def _bring_token(pair: Pair) -> None:
     """Instead of the reader's hands: the token goes from one machine to the other."""
+    pair.until_says(pair.fw2, "hacore pair list")  # its control worker comes up a moment after the reload
     token = pair.fw1.run("hacore pair invite 2>/dev/null").strip()
     pair.fw2.run(f"hacore pair join {token} --via 10.9.0.1")
 
