@@ -50,35 +50,48 @@ def handler_of(worker: ControlWorker, route: Route, local: bool) -> HttpHandler:
     return handle
 
 
-def refuse_unknown(worker: ControlWorker, *, local: bool) -> Any:
-    """Middleware: unknown paths, wrong methods and faults of this node are answered as JSON, too."""
+def answering(worker: ControlWorker, handler: Any, *, local: bool) -> Any:
+    """Around all that aiohttp does with a request: unknown paths, wrong methods, expectations that are not met and
+    faults of this node are answered as JSON, too.
+    """
 
-    @web.middleware
-    async def middleware(request: web.Request, handler: HttpHandler) -> web.StreamResponse:
+    async def answer(request: web.Request) -> web.StreamResponse:
         asker = LOCAL if local else request.remote or "?"
         try:
-            return await handler(request)
+            _check_http(request)
+            return cast("web.StreamResponse", await handler(request))
+        except ApiError as error:
+            return refused(worker, request, asker, error, local)
         except web.HTTPException as error:
             problem = _http_problem(request, error)
             return refused(worker, request, asker, problem, local)
         except (ConnectionError, asyncio.CancelledError):
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the worker goes on and the asker is told
-            worker.fault(f"{request.method} {request.path}", error)
+            worker.fault(f"{request.method} {request.raw_path[:100]}", error)
             problem = ApiError(500, "internal", f"a fault of this node: {type(error).__name__}: {error}")
             return refused(worker, request, asker, problem, local)
 
-    return middleware
+    return answer
 
 
 def refused(worker: ControlWorker, request: web.Request, asker: str, error: ApiError, local: bool) -> web.Response:
     """The answer to a request that is refused, and its line in the event history."""
     if not local:
-        worker.refusals.note(asker, error.code, f"{request.method} {request.path}: {error.message}"[:500])
+        worker.refusals.note(asker, error.code, f"{request.method} {request.raw_path[:100]}: {error.message}"[:500])
     response = as_json(error.status, error.body())
     if error.code == "too-large" or error.status == 408:
         response.force_close()
     return response
+
+
+def _check_http(request: web.Request) -> None:
+    if request.version < (1, 1):
+        raise ApiError(505, "bad-request", "HTTP/1.1 is spoken here")
+    if "Host" not in request.headers:
+        raise bad_request("a request of HTTP/1.1 has a Host")
+    if request.headers.get("Content-Encoding", "identity") != "identity":
+        raise ApiError(415, "bad-request", "the body is to come without a Content-Encoding")
 
 
 def _called(worker: ControlWorker, route: Route, request: web.Request, local: bool) -> Call:
@@ -99,7 +112,7 @@ def _check_version(route: Route, call: Call) -> None:
         raise ApiError(
             400, "version",
             f"{call.worker.name} runs hacore {__version__} with version {API_VERSION} of the node API, "
-            f"not hacore {call.header(VERSION_HEADER) or '?'} with version {said[:20]}",
+            f"not hacore {call.header(VERSION_HEADER)[:20] or '?'} with version {said[:20]}",
             "run the same version of hacore on both nodes",
         )  # fmt: skip
 
@@ -126,6 +139,9 @@ def _check_right(worker: ControlWorker, route: Route, call: Call) -> None:
 async def _read(call: Call) -> None:
     """The parameters, the query and the body as the route's structs."""
     request, route = call.request, call.route
+    unknown = set(request.query) - set(route.query.__struct_fields__ if route.query is not None else ())
+    if unknown:
+        raise bad_request(f"the query: there is no {', '.join(sorted(unknown))[:100]!r} here")
     if route.parameters is not None:
         call.parameters = convert(route.parameters, dict(request.match_info), "the path")
     if route.query is not None:
@@ -203,4 +219,4 @@ def _http_problem(request: web.Request, error: web.HTTPException) -> ApiError:
         return ApiError(405, "bad-request", f"{request.method} is not for this path; it takes {allowed}")
     if isinstance(error, web.HTTPNotFound):
         return ApiError(404, "not-found", "there is nothing under this path")
-    return ApiError(error.status, "bad-request", error.reason or str(error))
+    return ApiError(error.status, "bad-request", error.text or error.reason)

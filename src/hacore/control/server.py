@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from hacore.control import tls
-from hacore.control.answering import as_json, handler_of, refuse_unknown
+from hacore.control.answering import answering, as_json, handler_of
 from hacore.control.problems import ApiError
 from hacore.control.registry import Route, collect
 from hacore.errors import PlatformError
@@ -45,7 +45,8 @@ LINGER_TIMEOUT = 1.0
 LINGER_BYTES = 64 << 10
 #: What one connection may cost before it asked for anything.
 HTTP_LIMITS: Mapping[str, Any] = {
-    "access_log": None, "keepalive_timeout": 30.0, "max_line_size": 4096, "max_field_size": 8192, "lingering_time": 1.0,
+    "access_log": None, "auto_decompress": False, "keepalive_timeout": 30.0, "lingering_time": 1.0,
+    "max_line_size": 4096, "max_field_size": 8192, "max_headers": 64,
 }  # fmt: skip
 
 
@@ -75,8 +76,8 @@ class PeerProtocol(web.RequestHandler):
             if exc is not None:
                 self.worker.fault("HTTP", exc)
             return as_json(status, ApiError(status, "internal", "a fault of this node").body())
-        error = ApiError(status, "bad-request", "this is no well-formed HTTP request")
-        self.worker.refusals.note(self.source, error.code, f"{error.message} ({type(exc).__name__})")
+        error = ApiError(status, "bad-request", f"this is no well-formed HTTP request{_reason(exc)}")
+        self.worker.refusals.note(self.source, error.code, error.message)
         response = as_json(status, error.body())
         response.force_close()
         return response
@@ -105,11 +106,13 @@ class Server:
         self.local_routes = collect(self._worker, "local_routes_")
 
     async def _runner(self, root: str, routes: list[Route]) -> web.AppRunner:
-        app = web.Application(middlewares=[refuse_unknown(self._worker, local=root == LOCAL_ROOT)])
+        app = web.Application()
         for route in routes:
             app.router.add_route(route.method, root + route.path, handler_of(self._worker, route, root == LOCAL_ROOT))
         runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=SHUTDOWN_TIMEOUT, **HTTP_LIMITS)
         await runner.setup()
+        assert runner.server is not None
+        runner.server.request_handler = answering(self._worker, runner.server.request_handler, local=root == LOCAL_ROOT)
         self._runners.append(runner)
         return runner
 
@@ -272,6 +275,12 @@ class Server:
             await runner.cleanup()
         for task in list(self._handshakes):
             task.cancel()
+
+
+def _reason(error: BaseException | None) -> str:
+    """What the parser did not like, in one printable line."""
+    said = str(getattr(error, "message", "") or "").strip().splitlines()
+    return f": {ascii(said[0][:200])[1:-1].rstrip(':')}" if said else ""
 
 
 async def _say_last(connection: socket.socket, data: bytes) -> None:
