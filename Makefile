@@ -7,10 +7,10 @@ KERNELS := $(wildcard $(addprefix src/hacore/_fast/*.,pyx pxd pxi c h))
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help build lab test lint bench wheel soak clean packages-build packages-lab packages-test
+.PHONY: help build lab test test-hosts lint bench wheel soak clean packages-build packages-lab packages-test packages-hosts
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 build: packages-build $(VENV)/.built  ## .venv with the package and the command hacore in it
 	@echo "built: $(BIN)/hacore"
@@ -21,6 +21,11 @@ lab: packages-lab $(VENV)/.built  ## a guided tour: two firewalls in network nam
 test: packages-test $(VENV)/.built  ## the tests, against the real kernel in network namespaces (root)
 	@tools/need-root make test
 	$(BIN)/pytest tests
+
+test-hosts: packages-hosts $(VENV)/.built  ## two Debian machines with systemd, set up as docs/setup.md says (root)
+	@tools/need-root make test-hosts
+	$(BIN)/python -m tests.hosts.debian
+	$(BIN)/pytest tests/hosts -m hosts
 
 lint: packages-build $(VENV)/.built  ## style, types, import floors, C and Cython warnings
 	tools/lint
@@ -39,7 +44,7 @@ soak: packages-test $(VENV)/.built  ## the long campaigns: fuzzing, chaos, sanit
 clean:  ## removes everything that was built
 	rm -rf $(VENV) build dist src/*.egg-info src/hacore/_fast/*.so .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 
-packages-build packages-lab packages-test: packages-%:
+packages-build packages-lab packages-test packages-hosts: packages-%:
 	@tools/install-dependencies $*
 
 $(VENV)/pyvenv.cfg:

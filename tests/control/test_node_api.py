@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from hacore.control.certificates import Place
 from hacore.control.client import PeerClient
 from hacore.control.problems import ApiError
 from hacore.control.schemas import NodeAnswer
@@ -80,7 +81,7 @@ def test_who_is_not_paired_is_refused(tmp_path: Path) -> None:
         place = one.worker.peer("fw2").place
         trusted = one.worker.peer("fw2").trusted
         files = tmp_path / "stranger/fw1"
-        stranger = PeerClient("fw2", place, files / "node.crt", files / "node.key", trusted)
+        stranger = PeerClient("fw2", place, Place(files / "node.crt", files / "node.key"), trusted)
         error = await refusal(stranger)
         await stranger.close()
         assert (error.code, error.exit_code) == ("certificate-unknown", 77)
@@ -125,7 +126,7 @@ def test_revoked_while_connected(tmp_path: Path) -> None:
 def test_unreachable(tmp_path: Path, place: Endpoint, code: str, exit_code: int) -> None:
     async def story(one: Played, two: Played) -> None:
         tls = tmp_path / "fw1/state/tls"
-        peer = PeerClient("fw2", place, tls / "node.crt", tls / "node.key", one.worker.peer("fw2").trusted)
+        peer = PeerClient("fw2", place, Place(tls / "node.crt", tls / "node.key"), one.worker.peer("fw2").trusted)
         error = await refusal(peer)
         await peer.close()
         assert (error.code, error.exit_code) == (code, exit_code)

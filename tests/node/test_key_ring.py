@@ -60,3 +60,12 @@ def test_the_file_is_secret_and_a_broken_one_is_told(tmp_path: Path) -> None:
     path.write_bytes(b"{")
     assert "previous keys are lost" in KeyRing(tmp_path).remember([vip()], 600.0, 1.0)
     assert ring(tmp_path, vip(), now=2.0).previous(vip(), 2.0) == ()
+
+
+def test_an_old_key_that_nobody_needs_is_forgotten(tmp_path: Path) -> None:
+    ring(tmp_path, vip(b"old"), now=0.0)
+    made = ring(tmp_path, vip(b"new"), now=100.0)
+    assert made.forget([vip(b"new")]) == (["lan"], "")
+    assert made.previous(vip(b"new"), 100.0) == ()
+    assert made.forget([vip(b"new")]) == ([], "")
+    assert ring(tmp_path, vip(b"new"), now=101.0).previous(vip(b"new"), 101.0) == ()

@@ -30,6 +30,49 @@ REALTIME = {"SCHED_RR", "memory lock"}
 PRIVILEGES = {"CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_SYS_NICE", "CAP_IPC_LOCK", "SCHED_RR", "memory lock"}
 
 
+def examine_pairing(settings: Settings | None, now: float) -> Iterator[Finding]:
+    """The certificates on the disk, this node's and those that it trusts, whether or not a node runs."""
+    from hacore.cli.terminal import duration
+    from hacore.control.certificates import BadCertificate, Place, expiry, load, moment
+    from hacore.control.trust import TrustStore
+    from hacore.errors import PlatformError
+    from hacore.node.settings import Control
+    from hacore.node.settings_values import Endpoint
+
+    assert settings is not None
+    state_dir = settings.node.state_dir
+    control = settings.control or Control(listen=Endpoint(host="", port=0))
+    places = [state_dir / path for path in (control.certificate, control.key, control.trust)]
+    pair = "hacore pair invite on one node, hacore pair join on the other"
+
+    def finding(name: str, what: str, end: float, said: tuple[str, str] | None) -> Finding:
+        if said is not None:
+            return Finding(name, False, False, *said)
+        return Finding(name, True, False, f"{what} is valid until {moment(end)}, for {duration(end - now)}")
+
+    try:
+        identity = load(Place(places[0], places[1]))
+        if identity is None:
+            yield Finding("certificate", False, False, "not paired: this node has no certificate yet", pair)
+        elif identity.certificate.name != settings.node.name:
+            text = f"it is for {identity.certificate.name}, and this node is called {settings.node.name}"
+            yield Finding("certificate", False, False, text, f"make a new one: {pair}")
+        else:
+            one = identity.certificate
+            what = "this node's certificate"
+            yield finding("certificate", what, one.not_after, expiry(one, now, what, "hacore pair renew"))
+        trusted = TrustStore(places[2]).read()
+        for one in trusted.peers:
+            what = f"the certificate of {one.name}"
+            said = expiry(one, now, what, f"on {one.name}: hacore pair renew")
+            yield finding(f"peer {one.name}", what, one.not_after, said)
+        for peer in settings.peers:
+            if not trusted.of(peer.name):
+                yield Finding(f"peer {peer.name}", False, False, f"not paired with {peer.name}", pair)
+    except (PlatformError, BadCertificate) as error:
+        yield Finding("certificate", False, False, str(error), "run this as root, or mend the file")
+
+
 def examine_all(settings_path: str) -> dict[str, list[Finding]]:
     """Every finding under its topic, in the order in which they are shown."""
     settings, about_settings = _settings(settings_path)
@@ -38,6 +81,7 @@ def examine_all(settings_path: str) -> dict[str, list[Finding]]:
         "Privileges": [one for one in features if one.name in PRIVILEGES],
         "Kernel and clock": [one for one in features if one.name not in PRIVILEGES],
         "Settings": about_settings,
+        **({"Pairing": list(examine_pairing(settings, time.time()))} if _pairs(settings) else {}),
         "Node": list(_node(settings_path)),
     }
 
@@ -79,6 +123,10 @@ def _settings(settings_path: str) -> tuple[Settings | None, list[Finding]]:
             0, Finding(os.path.basename(main), True, True, f"{main} is good, number of VIPs: {len(settings.vips)}")
         )
     return settings, findings
+
+
+def _pairs(settings: Settings | None) -> bool:
+    return settings is not None and (settings.control is not None or settings.states is not None)
 
 
 def _node(settings_path: str) -> Iterator[Finding]:

@@ -32,7 +32,12 @@ COMMANDS: dict[str, dict[str, Place]] = {
     "What it should do": {
         "maintenance": Place("hacore.cli.maintenance:maintenance", "Hand the addresses over, until told otherwise."),
         "carp": Place("hacore.cli.carp:carp", "Switch the election off and on, until the next start."),
+        "config": Place("hacore.cli.config:config", "Compare the configuration with the backup's, push it there."),
+        "services": Place("hacore.cli.services:services", "Show, start, stop and restart services."),
         "demotion": Place("hacore.cli.demotion:demotion", "Make this node worth less, by named reasons."),
+    },
+    "The other nodes": {
+        "pair": Place("hacore.cli.pair:pair", "Make two nodes trust each other."),
     },
     "More": {
         "lab": Place("hacore.lab.cli:lab", "Break two real nodes in network namespaces, and measure."),

@@ -16,6 +16,8 @@ from hacore.node.snapshot import NodeStatus, Snapshot, VipStatus
 TABLE_COLUMNS = 100
 #: Seconds after which what the election worker said is old; it is asked for each status.
 OLD = 3.0
+#: Seconds before its end from which a certificate stands out.
+EXPIRY_NEAR = 30 * 86400.0
 
 
 class Seen(NamedTuple):
@@ -68,6 +70,7 @@ def _parts(seen: Seen, now: float, width: int) -> Iterator[RenderableType]:
         for vip in snapshot.vips:
             yield from _vip_lines(vip, now, width, known=not fault)
     yield from _heard(node, now, width)
+    yield from _certificates(node, now)
     yield from _checks(node, now, width)
 
 
@@ -173,6 +176,19 @@ def _heard(node: NodeStatus, now: float, width: int) -> Iterator[RenderableType]
         vhids = ", ".join(str(vhid) for vhid in peer.vhids)
         text = f"{peer.source} on {peer.interface}, vhid {vhids}, {duration(now - peer.heard)} ago"
         yield folded(Text(text), width)
+
+
+def _certificates(node: NodeStatus, now: float) -> Iterator[RenderableType]:
+    if node.certificates:
+        yield Text("certificates", style="dim")
+    for one in node.certificates:
+        left = one.expires - now
+        whose = f"{one.name}, this node" if one.own else one.name
+        if left < 0:
+            yield Text(f"{whose}: expired {duration(-left)} ago", style="bold red")
+        else:
+            style = "yellow" if left < EXPIRY_NEAR else ""
+            yield Text(f"{whose}: until {moment(one.expires)}, for {duration(left)}", style=style)
 
 
 def _checks(node: NodeStatus, now: float, width: int) -> Iterator[RenderableType]:

@@ -10,9 +10,8 @@ import errno
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any, TypeVar
 
 import aiohttp
@@ -20,9 +19,9 @@ import msgspec
 
 from hacore import __version__
 from hacore.control import tls
+from hacore.control.certificates import Certificate, Place
 from hacore.control.problems import ApiError, from_body
 from hacore.control.schemas import API_HEADER, API_VERSION, VERSION_HEADER
-from hacore.control.trust import Trusted
 from hacore.errors import PlatformError
 from hacore.node.event import NOT_JSON
 from hacore.node.settings_values import Endpoint
@@ -40,12 +39,13 @@ T = TypeVar("T")
 class PeerClient:
     """One peer of the settings. Its connections are kept and used again; `close` ends them.
 
-    `trusted` is the peer's certificate as pairing stored it; without one every request is refused here.
+    `trusted` are the peer's certificates as pairing stored them, one of which it has to show; without any every request
+    is refused here. `own` is where this node's certificate is; without it none is shown.
     """
 
-    def __init__(self, name: str, place: Endpoint, certificate: Path, key: Path, trusted: Trusted | None) -> None:
-        self.name, self.place, self.trusted = name, place, trusted
-        self._certificate, self._key = certificate, key
+    def __init__(self, name: str, place: Endpoint, own: Place | None, trusted: Sequence[Certificate]) -> None:
+        self.name, self.place, self.trusted = name, place, tuple(trusted)
+        self._own = own
         self._session: aiohttp.ClientSession | None = None
 
     def __str__(self) -> str:
@@ -123,25 +123,26 @@ class PeerClient:
                     raise from_body(answer.status, _decode(await _all(answer, self), object, self), f"{self.name}: ")
                 yield answer
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise self._explain(error) from error
+            raise self.explain(error) from error
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
-            if self.trusted is None:
+            if not self.trusted:
                 raise ApiError(
                     502, "certificate-unknown", f"{self}: this node is not paired with it",
                     "pair the nodes: hacore pair invite, then hacore pair join",
                 )  # fmt: skip
             try:
-                context = tls.client_context(self._certificate, self._key, self.trusted.der)
+                certificate, key = self._own or (None, None)
+                context = tls.client_context(certificate, key, [one.der for one in self.trusted])
             except PlatformError as error:
                 raise ApiError(500, "not-configured", str(error)) from None
             connector = aiohttp.TCPConnector(ssl=context, limit=4, keepalive_timeout=20.0)
             self._session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
         return self._session
 
-    def _explain(self, error: Exception) -> ApiError:
-        """The failure class, in words."""
+    def explain(self, error: Exception) -> ApiError:
+        """The failure class of a connection, in words."""
         cause: BaseException = error
         if isinstance(error, aiohttp.ClientConnectorError):
             cause = error.os_error
@@ -164,8 +165,8 @@ class PeerClient:
                 502, "refused", f"{self}: the connection was refused",
                 "hacore does not run there, or it has no [control], or it is not paired yet",
             )  # fmt: skip
-        if isinstance(cause, ssl.SSLCertVerificationError) and self.trusted is not None:
-            if cause.verify_code == tls.HAS_EXPIRED or self.trusted.not_after < time.time():
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            if cause.verify_code == tls.HAS_EXPIRED or all(one.not_after < time.time() for one in self.trusted):
                 return ApiError(
                     502,
                     "certificate-expired",

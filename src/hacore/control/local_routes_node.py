@@ -58,7 +58,9 @@ async def peers(call: Call) -> list[PeerAnswer]:
     async def one(name: str) -> PeerAnswer:
         peer = call.worker.peers[name]
         answer = PeerAnswer(
-            name=name, place=str(peer.place), certificate_until=peer.trusted.not_after if peer.trusted else 0.0
+            name=name,
+            place=str(peer.place),
+            certificate_until=max((one.not_after for one in peer.trusted), default=0.0),
         )
         try:
             answer.node = await peer.ask("GET", "/node", response=NodeAnswer)

@@ -22,6 +22,7 @@ EXIT_CODES: Mapping[str, int] = {
     "timed-out": 74,
     "connection-lost": 74,
     "busy": 75,
+    "guarded": 75,
     "version": 76,
     "certificate-unknown": 77,
     "certificate-expired": 77,

@@ -11,7 +11,7 @@ import os
 import socket
 import ssl
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -250,6 +250,21 @@ class Server:
         self._open[source] -= 1
         if self._open[source] <= 0:
             del self._open[source]
+
+    def drop(self, certificates: Collection[bytes]) -> int:
+        """Closes the connections over which one of these (DER) was shown, whatever is being answered on them; returns
+        how many there were.
+        """
+        if self._peer_runner is None or self._peer_runner.server is None:
+            return 0
+        dropped = 0
+        for protocol in list(self._peer_runner.server.connections):
+            transport = protocol.transport
+            connection = transport.get_extra_info("ssl_object") if transport is not None else None
+            if transport is not None and connection is not None and connection.getpeercert(True) in certificates:
+                transport.abort()
+                dropped += 1
+        return dropped
 
     async def stop(self) -> None:
         """No new connections; what is being answered has two seconds."""

@@ -62,26 +62,39 @@ def server_context(certificate: Path, key: Path, trusted: Iterable[bytes]) -> ss
     return context
 
 
-def client_context(certificate: Path, key: Path, trusted: bytes) -> ssl.SSLContext:
-    """For connections to one peer: it has to show exactly the certificate `trusted` (DER).
+def client_context(certificate: Path | None, key: Path | None, trusted: Iterable[bytes]) -> ssl.SSLContext:
+    """For connections to one peer: it has to show exactly one of the certificates `trusted` (DER). Without a
+    certificate this node shows none.
 
     Raises:
         PlatformError: as `server_context`.
     """
-    context = _context(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), certificate, key, [trusted])
+    context = _context(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), certificate, key, trusted)
     context.verify_mode = ssl.CERT_REQUIRED
     return context
 
 
-def _context(context: ssl.SSLContext, certificate: Path, key: Path, trusted: Iterable[bytes]) -> ssl.SSLContext:
+def joining_context() -> ssl.SSLContext:
+    """For looking at a certificate that is known by its fingerprint alone: takes any, and shows none. Nothing is to be
+    sent over such a connection.
+    """
+    context = _context(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), None, None, [])
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _context(
+    context: ssl.SSLContext, certificate: Path | None, key: Path | None, trusted: Iterable[bytes]
+) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.check_hostname = False  # a peer is known by its certificate, wherever it stands
     context.set_alpn_protocols([PROTOCOL])
-    try:
-        context.load_cert_chain(certificate, key)
-    except (OSError, ssl.SSLError) as error:
-        reason = error.reason if isinstance(error, ssl.SSLError) else error.strerror
-        raise PlatformError(f"{certificate} and {key}: {reason or error}") from None
+    if certificate is not None:
+        try:
+            context.load_cert_chain(certificate, key)
+        except (OSError, ssl.SSLError) as error:
+            reason = error.reason if isinstance(error, ssl.SSLError) else error.strerror
+            raise PlatformError(f"{certificate} and {key}: {reason or error}") from None
     for der in trusted:
         context.load_verify_locations(cadata=der)
     return context

@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from hacore.control import tls
+from hacore.control.certificates import Place
 from hacore.control.client import PeerClient
 from hacore.control.problems import ApiError, busy, not_found
 from hacore.control.refusals import Refusals
 from hacore.control.server import Server
-from hacore.control.trust import Trusted, read_trust
+from hacore.control.trust import Trust, TrustStore, file_mark
 from hacore.errors import HacoreError, PlatformError
 from hacore.node.event import Value
 from hacore.node.settings import Settings, load
+from hacore.node.snapshot import CertificateStatus
 
 #: Called with the name of a VIP, its state before and now, and the transition's epoch (0: not known).
 OnTransition = Callable[[str, str, str, int], None]
@@ -49,9 +51,9 @@ class ControlWorker:
         self.started = time.time()
         self.states: dict[str, str] = {}
         self.warnings: dict[str, str] = {}
-        self.trusted: Mapping[str, Trusted] = {}
+        self.trust = Trust()
+        self.certificates: list[CertificateStatus] = []
         self.peers: dict[str, PeerClient] = {}
-        self._names: dict[bytes, str] = {}
         self._told = told
         self._parts: dict[type[Any], Any] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -59,6 +61,8 @@ class ControlWorker:
         self._on_stop: list[Callable[[], Coroutine[Any, Any, None]]] = []
         self._on_reload: list[Callable[[], None]] = []
         self._on_transition: list[OnTransition] = []
+        self._on_trust: list[Callable[[], None]] = []
+        self._own_mark: tuple[int, int] | None = None
         self._pushing = ""
         self._pushing_since = 0.0
         self.refusals = Refusals(self.record)
@@ -154,6 +158,10 @@ class ControlWorker:
         """When `settings` are new."""
         self._on_reload.append(call)
 
+    def on_trust(self, call: Callable[[], None]) -> None:
+        """When certificates, this node's or those that it trusts, are others, or have been looked at anew."""
+        self._on_trust.append(call)
+
     def on_transition(self, call: OnTransition) -> None:
         """When a VIP's state is another."""
         self._on_transition.append(call)
@@ -164,7 +172,8 @@ class ControlWorker:
 
     def identify(self, der: bytes) -> str:
         """The peer whose certificate this is, "" where it is nobody's."""
-        return self._names.get(der, "")
+        found = self.trust.find(der)
+        return found.name if found is not None else ""
 
     # Its life
 
@@ -200,29 +209,42 @@ class ControlWorker:
         control = self.settings.control
         assert control is not None
         try:
-            self.trusted = read_trust(control.trust)
-            self._names = {one.der: one.name for one in self.trusted.values()}
+            self.trust = TrustStore(control.trust).read()
             if not control.certificate.exists():
                 self.warnings["tls"] = "not paired yet: this node has no certificate (`hacore pair invite` makes it)"
                 context = None
             else:
-                context = tls.server_context(control.certificate, control.key, self._names)
+                known = [*self.trust.peers, *self.trust.revoked]  # those revoked get through TLS to be told so
+                context = tls.server_context(control.certificate, control.key, [one.der for one in known])
                 self.warnings.pop("tls", None)
+                if not self.trust.peers:
+                    self.warnings["tls"] = "not paired yet: this node trusts no other (`hacore pair invite`, `join`)"
         except PlatformError as error:
             self.warnings["tls"] = str(error)
             context = None
         await self._renew_peers()
         await self.server.listen(control.listen, context)
+        for call in self._on_trust:
+            call()
 
     async def _renew_peers(self) -> None:
+        """A client whose peer and whose certificates are what they were goes on with its connections."""
         old, self.peers = self.peers, {}
         control = self.settings.control
         assert control is not None
+        own = Place(control.certificate, control.key)
+        mark = file_mark(control.certificate)
         for peer in self.settings.peers:
-            if peer.control is not None:
-                self.peers[peer.name] = PeerClient(
-                    peer.name, peer.control, control.certificate, control.key, self.trusted.get(peer.name)
-                )
+            if peer.control is None:
+                continue
+            client = old.pop(peer.name, None)
+            trusted = self.trust.of(peer.name)
+            if client is None or (client.place, client.trusted) != (peer.control, trusted) or mark != self._own_mark:
+                if client is not None:
+                    await client.close()
+                client = PeerClient(peer.name, peer.control, own, trusted)
+            self.peers[peer.name] = client
+        self._own_mark = mark
         for client in old.values():
             await client.close()
 

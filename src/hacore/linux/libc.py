@@ -1,4 +1,5 @@
-"""The few calls of the C library that Python 3.11 does not have: timerfd, mlockall, namespaces, prctl, adjtimex.
+"""The few calls of the C library that Python 3.11 does not have: timerfd, mlockall, namespaces, prctl, adjtimex,
+syncfs.
 
 Every function raises OSError with the errno of the call. Constants are those of the kernel's headers.
 """
@@ -27,6 +28,7 @@ _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_DUMPABLE: Final = 4
 _PR_SET_NAME: Final = 15
 _PR_SET_TIMERSLACK: Final = 29
+_SYNC_FILE_RANGE_WRITE: Final = 2
 _STA_UNSYNC: Final = 0x0040
 _TIME_ERROR: Final = 5
 
@@ -137,6 +139,16 @@ def setns(fd: int, kind: int) -> None:
 def unshare(kinds: int) -> None:
     """Gives this process new namespaces of the given CLONE_NEW* kinds."""
     _call("unshare", kinds)
+
+
+def syncfs(fd: int) -> None:
+    """Everything written to the file system of an open file is on the disk when this returns (syncfs(2))."""
+    _call("syncfs", fd)
+
+
+def start_writeback(fd: int) -> None:
+    """What was written to this file goes to the disk from now on; nobody waits for it (sync_file_range(2))."""
+    _call("sync_file_range", fd, ctypes.c_int64(0), ctypes.c_int64(0), ctypes.c_uint(_SYNC_FILE_RANGE_WRITE))
 
 
 def effective_capabilities() -> int:

@@ -110,6 +110,7 @@ class BusCommands:
                 warnings=list(dict.fromkeys(warnings)),
                 workers={"election": node.election.status(), **node.replication.workers(), **node.control.workers()},
                 checks=node.checks.status(),
+                certificates=node.control.certificates,
                 runtime_dir=str(settings.node.runtime_dir),
                 settings_path=str(settings.path),
             ),

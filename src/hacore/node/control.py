@@ -89,7 +89,13 @@ class Process:
 
     async def _live(self) -> None:
         while True:
-            self._send(ControlCondition(warnings=list(self._worker.warnings.values()) if self._worker else []))
+            worker = self._worker
+            self._send(
+                ControlCondition(
+                    warnings=list(worker.warnings.values()) if worker else [],
+                    certificates=worker.certificates if worker else [],
+                )
+            )
             await asyncio.sleep(SIGN_OF_LIFE)
 
     def _send(self, message: Ready | ControlCondition | ControlEvent) -> None:

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 from hacore.node.loop import Timer
 from hacore.node.messages import ConfigureControl, ControlEvent, FromControl, Leave, Ready
 from hacore.node.settings import Settings
-from hacore.node.snapshot import Worker
+from hacore.node.snapshot import CertificateStatus, Worker
 from hacore.node.worker_process import WorkerProcess
 
 if TYPE_CHECKING:
     from hacore.node.supervisor import Supervisor
 
-LEAVE_TIMEOUT = 4.0  # what is being answered has two seconds, and the parts have some to end
+LEAVE_TIMEOUT = 9.0  # what is being answered has two seconds, and services that follow a VIP five to stop
 SILENCE_ALLOWED = 15.0  # it gives a sign of life once a second; a thread of it may hold the interpreter for long
 LOOK_INTERVAL = 1.0
 
@@ -30,6 +30,7 @@ class ControlSupervision:
         self._worker: WorkerProcess[FromControl] | None = None
         self._leaving: WorkerProcess[FromControl] | None = None
         self._warnings: list[str] = []
+        self.certificates: list[CertificateStatus] = []
         self._heard = 0.0
         self._looking: Timer | None = None
 
@@ -90,7 +91,7 @@ class ControlSupervision:
             worker.send(Leave())
             loop = self._node.loop
             loop.call_at(loop.now() + LEAVE_TIMEOUT, lambda now: worker.kill("did not leave in time", now))
-        self._leaving, self._worker, self._warnings = worker, None, []
+        self._leaving, self._worker, self._warnings, self.certificates = worker, None, [], []
 
     @property
     def is_gone(self) -> bool:
@@ -112,7 +113,7 @@ class ControlSupervision:
                 **{key: value for key, value in message.fields.items() if key not in ("kind", "text", "vip", "at")},
             )  # fmt: skip
         elif current:
-            self._warnings = message.warnings
+            self._warnings, self.certificates = message.warnings, message.certificates
 
     def workers(self) -> dict[str, Worker]:
         """For the status."""

@@ -33,6 +33,7 @@ from hacore.node.messages import (
     Leave,
     Left,
     Ready,
+    Rekeyed,
     ResetDemotion,
     SetEnabled,
     ToElection,
@@ -309,6 +310,9 @@ class ElectionWorker:
             self.election.demote(message.name, message.value, now, administrative=message.administrative)
         elif isinstance(message, ResetDemotion):
             self.election.reset_demotion(now)
+        elif isinstance(message, Rekeyed):
+            for interface, vhid in message.places:
+                self.election.rekeyed(interface, vhid)
         elif isinstance(message, SetEnabled):
             if message.enabled:
                 self.election.enable(now)

@@ -64,15 +64,28 @@ class KeyRing:
             older = sorted((entry for entry in older if entry.ends > now), key=lambda entry: -entry.ends)
             entries += [current, *older[:KEPT]]
         self._entries = entries
-        try:
-            write_durably(self._path, msgspec.json.encode(entries), mode=0o600)
-        except OSError as error:
-            problem = f"keys are not kept over a restart: {self._path}: {error.strerror}"
-        return problem
+        return self._write() or problem
 
     def previous(self, vip: Vip, now: float) -> tuple[KeyMaterial, ...]:
         """The keys under which this VHID is advertised and accepted beside its own."""
         return tuple(entry.material(now) for entry in self._of(vip) if entry.ends > now)
+
+    def forget(self, vips: Iterable[Vip]) -> tuple[list[str], str]:
+        """Every node has the current keys of these; returns the names of those that had older ones, and a problem."""
+        gone = []
+        for vip in vips:
+            older = [entry for entry in self._of(vip) if entry.ends]
+            if older:
+                gone.append(vip.name)
+                self._entries = [entry for entry in self._entries if entry not in older]
+        return gone, self._write() if gone else ""
+
+    def _write(self) -> str:
+        try:
+            write_durably(self._path, msgspec.json.encode(self._entries), mode=0o600)
+        except OSError as error:
+            return f"keys are not kept over a restart: {self._path}: {error.strerror}"
+        return ""
 
     def _of(self, vip: Vip) -> list[Entry]:
         return [entry for entry in self._entries if (entry.interface, entry.vhid) == (vip.interface, vip.vhid)]

@@ -9,7 +9,7 @@ import msgspec
 from hacore.carp.counters import Counters
 from hacore.carp.events import AnyEvent
 from hacore.carp.router import RouterSettings
-from hacore.node.snapshot import PeerHeard, VipStatus
+from hacore.node.snapshot import CertificateStatus, PeerHeard, VipStatus
 
 
 class Device(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,6 +48,12 @@ class ResetDemotion(msgspec.Struct, frozen=True, tag=True):
     """Let go of what can be let go of."""
 
 
+class Rekeyed(msgspec.Struct, frozen=True, tag=True):
+    """Every node has the keys of these VHIDs (interface, vhid): those before them are not needed any more."""
+
+    places: list[tuple[str, int]]
+
+
 class SetEnabled(msgspec.Struct, frozen=True, tag=True):
     """`hacore carp enable` and `disable`."""
 
@@ -64,7 +70,7 @@ class AskReport(msgspec.Struct, frozen=True, tag=True):
     number: int
 
 
-ToElection = Configure | Demote | ResetDemotion | SetEnabled | Leave | AskReport
+ToElection = Configure | Demote | ResetDemotion | Rekeyed | SetEnabled | Leave | AskReport
 
 
 class Ready(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -175,11 +181,12 @@ class StatesCondition(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """How this node stands with its peers: said on each change, and once a second as a sign of life.
 
     `connected` names the peers whose stream comes in; `awaited` those whose bulk update or repair is not yet in this
-    node's kernel.
+    node's kernel; `problem` says why there can be no stream, such as that the node is not paired.
     """
 
     connected: list[str]
     awaited: list[str]
+    problem: str = ""
 
 
 class StatesAnswer(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -211,9 +218,10 @@ ToControl = ConfigureControl | Leave
 
 
 class ControlCondition(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """A sign of life, and what `status` is to warn of."""
+    """A sign of life, what `status` is to warn of, and the certificates of pairing."""
 
     warnings: list[str]
+    certificates: list[CertificateStatus] = []
 
 
 class ControlEvent(msgspec.Struct, frozen=True, kw_only=True, tag=True):

@@ -93,6 +93,7 @@ class Check(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     fall: Times = 3
     rise: Times = 2
     demotion: Annotated[int, Meta(ge=1, le=255, description="a whole number from 1 to 255")] = 240
+    sync: Flag = True
 
 
 class Hook(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -155,19 +156,28 @@ class Web(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One `[[section]]`: files that a push carries together; "vips" stands for the `[[vip]]` tables themselves."""
+    """One `[[section]]`: files that a push carries together, or "vips", "sections", "checks": hacore's own settings.
+
+    `check` and `apply` are killed after `timeout`. `outside_links`: links in it may lead out of it.
+    """
 
     id: Name
     description: Text = ""
     paths: tuple[AbsolutePath, ...] = ()
     check: Command = ()
     apply: Command = ()
+    timeout: Seconds = 60.0
     services: tuple[Name, ...] = ()
     templates: tuple[AbsolutePath, ...] = ()
+    outside_links: Flag = False
+    sync: Flag = True
 
 
 class Service(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One `[[service]]`: a systemd unit, or three commands; with `run_on` it follows a VIP."""
+    """One `[[service]]`: a systemd unit, or three commands; with `run_on` it follows a VIP.
+
+    A start or stop that takes longer than `timeout` has failed; a command is killed then, a job of systemd goes on.
+    """
 
     id: Name
     description: Text = ""
@@ -175,8 +185,19 @@ class Service(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     start: Command = ()
     stop: Command = ()
     status: Command = ()
+    timeout: Annotated[float, Meta(gt=0, le=150, description="a number of seconds above 0 and at most 150")] = 90.0
     run_on: Annotated[Literal["MASTER"], Meta(description='"MASTER"')] | None = None
     vip: Name | None = None
+    sync: Flag = True
+
+
+class Synced(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[synced]`, written by a push into its own file: of these sections' tables, only this file's count.
+
+    Tables of the files before it stay where they have `sync = false`.
+    """
+
+    sections: tuple[Name, ...] = ()
 
 
 class Settings(Struct, frozen=True, kw_only=True):
@@ -210,7 +231,14 @@ class Settings(Struct, frozen=True, kw_only=True):
 
 
 #: The tables that occur once, and those that occur many times with the field that names one of them.
-SINGLE: dict[str, type[Struct]] = {"node": Node, "carp": Carp, "states": States, "control": Control, "web": Web}
+SINGLE: dict[str, type[Struct]] = {
+    "node": Node,
+    "carp": Carp,
+    "states": States,
+    "control": Control,
+    "web": Web,
+    "synced": Synced,
+}
 MANY: dict[str, tuple[type[Struct], str]] = {
     "vip": (Vip, "name"),
     "check": (Check, "name"),
@@ -247,16 +275,21 @@ def load(path: str | os.PathLike[str] = DEFAULT_PATH, links: Mapping[str, bool] 
     return settings
 
 
-def examine(path: str | os.PathLike[str] = DEFAULT_PATH, links: Mapping[str, bool] | None = None) -> Examination:
+def examine(
+    path: str | os.PathLike[str] = DEFAULT_PATH,
+    links: Mapping[str, bool] | None = None,
+    staged: str | os.PathLike[str] = "",
+) -> Examination:
     """Everything wrong or doubtful, and the settings if nothing is wrong.
 
     With `links`, the names of the machine's links and whether each carries Ethernet, a VIP's interface has to be one.
+    With `staged`, a directory, a file that lies in it under its whole path counts in the place of that file.
     """
     from hacore.node.settings_checks import check_document, read_passwords
     from hacore.node.settings_tables import read_document
 
     main = Path(os.path.abspath(path))
-    document = read_document(main, SINGLE, MANY)
+    document = read_document(main, SINGLE, MANY, os.fspath(staged))
     read_passwords(document)
     check_document(document)
     if links is not None:

@@ -6,6 +6,8 @@ import os
 import stat
 from typing import Any
 
+from hacore.configsync.manifest import within
+from hacore.configsync.own_settings import BUILT_IN, HIGHEST_RATIO, interval_ratio
 from hacore.errors import Problem
 from hacore.node.settings_tables import Document, Entry
 from hacore.node.settings_values import PASSWORD_BYTES, Secret, shown
@@ -59,12 +61,13 @@ def _warn_short_of_peers(vip: Entry, key: str) -> None:
 def _read_key(vip: Entry, warned: set[str]) -> None:
     path = str(vip.values["password_file"])
     vip.values.pop("password", None)
+    place = vip.document.place(path)
     try:
-        status = os.stat(path)
+        status = os.stat(place)
         if not stat.S_ISREG(status.st_mode):
             vip.problem("password_file", f"{path} is not a regular file")
             return
-        with open(path, "rb") as stream:
+        with open(place, "rb") as stream:
             key = stream.read(LARGEST_KEY_FILE_BYTES)
     except FileNotFoundError:
         vip.problem("password_file", f"{path} does not exist; write the shared password into it (mode 600)")
@@ -84,7 +87,7 @@ def _read_key(vip: Entry, warned: set[str]) -> None:
     else:
         vip.values["password"] = Secret(key)
         _warn_short_of_peers(vip, "password_file")
-    if status.st_mode & (stat.S_IROTH | stat.S_IWOTH) and path not in warned:
+    if place == path and status.st_mode & (stat.S_IROTH | stat.S_IWOTH) and path not in warned:
         warned.add(path)
         can = "read" if not status.st_mode & stat.S_IWOTH else "write"
         vip.warning("password_file", f"{path} is a file that everybody can {can}: chmod 600 {path}")
@@ -139,6 +142,14 @@ def _vips(document: Document) -> None:
             vip.problem("addresses", 'needs at least one address, such as ["192.0.2.1/24"]')
         if "advskew_step" not in vip.given and vip.get("advbase") == 0:
             vip.values["advskew_step"] = 1
+        if vip.right("advbase", "advskew", "advskew_step", "sync") and vip.get("advbase") == 0 and vip.get("sync"):
+            ratio = interval_ratio(0, vip.get("advskew"), vip.get("advskew_step"))
+            if ratio > HIGHEST_RATIO:
+                vip.warning(
+                    "advskew_step",
+                    f"makes the interval of the backup {ratio:.3g} times this node's; at advbase 0 more than "
+                    f"{HIGHEST_RATIO} times delays a failover: raise advskew or lower advskew_step",
+                )
         families = {address.version for address in vip.get("addresses") or ()}
         for key, version in (("peer", 4), ("peer6", 6)):
             peer = vip.get(key)
@@ -228,16 +239,32 @@ def _states_and_web(document: Document) -> None:
 
 
 def _sections(document: Document) -> None:
+    node = document.single["node"]
+    own = {f"{document.files[0]}": "the settings file", f"{document.files[0]}.d": "the settings' directory"}
+    own |= {str(node.get(key)): key for key in ("state_dir", "runtime_dir") if node.right(key)}
     for section in document.entries("section"):
-        if section.get("id") == "vips":
+        identity = section.get("id")
+        if identity is not None and identity.isdecimal():
+            section.problem("id", f'must not be a number alone such as "{identity}": those are revisions')
+        if identity in BUILT_IN:
+            tables = " and ".join(f"[[{table}]]" for table in BUILT_IN[identity])
             for key in ("paths", "check", "apply", "templates"):
                 if key in section.given:
                     section.problem(
-                        key, 'has no place in the section "vips", which is built in and carries the [[vip]] tables'
+                        key,
+                        f'has no place in the section "{identity}", which is built in and carries the {tables} tables',
                     )
         elif section.get("paths") == ():
             section.problem("paths", 'needs at least one file or directory, such as ["/etc/nftables.conf"]')
         paths = section.get("paths") or ()
+        for index, path in enumerate(paths, 1):
+            for place, what in own.items():
+                if within(place, [str(path)]) or within(str(path), [place]):
+                    section.problem(
+                        f"paths[{index}]",
+                        f"{path} is or holds {what} ({place}), which belongs to this node; name the other files one by "
+                        'one, and push hacore\'s own settings with the sections "vips", "sections" and "checks"',
+                    )
         for index, template in enumerate(section.get("templates") or (), 1):
             if paths and not any(template == path or path in template.parents for path in paths):
                 section.problem(f"templates[{index}]", f"{template} is not among the paths of this section")

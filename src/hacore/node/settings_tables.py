@@ -18,6 +18,7 @@ import msgspec
 from msgspec import NODEFAULT, Meta, Struct
 from msgspec.structs import fields
 
+from hacore.configsync.own_settings import replaced_tables
 from hacore.errors import Problem
 from hacore.node.settings_values import shown, shown_key
 
@@ -168,8 +169,9 @@ class _Wrong(Exception):
 class Document:
     """All the files, laid over each other, with what was found wrong in them."""
 
-    def __init__(self, base: Path, single: Single, many: Many) -> None:
+    def __init__(self, base: Path, single: Single, many: Many, staged: str = "") -> None:
         self.base = base
+        self.staged = staged
         self.files: list[str] = []
         self.problems: list[Problem] = []
         self.warnings: list[Problem] = []
@@ -177,6 +179,11 @@ class Document:
         self.many: dict[str, list[Entry]] = {name: [] for name in many}
         self._single = single
         self._many = many
+
+    def place(self, file: str) -> str:
+        """Where a file is to be read: what is staged for it, else itself."""
+        staged = f"{self.staged}{file}"
+        return staged if self.staged and os.path.exists(staged) else file
 
     def entries(self, table: str) -> list[Entry]:
         """The tables of the array `table`, in order."""
@@ -201,6 +208,7 @@ class Document:
         self.files.append(file)
         raw = self._read(file)
         known = {*self._single, *self._many}
+        pushed = self._make_way(raw)
         for table, content in raw.items():
             if table in self._single:
                 if isinstance(content, dict):
@@ -211,11 +219,20 @@ class Document:
                     )
             elif table in self._many:
                 if isinstance(content, list) and all(isinstance(one, dict) for one in content):
-                    self._take_many(table, content, file)
+                    self._take_many(table, content, file, keep_local=table in pushed)
                 else:
                     self.problems.append(Problem(file, table, f"must be an array of tables, each written [[{table}]]"))
             else:
                 self.problems.append(Problem(file, shown_key(table), self._unknown_table(table, known)))
+
+    def _make_way(self, raw: Mapping[str, Any]) -> set[str]:
+        """For a file with `[synced]`: forgets the tables that a push has replaced; returns their kinds."""
+        synced = raw.get("synced")
+        sections = synced.get("sections") if isinstance(synced, dict) else None
+        tables = replaced_tables(sections) if isinstance(sections, list) else set()
+        for table in tables & self.many.keys():
+            self.many[table] = [entry for entry in self.many[table] if entry.values.get("sync", True) is False]
+        return tables
 
     def complete(self) -> None:
         """Sets all defaults. `[node]` and `[carp]` are there even when no file has them."""
@@ -235,7 +252,7 @@ class Document:
 
     def _read(self, file: str) -> dict[str, Any]:
         try:
-            with open(file, "rb") as stream:
+            with open(self.place(file), "rb") as stream:
                 data = stream.read(LARGEST_FILE_BYTES + 1)
             if len(data) > LARGEST_FILE_BYTES:
                 raise ValueError(f"is larger than {LARGEST_FILE_BYTES >> 20} MiB, which no settings file is")
@@ -263,7 +280,7 @@ class Document:
         else:
             self.single[table] = entry
 
-    def _take_many(self, table: str, raws: list[dict[str, Any]], file: str) -> None:
+    def _take_many(self, table: str, raws: list[dict[str, Any]], file: str, *, keep_local: bool) -> None:
         kind, naming = self._many[table]
         places: dict[str, int] = {}
         replaceable = {entry.get(naming): index for index, entry in enumerate(self.many[table]) if entry.get(naming)}
@@ -276,6 +293,8 @@ class Document:
                 entry.problem(
                     naming, f'"{name}" names {table}[{places[name]}] already; every [[{table}]] needs its own'
                 )
+            if keep_local and name in replaceable:
+                continue  # this node's own
             if name is not None and name in replaceable:
                 self.many[table][replaceable.pop(name)] = entry
             else:
@@ -289,19 +308,23 @@ class Document:
         return f'{table} "{trial.get(naming)}"' if trial.right(naming) else f"{table}[{index}]"
 
 
-def read_document(main: Path, single: Single, many: Many) -> Document:
-    """The file `main` and, sorted by name, `main.d/*.toml` beside it, decoded and laid over each other."""
-    document = Document(main.parent, single, many)
+def read_document(main: Path, single: Single, many: Many, staged: str = "") -> Document:
+    """The file `main` and, sorted by name, `main.d/*.toml` beside it, decoded and laid over each other.
+
+    A file that lies in the directory `staged` under its whole path is read in the place of the one there.
+    """
+    document = Document(main.parent, single, many, staged)
     document.take_file(str(main))
     directory = f"{main}.d"
-    try:
-        names = sorted(name for name in os.listdir(directory) if name.endswith(".toml") and not name.startswith("."))
-    except (FileNotFoundError, NotADirectoryError):
-        names = []
-    except OSError as error:
-        names = []
-        document.problems.append(Problem(directory, "", f"cannot be read: {error.strerror}"))
-    for name in names:
+    names: set[str] = set()
+    for place in (directory, *([f"{staged}{directory}"] if staged else [])):
+        try:
+            names |= {name for name in os.listdir(place) if name.endswith(".toml") and not name.startswith(".")}
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        except OSError as error:
+            document.problems.append(Problem(directory, "", f"cannot be read: {error.strerror}"))
+    for name in sorted(names):
         document.take_file(os.path.join(directory, name))
     document.complete()
     return document

@@ -108,12 +108,22 @@ class CheckStatus(Struct, kw_only=True):
     duration: float = 0.0
 
 
+class CertificateStatus(Struct, frozen=True, kw_only=True):
+    """A certificate that this node shows (`own`), or that it trusts: the name in it, its SHA-256 in hex, its end."""
+
+    name: str
+    own: bool
+    fingerprint: str
+    expires: float
+
+
 class NodeStatus(Struct, kw_only=True):
     """The node itself. `started` and `generated` are unix seconds.
 
     `carp_enabled` is False between `carp disable` and the next start; `reported` is when the election worker said what
     stands under `vips` and `peers` (0: never), which is older than `generated` when that worker does not answer.
-    `counters` are of the packets that belong to no virtual router, such as those of an unknown VHID.
+    `counters` are of the packets that belong to no virtual router, such as those of an unknown VHID. `certificates` are
+    those of pairing, as the control worker said last.
     """
 
     name: str
@@ -132,6 +142,7 @@ class NodeStatus(Struct, kw_only=True):
     warnings: list[str] = []
     workers: dict[str, Worker] = {}
     checks: list[CheckStatus] = []
+    certificates: list[CertificateStatus] = []
     runtime_dir: str = ""
     settings_path: str = ""
 

@@ -33,16 +33,17 @@ from hacore.node.messages import (
     StatesEvent,
     ToStates,
 )
+from hacore.node.states_credentials import Credentials
 from hacore.node.states_filter import Filter
 from hacore.node.states_injection import InjectionQueue
 from hacore.node.states_kernel import KernelFollower
 from hacore.node.states_peers import Peers
 from hacore.node.states_reports import Reports, sentence
-from hacore.node.states_tls import contexts
 from hacore.states import events as told
 from hacore.states.replica import Work
 from hacore.states.replication import Replication, ReplicationSettings
 
+CERTIFICATES_INTERVAL = 0.25  # seconds between two looks at the certificates: how long a revoked peer goes on
 SIGN_OF_LIFE = 1.0  # seconds between two conditions that are alike
 LEAVE_LIMIT = 1.0  # seconds until what is left goes unsent
 RECEIVED_AHEAD = 1024  # rows that may wait for the kernel while more is read: less than 5 ms of work
@@ -98,10 +99,13 @@ class StatesWorker:
             lambda text: self.tell("states", text),
             buffer_bytes=configuration.event_buffer_bytes,
         )
+        self.credentials = Credentials(
+            Path(configuration.certificate), Path(configuration.key), Path(configuration.trust)
+        )
         self.peers = Peers(
             loop,
             self.replication,
-            contexts(Path(configuration.certificate), Path(configuration.key), Path(configuration.trust)),
+            self.credentials,
             self.kernel.filter_now,
             clock,
             self.turn_soon,
@@ -126,7 +130,23 @@ class StatesWorker:
         self.peers.listen(*self.configuration.listen)
         for peer in self.configuration.peers:
             self.peers.add(peer.name, peer.host, peer.port)
+        if self.credentials.problem:
+            self.tell("states", f"no streams: {self.credentials.problem}")
+        self.loop.call_at(self.loop.now() + CERTIFICATES_INTERVAL, self._look_at_certificates)
         self._say_condition(self.loop.now())
+
+    def _look_at_certificates(self, now: float) -> None:
+        """Pairing, renewal and revocation take effect without a restart."""
+        before = self.credentials.problem
+        if self.credentials.look():
+            problem = self.credentials.problem
+            if problem != before:
+                self.tell(
+                    "states", f"no streams: {problem}" if problem else "certificates are there: streams may begin"
+                )
+            self.peers.credentials_changed()
+            self._say_condition_if_new()
+        self.loop.call_at(now + CERTIFICATES_INTERVAL, self._look_at_certificates)
 
     def _keep_events(self, now: float) -> None:
         """Entries that are born now have to speak when this node is promoted."""
@@ -265,7 +285,9 @@ class StatesWorker:
         }
         greeted = {name: session for name, session in receiving.items() if session.peer and not session.ended}
         return StatesCondition(
-            connected=sorted(greeted), awaited=sorted(name for name, session in greeted.items() if not session.synced)
+            connected=sorted(greeted),
+            awaited=sorted(name for name, session in greeted.items() if not session.synced),
+            problem=self.credentials.problem,
         )
 
     def _say_condition_if_new(self) -> None:

@@ -12,9 +12,10 @@ from typing import Any, Generic, TypeVar
 from hacore.errors import PlatformError
 from hacore.node.loop import READ, Loop, Timer
 from hacore.node.states_connection import Connection
+from hacore.node.states_credentials import Credentials
 from hacore.node.states_filter import Filter
 from hacore.node.states_rows import RowsSender
-from hacore.node.states_tls import ROWS_PROTOCOL, Contexts, names
+from hacore.node.states_tls import ROWS_PROTOCOL, names
 from hacore.states.receiver import ReceiverSession
 from hacore.states.replication import Replication
 from hacore.states.sender import SenderSession
@@ -25,6 +26,8 @@ LAST_DELAY = 2.0
 CONNECTIONS = 64  # taken at once, before anyone has shown a certificate
 SEND_BYTES = 1 << 17  # asked of a session at once
 IP_FREEBIND, IPV6_FREEBIND = 15, 78  # an address may be listened on before it is there
+
+NOT_TRUSTED = "the peer's certificate is not to be trusted: this node does not know it, or not any more"
 
 OnProblem = Callable[[str], None]
 AnySession = TypeVar("AnySession", bound=Session)
@@ -95,9 +98,14 @@ class Peer:
             self._dial(*found)
 
     def _dial(self, family: int, address: tuple[str, int]) -> None:
+        contexts = self._peers.credentials.contexts
+        if contexts is None:
+            self.sending_reason = self._peers.credentials.problem  # the worker has told it, once for all peers
+            self._lost(self.sending_reason)
+            return
         try:
             self._dialled = Connection.dial(
-                self._peers.loop, family, address, self._peers.contexts.client,
+                self._peers.loop, family, address, contexts.client,
                 on_open=self._opened, on_close=self._dialled_closed,
             )  # fmt: skip
         except OSError as error:
@@ -111,10 +119,13 @@ class Peer:
 
     def _opened(self, connection: Connection) -> None:
         shown = names(connection.tls.getpeercert())
+        peers = self._peers
         if self.name not in shown:
             connection.close(f"{self.place} is not {self.name}: its certificate says {', '.join(shown) or 'nothing'}")
             return
-        peers = self._peers
+        if not peers.trusts(connection):
+            connection.close(NOT_TRUSTED)
+            return
         session = peers.replication.dial(self.name, peers.clock())
         self.sending_since, self.sending_reason = peers.loop.now(), ""
         self.sending = Link(connection, session, peers.clock, peers.on_turn)
@@ -187,13 +198,13 @@ class Peers:
         self,
         loop: Loop,
         replication: Replication,
-        contexts: Contexts,
+        credentials: Credentials,
         wanted: Callable[[], Filter],
         clock: Callable[[], float],
         on_turn: Callable[[], None],
         on_problem: OnProblem,
     ) -> None:
-        self.loop, self.replication, self.contexts = loop, replication, contexts
+        self.loop, self.replication, self.credentials = loop, replication, credentials
         self.clock, self.on_turn, self.on_problem = clock, on_turn, on_problem
         self.known: dict[str, Peer] = {}
         self.refused = 0
@@ -237,13 +248,14 @@ class Peers:
             sock, _address = self._listening.accept()
         except (BlockingIOError, ConnectionError):
             return
-        if len(self._taken) >= CONNECTIONS + 2 * len(self.known):
+        contexts = self.credentials.contexts
+        if contexts is None or len(self._taken) >= CONNECTIONS + 2 * len(self.known):
             sock.close()
             self.refused += 1
             return
         self._taken.add(
             Connection(
-                self.loop, sock, self.contexts.server, server_side=True,
+                self.loop, sock, contexts.server, server_side=True,
                 on_open=self._identify, on_close=self._taken_closed,
             )
         )  # fmt: skip
@@ -255,6 +267,8 @@ class Peers:
             own = self.replication.settings.name
             who = "this node's own name" if own in shown else "no [[peer]] of this node"
             connection.close(f"its certificate says {', '.join(shown) or 'nothing'}, which is {who}")
+        elif not self.trusts(connection):
+            connection.close(NOT_TRUSTED)
         elif connection.tls.selected_alpn_protocol() == ROWS_PROTOCOL:
             RowsSender(connection, self._wanted())
         else:
@@ -271,6 +285,19 @@ class Peers:
             if reason != self._last_refusal:
                 self._last_refusal = reason
                 self.on_problem(f"refused a connection: {reason}")
+
+    def trusts(self, connection: Connection) -> bool:
+        """Whether the certificate at the other end is one of those that this node trusts now."""
+        return connection.tls.getpeercert(True) in self.credentials.trusted
+
+    def credentials_changed(self) -> None:
+        """Certificates were made, replaced or revoked: who is not trusted any more goes, and all others are dialled."""
+        dialled = [peer.sending.connection for peer in self.known.values() if peer.sending is not None]
+        for connection in [*dialled, *self._taken]:
+            if connection.is_open and not self.trusts(connection):
+                connection.close(NOT_TRUSTED)
+        for peer in self.known.values():
+            peer.dial_soon()
 
     def close(self, reason: str) -> None:
         """End everything."""

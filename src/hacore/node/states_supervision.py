@@ -183,6 +183,7 @@ class StatesSupervision:
             loop = self._node.loop
             loop.call_at(loop.now() + LEAVE_TIMEOUT, lambda now: worker.kill("did not leave in time", now))
         self._leaving, self._worker, self._condition = worker, None, None
+        self._warn("")
 
     @property
     def is_gone(self) -> bool:
@@ -212,6 +213,7 @@ class StatesSupervision:
                 self._worker.is_ready()
         elif isinstance(message, StatesCondition):
             before, self._condition = self._condition, message
+            self._warn(message.problem)
             if before is None or set(message.awaited) - set(before.awaited):
                 self._await_bulk()
             self._decide()
@@ -223,6 +225,13 @@ class StatesSupervision:
                     deferred.resolve(message.answer)
         else:
             self._node.history.record(message.kind, message.text, at=message.at)
+
+    def _warn(self, problem: str) -> None:
+        """For the status: why nothing is replicated."""
+        if problem:
+            self._node.warnings["states"] = f"connections are not replicated: {problem}"
+        else:
+            self._node.warnings.pop("states", None)
 
     # Demotion
 

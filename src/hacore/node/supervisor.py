@@ -48,6 +48,7 @@ from hacore.node.messages import (
 )
 from hacore.node.notify import Notifier
 from hacore.node.realtime import become_realtime, freeze_collector
+from hacore.node.rekeying import RekeyingEnd
 from hacore.node.router_settings import prepare_request, router_settings
 from hacore.node.runtime_lock import RuntimeLock
 from hacore.node.settings import Settings, Vip, load
@@ -100,7 +101,9 @@ class Supervisor:
         self.replication = StatesSupervision(self)
         self.control = ControlSupervision(self)
         self.commands = BusCommands(self)
+        self.rekeying = RekeyingEnd(self)
         self.commands.handlers.update(self.replication.handlers())
+        self.commands.handlers.update(self.rekeying.handlers())
         self.server = Server(self.loop, self.lock, self.commands.handlers, self._on_error)
         serve_events(self.server, self.commands.handlers, self.history)
         self.notifier = Notifier()
@@ -218,6 +221,7 @@ class Supervisor:
             if getattr(new.node, key) != getattr(self.settings.node, key)
         ]
         self.notifier.reloading()
+        self.rekeying.changing()
         old, self.settings = self.settings, new
         places = {(vip.interface, vip.vhid) for vip in new.vips}
         leaving = [vip for vip in old.vips if (vip.interface, vip.vhid) not in places]
@@ -332,6 +336,7 @@ class Supervisor:
                 demotions=list(self.demotions.values()),
             )
         )
+        self.rekeying.configured()
 
     def demote(self, name: str, value: int, *, administrative: bool = False) -> None:
         """Hold a reason from now on, over restarts of the worker too; 0 lets it go."""
@@ -355,6 +360,7 @@ class Supervisor:
             self.notifier.status(", ".join(f"{vip} {state}" for vip, state in self.states.items()))
         elif isinstance(message, Report):
             self.commands.take_report(message)
+            self.rekeying.take_report(message)
         elif isinstance(message, WantsDevices) and not self._preparing:
             self._prepare(lambda _now: self._configure_election())
         elif isinstance(message, Left):

@@ -1,0 +1,250 @@
+"""`hacore config`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from hacore.cli.options import json_option, settings_option
+from hacore.errors import HacoreError
+
+if TYPE_CHECKING:
+    from hacore.control.local import LocalClient
+
+PATIENCE = 660.0  # seconds; the first comparison may have to read every file
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class Differs(HacoreError):
+    """The nodes (or revisions) are not alike."""
+
+    exit_code = 1
+
+
+class NotDone(HacoreError):
+    """A push or roll-back that failed; its exit code says where."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+#: By the code of the failure; what is not here ends with 1.
+EXIT_CODES = {"check-failed": 65, "apply-failed": 73}
+
+
+def peer_option(meaning: str) -> Callable[[Function], Function]:
+    """--peer."""
+    return click.option("--peer", metavar="NAME", default="", help=meaning)
+
+
+def restart_option(function: Function) -> Function:
+    """--restart."""
+    return click.option(
+        "--restart",
+        type=click.Choice(["changed", "all", "none"]),
+        default="changed",
+        show_default=True,
+        help="Whose services are restarted: those of the changed sections, of all, or none.",
+    )(function)
+
+
+@click.group
+def config() -> None:
+    """Compare the configuration with the backup's, push it there, and return to what was."""
+
+
+@config.command
+@click.argument("sections", metavar="[SECTION]...", nargs=-1)
+@settings_option
+@json_option
+@peer_option("One peer alone.")
+def status(sections: tuple[str, ...], settings_path: str, as_json: bool, peer: str) -> None:
+    """Show for each section whether the backup has it as it is here, and who applied it when.
+
+    \b
+    Exit codes: 0 everything is in sync, 1 something is not, or a peer does not answer
+    """
+    answer = _client(settings_path).ask("GET", "/config", query=_query(sections, peer), timeout=PATIENCE)
+    if as_json:
+        _print_json(answer)
+    else:
+        from hacore.cli.config_view import status_view
+        from hacore.cli.terminal import console
+
+        screen = console()
+        screen.print(status_view(answer, screen.width))
+    bad = [each["name"] for each in answer["peers"] if each["problem"] or not all(each["in_sync"].values())]
+    if bad:
+        raise Differs(f"not in sync: {', '.join(bad)}")
+
+
+@config.command
+@click.argument("what", metavar="[SECTION...|N [M]]", nargs=-1)
+@settings_option
+@json_option
+@peer_option("The peer to compare with, or whose revisions are meant.")
+def diff(what: tuple[str, ...], settings_path: str, as_json: bool, peer: str) -> None:
+    """Show what a push would change on the backup, or what differs between two revisions.
+
+    With names of sections (or nothing, for all): from what the peer has to what this node has. With one or two
+    numbers: what revision N changed, or what turns revision N into M, on this node or, with --peer, on that one.
+
+    \b
+    Exit codes: 0 no difference, 1 there are some
+    """
+    client = _client(settings_path)
+    numbers = [int(word) for word in what if word.isdecimal()]
+    if numbers and (len(numbers) < len(what) or len(numbers) > 2):
+        raise click.UsageError("give sections, or one or two numbers of revisions")
+    if numbers:
+        query = {"to": numbers[1] if len(numbers) > 1 else 0, "peer": peer or None}
+        answer = client.ask("GET", f"/revisions/{numbers[0]}/difference", query=query, timeout=PATIENCE)
+    else:
+        answer = client.ask("GET", "/config/difference", query=_query(what, peer), timeout=PATIENCE)
+    if as_json:
+        _print_json(answer)
+    else:
+        from hacore.cli.config_view import difference_view
+        from hacore.cli.terminal import console
+
+        console().print(difference_view(answer), soft_wrap=True)
+    differing = [each["id"] for each in answer["sections"] if not each["in_sync"]]
+    if differing:
+        raise Differs(f"{', '.join(differing)}: not alike")
+
+
+@config.command
+@click.argument("sections", metavar="[SECTION]...", nargs=-1)
+@settings_option
+@peer_option("The peer to push to, where there are several.")
+@click.option("--dry-run", is_flag=True, help="The backup stages and checks everything, and changes nothing.")
+@restart_option
+@click.option("--if-master", is_flag=True, help="On a node that is not MASTER of all its VIPs: end with 0, silently.")
+@click.option("--even-if-backup", is_flag=True, help="Although this node is not MASTER of all its VIPs.")
+@click.option("--even-if-peer-is-master", is_flag=True, help="Although the peer is MASTER of a VIP.")
+@click.option("--even-if-versions-differ", is_flag=True, help="Although the nodes run different versions of hacore.")
+@click.option("--even-if-changed-there", is_flag=True, help="Although the peer changed a section by itself.")
+@click.option("--json", "as_json", is_flag=True, help="Every step and the outcome, one JSON object a line.")
+def push(
+    sections: tuple[str, ...], settings_path: str, peer: str, dry_run: bool, restart: str, if_master: bool,
+    as_json: bool, **guards: bool,
+) -> None:  # fmt: skip
+    """Bring sections (all that the settings list, unless some are named) to the backup, as one transaction.
+
+    The backup stages all files, runs every check, swaps, applies, restarts services and reads everything back. Whatever
+    fails, it returns to what it had, and this says which step, which command and its output.
+
+    \b
+    Exit codes: 0 applied, or nothing to do; 65 a check failed, nothing was changed; 73 an apply command failed, the
+    previous state is back; 75 refused by a guard, or busy; 1 anything else
+    """
+    overrides = {
+        "even_if_backup": "not-master",
+        "even_if_peer_is_master": "peer-is-master",
+        "even_if_versions_differ": "versions-differ",
+        "even_if_changed_there": "changed-there",
+    }
+    order = {
+        "sections": list(sections),
+        "peer": peer,
+        "restart": restart,
+        "overrides": [code for name, code in overrides.items() if guards[name]],
+        "dry_run": dry_run,
+        "if_master": if_master,
+    }
+    _carry_out(settings_path, "/config/push", order, {}, as_json=as_json, silent=if_master)
+
+
+@config.command
+@settings_option
+@json_option
+@peer_option("A peer's history, not this node's.")
+@click.option("-n", "--limit", type=click.IntRange(1), help="The latest so many.")
+def history(settings_path: str, as_json: bool, peer: str, limit: int | None) -> None:
+    """List the states that were applied on this node, or on a peer."""
+    answer = _client(settings_path).ask("GET", "/revisions", query={"peer": peer or None})
+    answer["revisions"] = answer["revisions"][-limit:] if limit else answer["revisions"]
+    if as_json:
+        _print_json(answer)
+        return
+    from hacore.cli.config_view import history_view
+    from hacore.cli.terminal import console
+
+    screen = console()
+    screen.print(history_view(answer, screen.width))
+
+
+@config.command
+@click.argument("number", metavar="N", type=click.IntRange(1))
+@settings_option
+@json_option
+@peer_option("A peer's revision, not this node's.")
+def show(number: int, settings_path: str, as_json: bool, peer: str) -> None:
+    """Show all files and tables of revision N."""
+    answer = _client(settings_path).ask("GET", f"/revisions/{number}", query={"peer": peer or None})
+    if as_json:
+        _print_json(answer)
+        return
+    from hacore.cli.config_view import revision_view
+    from hacore.cli.terminal import console
+
+    console().print(revision_view(answer), soft_wrap=True)
+
+
+@config.command("roll-back")
+@click.argument("number", metavar="N", type=click.IntRange(1))
+@settings_option
+@peer_option("On that peer, not on this node.")
+@restart_option
+@click.option("--json", "as_json", is_flag=True, help="Every step and the outcome, one JSON object a line.")
+def roll_back(number: int, settings_path: str, peer: str, restart: str, as_json: bool) -> None:
+    """Bring revision N back, checked, applied and verified as a push is; it becomes a new revision."""
+    path, query = f"/revisions/{number}/restore", {"peer": peer or None}
+    _carry_out(settings_path, path, {"restart": restart}, query, as_json=as_json, silent=False)
+
+
+def _client(settings_path: str) -> LocalClient:
+    from hacore.cli.target import directories
+    from hacore.control.local import LocalClient
+
+    return LocalClient(directories(settings_path).runtime_dir)
+
+
+def _query(sections: tuple[str, ...], peer: str) -> dict[str, Any]:
+    return {"sections": ",".join(sections) or None, "peer": peer or None}
+
+
+def _print_json(answer: Any) -> None:
+    import json
+
+    click.echo(json.dumps(answer, indent=2, ensure_ascii=False))
+
+
+def _carry_out(
+    settings_path: str, path: str, body: dict[str, Any], query: dict[str, Any], *, as_json: bool, silent: bool
+) -> None:
+    lines = _client(settings_path).stream("POST", path, body, query=query)
+    if as_json:
+        import json
+
+        outcome: dict[str, Any] = {}
+        for line in lines:
+            outcome = line.get("outcome") or outcome
+            click.echo(json.dumps(line, ensure_ascii=False))
+    else:
+        from hacore.cli.config_progress import follow
+
+        outcome = follow(lines)
+        from hacore.cli.config_view import outcome_text
+
+        if not (silent and outcome["result"] == "unchanged"):
+            click.echo(outcome_text(outcome))
+    failure = outcome.get("failure")
+    if failure:
+        from hacore.cli.config_view import failure_text
+
+        raise NotDone(failure_text(outcome), EXIT_CODES.get(failure["code"], 1))

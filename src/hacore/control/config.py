@@ -1,0 +1,197 @@
+"""The configuration of this node inside the control worker: `ConfigNode` in threads, and what it needs of the node."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+
+from hacore.configsync.manifest import BadManifest
+from hacore.configsync.report import Outcome, Progress
+from hacore.control.config_schemas import Line, VipKey
+from hacore.control.problems import ApiError
+from hacore.errors import HacoreError, LocalProtocolError, SettingsError, WireError
+from hacore.linux.rtnl import dump_links
+from hacore.node.config_digests import ChangedMeanwhile
+from hacore.node.config_node import Busy, ConfigNode, Guarded
+from hacore.node.config_revisions import NoRevision
+from hacore.node.config_store import StoreError
+from hacore.node.config_surroundings import Restarted, Surroundings
+from hacore.node.config_tree import TreeError
+from hacore.node.settings import Settings, load
+
+if TYPE_CHECKING:
+    from hacore.control.worker import ControlWorker
+
+RELOAD_TIMEOUT = 90.0
+RESTART_TIMEOUT = 3600.0  # each service has a limit of its own
+#: The worker before this one may still be ending.
+OPEN_TRIES = 50
+OPEN_PAUSE = 0.1
+
+T = TypeVar("T")
+
+
+class Configuration:
+    """A part of the worker. `restart_services` is set by the part that controls services."""
+
+    def __init__(self, worker: ControlWorker) -> None:
+        self._worker = worker
+        self._writing = ThreadPoolExecutor(1, "config")
+        self._reading = ThreadPoolExecutor(2, "config-read")
+        self._node: ConfigNode | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.restart_services: Callable[[Sequence[str]], Coroutine[Any, Any, list[Restarted]]] | None = None
+        worker.on_start(self._start)
+        worker.on_stop(self._stop)
+
+    @property
+    def node(self) -> ConfigNode:
+        """Raises ApiError where it could not be opened."""
+        if self._node is None:
+            raise ApiError(503, "not-running", self._worker.warnings.get("config", "the configuration is not open"))
+        return self._node
+
+    async def _start(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        for left in reversed(range(OPEN_TRIES)):
+            try:
+                self._node = await self.write(lambda: ConfigNode(self._worker.state_dir, self._surroundings()))
+                break
+            except (HacoreError, OSError) as error:
+                if not isinstance(error, Busy) or not left:
+                    self._worker.warnings["config"] = f"no push and no history: {error}"
+                    self._worker.record("config", f"no push and no history: {error}")
+                    return
+                await asyncio.sleep(OPEN_PAUSE)
+        node = self.node
+        if node.parts.journal.record is not None:
+            self._worker.spawn(self._recover(node), "putting back an interrupted push")
+
+    async def _recover(self, node: ConfigNode) -> None:
+        problems = await self.write(lambda: node.recover())
+        if problems:
+            self._worker.warnings["config"] = f"an interrupted push could not be put back: {'; '.join(problems)}"
+
+    async def _stop(self) -> None:
+        if self._node is not None:
+            await self.write(self._node.close)
+        self._writing.shutdown(wait=False)
+        self._reading.shutdown(wait=False)
+
+    # Threads
+
+    async def write(self, work: Callable[[], T]) -> T:
+        """Run in the thread that changes things; one after the other."""
+        return await asyncio.get_running_loop().run_in_executor(self._writing, work)
+
+    async def read(self, work: Callable[[], T]) -> T:
+        """Run beside that; what hacore refuses becomes an ApiError."""
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._reading, work)
+        except HacoreError as error:
+            raise as_api_error(error) from None
+
+    async def run(self, work: Callable[[Callable[[Progress], None]], Outcome]) -> AsyncIterator[Line]:
+        """Run something long in the changing thread: its progress, then its outcome. It ends also where nobody
+        listens any more.
+        """
+        loop = asyncio.get_running_loop()
+        lines: asyncio.Queue[Line | None] = asyncio.Queue()
+
+        def report(progress: Progress) -> None:
+            loop.call_soon_threadsafe(lines.put_nowait, Line(progress=progress))
+
+        async def whole() -> None:
+            try:
+                outcome = await self.write(lambda: work(report))
+                lines.put_nowait(Line(outcome=outcome))
+            finally:
+                lines.put_nowait(None)
+
+        task = self._worker.spawn(whole(), "a change of the configuration")
+        while (line := await lines.get()) is not None:
+            yield line
+        try:
+            await task
+        except HacoreError as error:
+            raise as_api_error(error) from None
+
+    # What the node needs
+
+    def _surroundings(self) -> Surroundings:
+        return Surroundings(
+            settings=self._settings,
+            reload=self._reload,
+            restart=self._restart,
+            states=lambda: dict(self._worker.states),
+            links=_links,
+            record=self._record,
+        )
+
+    def _settings(self) -> Settings:
+        return load(self._worker.settings.path)
+
+    def _in_loop(self, work: Coroutine[Any, Any, T], timeout: float) -> T:
+        assert self._loop is not None
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout)
+
+    def _reload(self) -> None:
+        self._in_loop(self._worker.reload_node(), RELOAD_TIMEOUT)
+
+    def _restart(self, names: Sequence[str]) -> list[Restarted]:
+        if self.restart_services is None:
+            return [Restarted(name, False, "this node controls no services") for name in names]
+        return self._in_loop(self.restart_services(names), RESTART_TIMEOUT)
+
+    def _record(self, text: str) -> None:
+        assert self._loop is not None
+        self._loop.call_soon_threadsafe(lambda: self._worker.record("config", text))
+
+
+def _links() -> Mapping[str, bool]:
+    return {link.name: link.ethernet for link in dump_links()}
+
+
+def vip_keys(settings: Settings) -> list[VipKey]:
+    """What the advertisements of each shared VIP are signed with, as digests."""
+    found = []
+    for vip in settings.vips:
+        if vip.sync:
+            addresses = sorted(str(address.ip) for address in vip.addresses)
+            material = msgspec.json.encode([vip.interface, vip.vhid, bytes(vip.password).hex(), addresses])
+            digest = hashlib.sha256(b"hacore: key of a VHID\0" + material).hexdigest()
+            found.append(VipKey(interface=vip.interface, vhid=vip.vhid, digest=digest))
+    return found
+
+
+def as_api_error(error: HacoreError) -> ApiError:
+    """What the configuration refuses with, for the other side."""
+    if isinstance(error, ApiError):
+        return error
+    if isinstance(error, Guarded):
+        listed = [[each.code, each.message, each.override] for each in error.objections]
+        message = "; ".join(each.message for each in error.objections)
+        hint = "to push all the same: " + " ".join(each.override for each in error.objections)
+        return ApiError(409, "guarded", message, hint, objections=listed)
+    if isinstance(error, Busy):
+        return ApiError(409, "busy", str(error), "try again when it is done")
+    if isinstance(error, BadManifest):
+        return ApiError(404 if error.code in ("no-section", "no-file") else 400, error.code, str(error))
+    if isinstance(error, NoRevision):
+        return ApiError(404, "not-found", str(error))
+    if isinstance(error, LocalProtocolError):
+        return ApiError(404, "no-push", str(error))
+    if isinstance(error, WireError):
+        return ApiError(400, "bad-stream", str(error))
+    if isinstance(error, ChangedMeanwhile | StoreError):
+        return ApiError(409, "changed-meanwhile", str(error))
+    if isinstance(error, SettingsError):
+        return ApiError(500, "settings", f"the settings of this node cannot be used: {error}")
+    if isinstance(error, TreeError):
+        return ApiError(500, "cannot-read", str(error))
+    return ApiError(500, "internal", f"{type(error).__name__}: {error}")

@@ -1,0 +1,233 @@
+"""This node as the one that pushes: guards, comparison, the stream of contents, and what the peer says meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from hacore import __version__
+from hacore.configsync.guards import sender_objections, standing
+from hacore.configsync.manifest import Manifest
+from hacore.configsync.report import Outcome, Progress
+from hacore.configsync.stream import stream_bytes
+from hacore.control.client import PeerClient
+from hacore.control.config import Configuration, as_api_error
+from hacore.control.config_differences import from_mapping, section_difference, texts_wanted
+from hacore.control.config_rekey import Rekeying
+from hacore.control.config_schemas import (
+    ConfigAnswer,
+    Differences,
+    Files,
+    Line,
+    PushOrder,
+    SectionDifference,
+    Transaction,
+    WantedFiles,
+)
+from hacore.control.problems import ApiError
+from hacore.control.schemas import NodeAnswer
+from hacore.errors import HacoreError
+from hacore.node.config_node import Guarded, Opened
+from hacore.node.config_sections import SectionStatus
+from hacore.node.config_sending import Sending
+
+if TYPE_CHECKING:
+    from hacore.control.worker import ControlWorker
+
+TELL_INTERVAL = 0.1
+#: The peer reads its files, perhaps all of them for the first time.
+COMPARE_TIMEOUT = 600.0
+AHEAD = 4  # chunks that were read and are not sent yet
+
+
+class Pushing:
+    """A part of the worker."""
+
+    def __init__(self, worker: ControlWorker) -> None:
+        self._worker = worker
+        self._part = worker.part(Configuration)
+        self._rekeying = worker.part(Rekeying)
+
+    async def compare(self, names: list[str], peer: str) -> tuple[PeerClient, ConfigAnswer, Sending]:
+        """This node's sections and the peer's, read at the same time."""
+        client = self._worker.peer(peer)
+        node = self._part.node
+        asked = names or await self._part.read(lambda: node.sections().names)
+        if not asked:
+            raise ApiError(400, "not-configured", "the settings have no [[section]]: there is nothing to push")
+        there, sending = await asyncio.gather(
+            client.ask(
+                "GET", "/config", response=ConfigAnswer, query={"sections": ",".join(asked)}, timeout=COMPARE_TIMEOUT
+            ),
+            self._part.read(lambda: Sending(node, asked)),
+        )
+        await self._part.read(lambda: sending.compare(there.sections))
+        return client, there, sending
+
+    # Differences
+
+    async def difference(self, names: list[str], peer: str) -> Differences:
+        """What a push would change on the peer."""
+        client, there, sending = await self.compare(names, peer)
+        known = {each.id: each for each in there.sections}
+        found = [await self._section(client, sending, name, known.get(name)) for name in sending.names]
+        return Differences(old=client.name, new=self._worker.name, sections=found)
+
+    async def _section(
+        self, client: PeerClient, sending: Sending, name: str, there: SectionStatus | None
+    ) -> SectionDifference:
+        if there is None or there.problem:
+            return SectionDifference(
+                id=name, in_sync=False, problem=there.problem if there else f"{client.name} has none"
+            )
+        if name in sending.unchanged:
+            return SectionDifference(id=name, changed_there=there.changed)
+        old = await client.ask(
+            "GET", "/config/manifest", response=Manifest, query={"section": name}, timeout=COMPARE_TIMEOUT
+        )
+        new = sending.wanted(name, there)
+        wanted = WantedFiles(section=name, paths=texts_wanted(old, new))
+        files = await client.ask("POST", "/config/files", wanted, response=Files, timeout=COMPARE_TIMEOUT)
+
+        def make() -> SectionDifference:
+            return section_difference(
+                old, new, from_mapping(files.contents), sending.content, client.name, self._worker.name
+            )
+
+        found = await self._part.read(make)
+        found.changed_there = there.changed
+        return found
+
+    # A push
+
+    def is_master(self) -> bool:
+        """Of all its VIPs."""
+        return all(self._worker.states.get(vip.name) == "MASTER" for vip in self._worker.settings.vips)
+
+    async def push(self, order: PushOrder) -> AsyncIterator[Line]:
+        """Progress, then the outcome; raises ApiError where the push does not come about."""
+        if order.if_master and not self.is_master():
+            yield Line(outcome=Outcome(result="unchanged", node=self._worker.name, notes=["not MASTER: nothing to do"]))
+            return
+        client = self._worker.peer(order.peer)
+        node = self._part.node
+        await self._part.read(lambda: node.claim(f"{self._worker.name} pushes to {client.name}"))
+        try:
+            async for line in self._claimed(order):
+                yield line
+        finally:
+            node.release()
+
+    async def _claimed(self, order: PushOrder) -> AsyncIterator[Line]:
+        yield _line("compare", "compares the sections")
+        identity = asyncio.create_task(self._worker.peer(order.peer).ask("GET", "/node", response=NodeAnswer))
+        try:
+            client, there, sending = await self.compare(order.sections, order.peer)
+            answer = await identity
+        finally:
+            identity.cancel()
+        states = {vip.name: self._worker.states.get(vip.name, "INIT") for vip in sending.settings.vips}
+        objections = sender_objections(self._worker.name, states, __version__, client.name, answer.version)
+        if left := standing(objections, order.overrides):
+            raise as_api_error(Guarded(left))
+        _look_at_problems(client, sending, there)
+        if not sending.manifests and order.restart != "all":
+            yield await self._ended(Outcome(result="unchanged", node=client.name, sections=sending.digests), sending)
+            return
+        asked = sending.request(overrides=order.overrides, restart=order.restart, dry_run=order.dry_run)
+        opened = await client.ask("POST", "/push", asked, response=Opened, timeout=COMPARE_TIMEOUT)
+        committed = False
+        try:
+            async for line in self._send(client, sending, opened):
+                yield line
+            path = f"/push/{opened.transaction}/commit"
+            committed = True
+            outcome = None
+            async for line in client.stream("POST", path, response=Line):
+                if line.outcome is not None:
+                    outcome = line.outcome
+                else:
+                    yield line
+            if outcome is None:
+                raise ApiError(
+                    502, "connection-lost", f"{client}: the connection was lost in the middle of the push",
+                    f"what became of it: hacore config status, or hacore events on {client.name}",
+                )  # fmt: skip
+            yield await self._ended(outcome, sending)
+        finally:
+            if not committed:
+                with suppress(ApiError):
+                    await client.ask("DELETE", f"/push/{opened.transaction}", response=Transaction)
+
+    async def _send(self, client: PeerClient, sending: Sending, opened: Opened) -> AsyncIterator[Line]:
+        if not opened.lacking:
+            return
+        total = stream_bytes(opened.lacking)
+        chunks = _Ahead(self._part, sending.stream(opened.lacking))
+        upload = asyncio.create_task(
+            client.upload("PUT", f"/push/{opened.transaction}/objects", chunks.read(), response=Transaction)
+        )
+        try:
+            while not upload.done():
+                await asyncio.wait([upload], timeout=TELL_INTERVAL)
+                yield _line("send", f"{len(opened.lacking)} contents", chunks.sent, total)
+            if chunks.error is not None:
+                raise as_api_error(chunks.error)
+            await upload
+        finally:
+            upload.cancel()
+
+    async def _ended(self, outcome: Outcome, sending: Sending) -> Line:
+        if outcome.result in ("applied", "unchanged") and "vips" in sending.names:
+            await self._rekeying.tell_all()
+        names = ", ".join(sending.names)
+        if outcome.result != "unchanged":
+            number = f", revision {outcome.revision} there" if outcome.revision else ""
+            self._worker.record("config", f"push of {names} to {outcome.node}: {outcome.result}{number}")
+        return Line(outcome=outcome)
+
+
+class _Ahead:
+    """Reads chunks in a thread, a few ahead of what is sent."""
+
+    def __init__(self, part: Configuration, chunks: Iterator[bytes]) -> None:
+        self._part, self._chunks = part, chunks
+        self.sent = 0
+        self.error: HacoreError | None = None
+
+    async def read(self) -> AsyncIterator[bytes]:
+        """For the body of the request."""
+        queue: asyncio.Queue[bytes | None] = asyncio.Queue(AHEAD)
+        filling = asyncio.create_task(self._fill(queue))
+        try:
+            while (chunk := await queue.get()) is not None:
+                yield chunk
+                self.sent += len(chunk)
+            if self.error is not None:
+                raise ConnectionAbortedError(str(self.error))  # the peer is not to take it for whole
+        finally:
+            filling.cancel()
+
+    async def _fill(self, queue: asyncio.Queue[bytes | None]) -> None:
+        try:
+            while (chunk := await self._part.read(lambda: next(self._chunks, None))) is not None:
+                await queue.put(chunk)
+        except HacoreError as error:
+            self.error = error
+        await queue.put(None)
+
+
+def _look_at_problems(client: PeerClient, sending: Sending, there: ConfigAnswer) -> None:
+    named = {manifest.section for manifest in sending.manifests}
+    for each in there.sections:
+        if each.id in named and each.problem:
+            hint = (
+                'a section that only this node knows: push "sections" first' if "has no section" in each.problem else ""
+            )
+            raise ApiError(409, "not-ready", f"{client.name}: section {each.id}: {each.problem}", hint)
+
+
+def _line(step: str, text: str, done: int = 0, total: int = 0) -> Line:
+    return Line(progress=Progress(step=step, text=text, done=done, total=total))

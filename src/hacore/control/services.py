@@ -1,0 +1,93 @@
+"""The services of this node as a part of the control worker, for its routes and for the push."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from hacore.control.problems import ApiError, not_found
+from hacore.node.services import Services
+from hacore.services.service import Action, FollowsVip, Outcome, Report, UnknownService
+
+if TYPE_CHECKING:
+    from hacore.control.worker import ControlWorker
+
+#: When the node ends: until the followers have stopped. It is counted in the supervisor's time for this worker.
+LEAVE_TIMEOUT = 5.0
+#: For one action: a restart may be a stop and a start, each as long as the settings allow.
+ACTION_TIMEOUT = 320.0
+
+
+class ServiceList(Struct, kw_only=True):
+    """The services of a node, in the order of its settings; `now` is its clock."""
+
+    node: str
+    now: float
+    services: list[Report]
+
+
+class ServicesPart:
+    """`worker.part(ServicesPart)`."""
+
+    def __init__(self, worker: ControlWorker) -> None:
+        self._worker = worker
+        self._loop = asyncio.get_running_loop()
+        self._services = Services(worker.settings.node.runtime_dir, lambda kind, text: worker.record(kind, text))
+        self._known: set[str] = set()
+        self._load()
+        worker.on_reload(self._load)
+        worker.on_transition(lambda _vip, _old, _new, _epoch: self._roles())
+        worker.on_stop(self._leave)
+
+    def _load(self) -> None:
+        self._services.load(self._worker.settings.services)
+        self._roles()
+
+    def _roles(self) -> None:
+        """Once every VIP that is followed was heard of: before that, its service would be stopped where it is held."""
+        self._known |= set(self._worker.states)
+        followed = {service.vip for service in self._worker.settings.services if service.vip}
+        if followed <= self._known:
+            self._services.roles(self._worker.masters)
+
+    async def _leave(self) -> None:
+        await self._services.leave(LEAVE_TIMEOUT)
+
+    async def list(self) -> ServiceList:
+        """How all of them are."""
+        import time
+
+        return ServiceList(node=self._worker.name, now=time.time(), services=await self._services.list())
+
+    async def act(self, service: str, action: Action, by: str) -> Outcome:
+        """Does it, also when who asked does not wait; raises ApiError where it is not to be done."""
+        task = self._worker.spawn(self._services.act(service, action, by), f"{action} {service}")
+        try:
+            return await asyncio.shield(task)
+        except UnknownService as error:
+            raise not_found(f"{self._worker.name}: {error}") from None
+        except FollowsVip as error:
+            raise ApiError(409, "follows-vip", f"{self._worker.name}: {error}") from None
+
+    async def restart(self, services: Collection[str] | None, by: str) -> AsyncIterator[Outcome]:
+        """Restarts these (None: all) in the order of the settings; raises ApiError for one that is not there."""
+        try:
+            async for outcome in self._services.restart(services, by):
+                yield outcome
+        except UnknownService as error:
+            raise not_found(f"{self._worker.name}: {error}") from None
+
+    def restart_from_thread(self, services: Sequence[str], by: str) -> Mapping[str, str]:
+        """For a thread of the worker: waits for all; "" for each that was restarted or skipped, else why it was not."""
+
+        async def collected() -> dict[str, str]:
+            found = {}
+            async for one in self.restart(services, by):
+                last = one.output.splitlines()[-1:]
+                found[one.id] = "" if one.ok else ": ".join([one.message, *last])
+            return found
+
+        return asyncio.run_coroutine_threadsafe(collected(), self._loop).result()

@@ -1,0 +1,107 @@
+"""SHA-256 of files, remembered as long as the kernel says that a file is the same."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import threading
+import time
+from pathlib import Path
+
+import msgspec
+
+from hacore.errors import HacoreError
+
+READ_BYTES = 1 << 20
+#: A file that changed less than this many seconds ago may change again within the same tick of its timestamps.
+SETTLED = 0.1
+
+
+class ChangedMeanwhile(HacoreError):
+    """A file was written while it was read."""
+
+    exit_code = 75
+
+
+class Known(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What a digest was computed from."""
+
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    digest: str
+
+
+class Digests:
+    """Digests by device and inode, for several threads.
+
+    They are kept in a file, so that a restarted worker does not read everything again.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._changed = False
+        self._local = threading.local()
+        self._saving = threading.Lock()
+        try:
+            self._known = msgspec.msgpack.decode(path.read_bytes(), type=dict[str, Known])
+        except (OSError, msgspec.DecodeError):
+            self._known = {}
+
+    def of(self, status: os.stat_result, name: str, directory: int) -> str:
+        """The digest of the regular file `name` in the open directory, whose status that is.
+
+        Raises ChangedMeanwhile, OSError.
+        """
+        key = f"{status.st_dev}:{status.st_ino}"
+        known = self._known.get(key)
+        if (
+            known is not None
+            and known.mtime_ns == status.st_mtime_ns
+            and known.ctime_ns == status.st_ctime_ns
+            and known.size == status.st_size
+        ):
+            return known.digest
+        return self._compute(key, name, directory)
+
+    def _compute(self, key: str, name: str, directory: int) -> str:
+        handle = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+        try:
+            before, now = os.fstat(handle), time.time()
+            hashed = hashlib.sha256()
+            view = self._view()
+            while count := os.readv(handle, [view]):
+                hashed.update(view[:count])
+            after = os.fstat(handle)
+        finally:
+            os.close(handle)
+        if (before.st_size, before.st_mtime_ns, before.st_ctime_ns) != (
+            after.st_size,
+            after.st_mtime_ns,
+            after.st_ctime_ns,
+        ):
+            raise ChangedMeanwhile(f"{name} changed while it was read; try again")
+        digest = hashed.hexdigest()
+        if now - before.st_ctime > SETTLED:
+            self._known[key] = Known(before.st_size, before.st_mtime_ns, before.st_ctime_ns, digest)
+            self._changed = True
+        return digest
+
+    def _view(self) -> memoryview:
+        if not hasattr(self._local, "buffer"):
+            self._local.buffer = bytearray(READ_BYTES)
+        return memoryview(self._local.buffer)
+
+    def save(self, most: int = 1_000_000) -> None:
+        """Write what is new; a file that is lost or broken costs time and nothing else."""
+        with self._saving:
+            if not self._changed:
+                return
+            self._changed = False
+            if len(self._known) > most:
+                self._known.clear()
+            new = self._path.with_suffix(".new")
+            with contextlib.suppress(OSError):
+                new.write_bytes(msgspec.msgpack.encode(dict(self._known)))
+                new.replace(self._path)

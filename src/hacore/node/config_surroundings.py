@@ -1,0 +1,43 @@
+"""What the execution of a push needs of the node around it; the control worker gives the real ones, tests their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from hacore.node.settings import Settings
+
+
+def _nothing() -> None:
+    return
+
+
+class Restarted(NamedTuple):
+    """What became of a service: `text` is for people, such as "restarted" or why not."""
+
+    name: str
+    ok: bool
+    text: str
+
+
+def _no_services(names: Sequence[str]) -> list[Restarted]:
+    return [Restarted(name, False, "this node controls no services") for name in names]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Surroundings:
+    """Functions that block, called from the thread that executes.
+
+    `settings()`: the node's settings as its files say now; raises SettingsError. `reload()`: the whole node takes them;
+    raises HacoreError. `restart(names)`: restarts services in the settings' order.
+    `states()`: the VIPs with their CARP states. `links()`: as `examine` takes them, None where VIPs are not to be
+    compared with the machine's interfaces. `record(text)`: a line for the node's history.
+    """
+
+    settings: Callable[[], Settings]
+    reload: Callable[[], None] = _nothing
+    restart: Callable[[Sequence[str]], Sequence[Restarted]] = _no_services
+    states: Callable[[], Mapping[str, str]] = dict
+    links: Callable[[], Mapping[str, bool] | None] = lambda: None
+    record: Callable[[str], None] = lambda _text: None

@@ -1,0 +1,181 @@
+"""The files of sections on this machine: read into manifests, opened without following a link.
+
+What stands above a section's path is the administrator's word and may be a link; from there on down every directory is
+opened by descriptor and no link is followed, so that the owner of a directory in a section cannot lead hacore out of
+it.
+"""
+
+from __future__ import annotations
+
+import grp
+import os
+import posixpath
+import pwd
+import stat
+from collections.abc import Sequence
+from functools import lru_cache
+
+from hacore.configsync.manifest import TEMPORARY, BadManifest, Entry, Manifest, check_path, within
+from hacore.errors import HacoreError
+from hacore.node.config_digests import Digests
+
+DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class TreeError(HacoreError):
+    """Files of a section that cannot be read or carried; the message names the path."""
+
+    exit_code = 74
+
+
+class Tree:
+    """A root directory under which the paths of sections lie; `/` on a real node."""
+
+    def __init__(self, digests: Digests, root: str | os.PathLike[str] = "/") -> None:
+        self.root = os.fspath(root).rstrip("/")
+        self._digests = digests
+
+    def real(self, path: str) -> str:
+        """Where the path of a section is on this machine."""
+        return f"{self.root}{path}"
+
+    def scan(self, section: str, paths: Sequence[str]) -> Manifest:
+        """What is there now. Raises TreeError, ChangedMeanwhile."""
+        entries: list[Entry] = []
+        scanner = _Scanner(self._digests, entries)
+        for path in paths:
+            if any(other != path and within(path, [other]) for other in paths):
+                continue
+            try:
+                parent = os.open(self.real(posixpath.dirname(path)), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise TreeError(f"{posixpath.dirname(path)} cannot be read: {error.strerror}") from None
+            try:
+                scanner.take(path, posixpath.basename(path), parent)
+            finally:
+                os.close(parent)
+        self._digests.save()
+        return Manifest.of(section, entries)
+
+    def open_parent(self, path: str, roots: Sequence[str]) -> int:
+        """A descriptor of the directory that holds `path`, which lies in one of `roots`; raises OSError."""
+        above = min((posixpath.dirname(root) for root in roots if within(path, [root])), key=len)
+        handle = os.open(self.real(above) or "/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            for name in posixpath.relpath(posixpath.dirname(path), above).split("/"):
+                if name != ".":
+                    inner = os.open(name, DIRECTORY, dir_fd=handle)
+                    os.close(handle)
+                    handle = inner
+        except OSError:
+            os.close(handle)
+            raise
+        return handle
+
+    def open_file(self, path: str, roots: Sequence[str]) -> int:
+        """A descriptor to read a regular file in one of `roots`; raises OSError, TreeError."""
+        parent = self.open_parent(path, roots)
+        try:
+            handle = os.open(
+                posixpath.basename(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=parent
+            )
+        finally:
+            os.close(parent)
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            os.close(handle)
+            raise TreeError(f"{path} is no regular file any more")
+        return handle
+
+
+class _Scanner:
+    """Walks depth first; directories that vanish meanwhile are an error, as the picture would be of no moment."""
+
+    def __init__(self, digests: Digests, entries: list[Entry]) -> None:
+        self._digests, self._entries = digests, entries
+
+    def take(self, path: str, name: str, parent: int) -> None:
+        try:
+            status = os.stat(name, dir_fd=parent, follow_symlinks=False)
+        except FileNotFoundError:
+            return
+        self._take(path, name, parent, status)
+
+    def _take(self, path: str, name: str, parent: int, status: os.stat_result) -> None:
+        if name.startswith(TEMPORARY):
+            return
+        kind = stat.S_IFMT(status.st_mode)
+        mode = stat.S_IMODE(status.st_mode)
+        owner, group = user_name(status.st_uid), group_name(status.st_gid)
+        try:
+            if kind == stat.S_IFREG:
+                digest = self._digests.of(status, name, parent)
+                self._entries.append(Entry(path, "file", mode, owner, group, status.st_size, digest))
+            elif kind == stat.S_IFDIR:
+                self._entries.append(Entry(path, "folder", mode, owner, group))
+                self._folder(path, name, parent)
+            elif kind == stat.S_IFLNK:
+                target = os.readlink(name, dir_fd=parent)
+                self._entries.append(Entry(path, "link", 0, owner, group, target=target))
+            else:
+                raise TreeError(f"{path} is neither a file nor a folder nor a link: a push cannot carry it")
+        except OSError as error:
+            raise TreeError(f"{path} cannot be read: {error.strerror}") from None
+
+    def _folder(self, path: str, name: str, parent: int) -> None:
+        handle = os.open(name, DIRECTORY, dir_fd=parent)
+        try:
+            with os.scandir(handle) as found:
+                for each in found:
+                    inner = f"{path.rstrip('/')}/{each.name}"
+                    if not each.name.isascii():
+                        _checked(inner)
+                    self._take(inner, each.name, handle, each.stat(follow_symlinks=False))
+        finally:
+            os.close(handle)
+
+
+def _checked(path: str) -> None:
+    try:
+        check_path(path)
+    except BadManifest as error:
+        raise TreeError(f"{error}: a push cannot carry it") from None
+
+
+@lru_cache(maxsize=1024)
+def user_name(uid: int) -> str:
+    """The name of a user, or "#" and the id."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"#{uid}"
+
+
+@lru_cache(maxsize=1024)
+def group_name(gid: int) -> str:
+    """The name of a group, or "#" and the id."""
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return f"#{gid}"
+
+
+def user_id(name: str) -> int:
+    """The inverse; raises TreeError where this machine has no such user."""
+    if name.startswith("#"):
+        return int(name[1:])
+    try:
+        return pwd.getpwnam(name).pw_uid
+    except KeyError:
+        raise TreeError(f"this machine has no user {name}") from None
+
+
+def group_id(name: str) -> int:
+    """The inverse; raises TreeError where this machine has no such group."""
+    if name.startswith("#"):
+        return int(name[1:])
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        raise TreeError(f"this machine has no group {name}") from None

@@ -1,0 +1,188 @@
+"""Two firewalls, a client in their LAN and an upstream router in their WAN, as in the guide; and the guide itself,
+whose blocks are carried out on the firewalls as they are written.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Self
+
+from tests.docs import markdown
+from tests.docs.markdown import Block
+from tests.hosts.machine import Machine
+from tests.namespaces import Host, Network, Switch, wait_until
+
+GUIDE = markdown.ROOT / "docs/setup.md"
+SIDES = ("lan", "wan", "sync")
+VIRTUAL = {"192.168.10.1", "2001:db8:10::1", "198.51.100.1", "2001:db8:51::1"}
+PATIENCE = 40.0
+
+
+class Pair:
+    """The network of the guide. `machines` are fw1 and fw2, `client` and `upstream` are no more than namespaces."""
+
+    def __init__(self, root: Path, directory: Path) -> None:
+        self.network = Network()
+        self.directory = directory
+        self.machines: dict[str, Machine] = {}
+        self._ports: dict[tuple[str, str], str] = {}
+        self._boots = 0
+        try:
+            self.switches: dict[str, Switch] = {side: self.network.switch(side, "mcast_snooping 0") for side in SIDES}
+            self.client = self._outsider("client", "lan", "192.168.10.100/24", "2001:db8:10::100/64")
+            self.client.ip("route add default via 192.168.10.1")
+            self.upstream = self._outsider("upstream", "wan", "198.51.100.254/24", "2001:db8:51::fe/64")
+            for name in ("fw1", "fw2"):
+                self.machines[name] = Machine(name, root, directory / name)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        for machine in self.machines.values():
+            machine.close()
+        self.network.__exit__()
+
+    @property
+    def fw1(self) -> Machine:
+        return self.machines["fw1"]
+
+    @property
+    def fw2(self) -> Machine:
+        return self.machines["fw2"]
+
+    def other(self, machine: Machine) -> Machine:
+        return self.fw2 if machine is self.fw1 else self.fw1
+
+    def _outsider(self, label: str, side: str, *addresses: str) -> Host:
+        host = self.network.host(label)
+        for place in ("all", "default"):
+            host.sysctl(f"ipv6/conf/{place}/accept_dad", "0")
+        self.network.cable(host, side, self.switches[side])
+        for address in addresses:
+            host.ip(f"address add {address} dev {side}")
+        return host
+
+    def power_on(self, *machines: Machine) -> None:
+        """Puts the cables in, and boots all of them side by side."""
+        from concurrent.futures import ThreadPoolExecutor
+
+        hosts = []
+        for machine in machines:
+            self._boots += 1
+            host = self.network.host(f"{machine.name}-{self._boots}")
+            for place in ("all", "default"):
+                host.sysctl(f"ipv6/conf/{place}/accept_dad", "0")
+            for side in SIDES:
+                self._ports[machine.name, side] = self.network.cable(host, side, self.switches[side])
+            hosts.append(host)
+        with ThreadPoolExecutor() as threads:
+            list(threads.map(lambda machine, host: machine.power_on(host), machines, hosts))
+
+    # What the guide says
+
+    def follow(self, heading: str) -> None:
+        """Carries out the blocks of a section of the guide; those that are `replaced` as `REPLACED` says."""
+        for block in section(heading):
+            if block.language == "interfaces":
+                self._type(self.machines[block.words[1]], _write("/etc/network/interfaces.d/firewall", block.text))
+                self._type(self.machines[block.words[1]], "ifup --all")
+            elif "replaced" in block.words:
+                REPLACED[block.text.splitlines()[0]](self)
+            elif block.language == "sh" and len(block.words) > 1:
+                names = ("fw1", "fw2") if block.words[1] == "both" else (block.words[1],)
+                for name in names:
+                    self._type(self.machines[name], block.text, block.line)
+
+    def _type(self, machine: Machine, script: str, line: int = 0) -> None:
+        done = machine.shell(script)
+        where = f"line {line} of the guide, on {machine.name}"
+        assert done.returncode == 0, (
+            f"{where}:\n{script}\nexit code {done.returncode}:\n{done.stdout}\n{machine.story()}"
+        )
+
+    def bring(self, source: Machine, path: str) -> None:
+        """Instead of scp: no secure shell runs there."""
+        other = self.other(source)
+        other.write(path, source.read(path))
+        (other.root / path.lstrip("/")).chmod(0o600)
+
+    # How they are
+
+    def status(self, machine: Machine) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(machine.run("hacore status --json"))
+        return found
+
+    def held(self, machine: Machine) -> set[str]:
+        """The virtual addresses that its kernel has."""
+        assert machine.host is not None
+        return VIRTUAL & set(re.findall(r"inet6? ([0-9a-f.:]+)/", machine.host.ip("address show")))
+
+    def until_holds(self, machine: Machine) -> None:
+        """Until this machine, and no other that is on, has every virtual address."""
+        others = [each for each in self.machines.values() if each is not machine and each.is_on]
+
+        def right() -> bool:
+            return self.held(machine) == VIRTUAL and not any(self.held(each) for each in others)
+
+        self.until(right, f"{machine.name} holds everything")
+
+    def until(self, condition: Callable[[], Any], what: str, timeout: float = PATIENCE) -> Any:
+        """The first true result; fails with the story of both."""
+        try:
+            return wait_until(condition, timeout, 0.2)
+        except AssertionError:
+            stories = "\n".join(f"{name}:\n{machine.story()}" for name, machine in self.machines.items())
+            raise AssertionError(f"not within {timeout:g} s: {what}\n{stories}") from None
+
+    def client_reaches_upstream(self) -> bool:
+        done = subprocess.run(
+            ["ip", "netns", "exec", self.client.name, "ping", "-c1", "-W1", "198.51.100.254"],
+            capture_output=True, check=False,
+        )  # fmt: skip
+        return done.returncode == 0
+
+
+def section(heading: str) -> Iterator[Block]:
+    """The blocks of the guide under the heading of this level-2 section."""
+    lines = GUIDE.read_text(encoding="utf-8").splitlines()
+    begin = lines.index(f"## {heading}")
+    fenced = False
+    end = len(lines)
+    for number in range(begin + 1, len(lines)):
+        fenced ^= lines[number].startswith("```")
+        if lines[number].startswith("## ") and not fenced:
+            end = number
+            break
+    return (block for block in markdown.blocks(GUIDE) if begin < block.line <= end)
+
+
+def _write(path: str, text: str) -> str:
+    return f"mkdir -p {Path(path).parent}\ncat >{path} <<'END_OF_FILE'\n{text}END_OF_FILE\n"
+
+
+def _installed_already(pair: Pair) -> None:
+    """The root was made with the guide's lines (`tests.hosts.debian`), once for all machines."""
+    for machine in pair.machines.values():
+        machine.run("command -v hacore nft")
+
+
+#: How each `replaced` block is done here, by its first line.
+REPLACED: dict[str, Callable[[Pair], None]] = {
+    "apt-get update": _installed_already,
+    "git clone https://example.org/hacore.git /usr/local/src/hacore": _installed_already,
+    "apt-get install --yes python3-venv": _installed_already,
+    "scp -p /etc/hacore/carp.key root@192.168.10.3:/etc/hacore/": lambda pair: pair.bring(
+        pair.fw1, "/etc/hacore/carp.key"
+    ),
+}
