@@ -91,6 +91,16 @@ def no_certificate(world: World) -> Iterator[Case]:
             )  # fmt: skip
 
 
+def revoked(world: World) -> Iterator[Case]:
+    """A certificate that was trusted gets through TLS to be told that it is not any more."""
+    for route in world.routes:
+        if route.needs != "anyone":
+            yield Case(
+                f"revoked: {route.method} {route.path}", well_made(route), "certificate-revoked",
+                "does not trust this certificate any more", 403, "fw6",
+            )  # fmt: skip
+
+
 def rights(world: World) -> Iterator[Case]:
     """A certificate that is trusted, and not the right; or a peer that the settings do not name."""
     for route in world.routes:

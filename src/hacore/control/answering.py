@@ -24,6 +24,8 @@ LINES = "application/x-ndjson"
 LOCAL = "the local command line"
 #: Between two parts of a body; one that comes slower holds up a connection for nothing.
 BODY_TIMEOUT = 30.0
+#: For the other side to take one line of a stream.
+WRITE_TIMEOUT = 30.0
 
 HttpHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -189,7 +191,7 @@ async def _stream(call: Call) -> web.StreamResponse:
         await response.prepare(call.request)
         try:
             while line is not None:
-                await response.write(msgspec.json.encode(line) + b"\n")
+                await _write(response, call, msgspec.json.encode(line) + b"\n")
                 line = await anext(lines, None)
         except ApiError as error:
             await response.write(msgspec.json.encode(error.body()) + b"\n")
@@ -200,6 +202,16 @@ async def _stream(call: Call) -> web.StreamResponse:
     finally:
         if hasattr(lines, "aclose"):
             await lines.aclose()
+
+
+async def _write(response: web.StreamResponse, call: Call, line: bytes) -> None:
+    try:
+        async with asyncio.timeout(WRITE_TIMEOUT):
+            await response.write(line)
+    except TimeoutError:
+        if call.request.transport is not None:
+            call.request.transport.abort()
+        raise ConnectionResetError(f"{call.asker} does not read what it asked for") from None
 
 
 def as_json(status: int, value: object) -> web.Response:

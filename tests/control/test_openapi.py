@@ -1,0 +1,57 @@
+"""The OpenAPI document of the node API against the worker that serves it: requests made from the document, good and
+bad, over TLS, and whatever comes back has to be what the document says.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from schemathesis import GenerationMode
+
+from tests.control.wrong_world import World
+
+EXAMPLES = 15
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    made = World(tmp_path_factory.mktemp("openapi"))
+    made.start()
+    try:
+        yield made
+    finally:
+        made.stop()
+
+
+@pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
+def test_the_worker_answers_as_the_document_says(world: World, mode: GenerationMode) -> None:
+    document = world.get("/v1/openapi.json")
+    schema = schemathesis.openapi.from_dict(document)
+    certificate = (str(world.directory / "fw1.crt"), str(world.directory / "fw1.key"))
+    operations = [one.ok() for one in schema.get_all_operations()]
+    assert len(operations) == len(world.routes)
+    faults = len(world.faults())
+    for operation in operations:
+        asked = 0
+
+        @settings(
+            max_examples=EXAMPLES, deadline=None, derandomize=True, database=None,
+            suppress_health_check=list(HealthCheck),
+        )  # fmt: skip
+        @given(operation.as_strategy(generation_mode=mode))
+        def ask(case: schemathesis.Case) -> None:
+            nonlocal asked
+            asked += 1
+            with warnings.catch_warnings(action="ignore"):
+                answer = case.call(
+                    base_url=f"https://127.0.0.1:{world.port}", cert=certificate, verify=False, timeout=20
+                )
+                case.validate_response(answer)
+
+        ask()
+        assert asked
+    assert world.faults()[faults:] == []
