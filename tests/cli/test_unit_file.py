@@ -35,3 +35,14 @@ def test_it_is_walled_in(tool: Callable[[str], str], unit: Path) -> None:
     level = re.search(r"exposure level for hacore\.service: ([0-9.]+)", done.stdout)
     assert level is not None, done.stdout + done.stderr
     assert float(level[1]) < 4
+
+
+@pytest.mark.parametrize("name", ["hacore-push.service", "hacore-push.timer"])
+def test_the_push_on_a_timer(tool: Callable[[str], str], unit: Path, name: str) -> None:
+    for each in ("hacore-push.service", "hacore-push.timer"):
+        text = (UNIT.parent / each).read_text()
+        (unit.parent / each).write_text(
+            text.replace("/usr/local/bin/hacore", str(Path(sys.executable).with_name("hacore")))
+        )
+    done = analyze(tool, "verify", "--man=no", str(unit.parent / name))
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")

@@ -12,8 +12,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from hacore.cli import main
+from hacore.control.config import Configuration
 from hacore.control.problems import ApiError
-from hacore.control.services import ServiceList, ServicesPart
+from hacore.control.services import ServiceList
 from hacore.services.service import State
 from tests.control.worker_pair import Played, pair, until
 from tests.relay import Relay, relays
@@ -150,13 +151,16 @@ def test_a_follower_starts_with_the_vip_and_stops_with_it(play: Callable[..., No
     play(story)
 
 
-def test_a_thread_of_the_worker_can_restart(play: Callable[..., None]) -> None:
+def test_a_push_restarts_and_is_told_of_each(play: Callable[..., None]) -> None:
     async def story(one: Played, two: Played, services: dict[str, Relay]) -> None:
-        part = two.worker.part(ServicesPart)
-        found = await asyncio.to_thread(part.restart_from_thread, ["line", "relay"], "a push")
-        assert found == {"relay": "", "line": ""}
+        restart = two.worker.part(Configuration).restart_services
+        assert restart is not None
+        found = await restart(["line", "relay"])
+        assert [(each.name, each.ok, each.text[:9]) for each in found] == [
+            ("relay", True, "restarted"), ("line", True, "skipped: "),
+        ]  # fmt: skip
         services["fw2/relay"].mark("broken")
-        found = await asyncio.to_thread(part.restart_from_thread, ["relay"], "a push")
-        assert found == {"relay": "start: exit code 4: no carrier"}
+        (each,) = await restart(["relay"])
+        assert (each.ok, each.text) == (False, "not restarted: start: exit code 4\nno carrier")
 
     play(story)

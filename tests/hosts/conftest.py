@@ -37,3 +37,4 @@ def set_up(pair: Pair) -> None:
     pair.follow("5. Write the settings")
     pair.follow("6. Start the pair")
     pair.until_holds(pair.fw1)
+    pair.follow("9. Update the backup on command")

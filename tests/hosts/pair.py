@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from tests.docs import markdown
-from tests.docs.markdown import Block
+from tests.docs.markdown import Block, Order
 from tests.hosts.machine import Machine
 from tests.namespaces import Host, Network, Switch, wait_until
 
@@ -94,7 +94,10 @@ class Pair:
     def follow(self, heading: str) -> None:
         """Carries out the blocks of a section of the guide; those that are `replaced` as `REPLACED` says."""
         for block in section(heading):
-            if block.language == "interfaces":
+            if isinstance(block, Order):
+                if block.words[:2] == ("hosts", "holds"):
+                    self.until_holds(self.machines[block.words[2]])
+            elif block.language == "interfaces":
                 self._type(self.machines[block.words[1]], _write("/etc/network/interfaces.d/firewall", block.text))
                 self._type(self.machines[block.words[1]], "ifup --all")
             elif "replaced" in block.words:
@@ -153,8 +156,8 @@ class Pair:
         return done.returncode == 0
 
 
-def section(heading: str) -> Iterator[Block]:
-    """The blocks of the guide under the heading of this level-2 section."""
+def section(heading: str) -> Iterator[Block | Order]:
+    """The blocks and orders of the guide under the heading of this level-2 section."""
     lines = GUIDE.read_text(encoding="utf-8").splitlines()
     begin = lines.index(f"## {heading}")
     fenced = False
@@ -164,7 +167,7 @@ def section(heading: str) -> Iterator[Block]:
         if lines[number].startswith("## ") and not fenced:
             end = number
             break
-    return (block for block in markdown.blocks(GUIDE) if begin < block.line <= end)
+    return (part for part in markdown.parts(GUIDE) if begin < part.line <= end)
 
 
 def _write(path: str, text: str) -> str:
@@ -177,6 +180,16 @@ def _installed_already(pair: Pair) -> None:
         machine.run("command -v hacore nft")
 
 
+def _pair_the_nodes(pair: Pair) -> None:
+    """The two blocks are one: what the first prints is typed into the second."""
+    for machine in pair.machines.values():  # its control worker is up a moment after the addresses are
+        pair.until(
+            lambda machine=machine: machine.shell("hacore pair list").returncode == 0, "hacore pair list answers"
+        )
+    token = pair.fw1.run("hacore pair invite 2>/dev/null").strip()
+    pair.fw2.run(f"hacore pair join {token} --via 10.9.0.1:8117")
+
+
 #: How each `replaced` block is done here, by its first line.
 REPLACED: dict[str, Callable[[Pair], None]] = {
     "apt-get update": _installed_already,
@@ -185,4 +198,6 @@ REPLACED: dict[str, Callable[[Pair], None]] = {
     "scp -p /etc/hacore/carp.key root@192.168.10.3:/etc/hacore/": lambda pair: pair.bring(
         pair.fw1, "/etc/hacore/carp.key"
     ),
+    "hacore pair invite": lambda _pair: None,
+    "hacore pair join TOKEN --via 10.9.0.1:8117": _pair_the_nodes,
 }

@@ -25,15 +25,23 @@ class Differs(HacoreError):
 
 
 class NotDone(HacoreError):
-    """A push or roll-back that failed; its exit code says where."""
-
-    def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code
+    """A push or roll-back that failed."""
 
 
-#: By the code of the failure; what is not here ends with 1.
-EXIT_CODES = {"check-failed": 65, "apply-failed": 73}
+class CheckFailed(NotDone):
+    """A check refused the new files; nothing was changed."""
+
+    exit_code = 65
+
+
+class ApplyFailed(NotDone):
+    """An apply command failed; the previous state is back."""
+
+    exit_code = 73
+
+
+#: By the code of the failure.
+FAILURES = {"check-failed": CheckFailed, "apply-failed": ApplyFailed}
 
 
 def peer_option(meaning: str) -> Callable[[Function], Function]:
@@ -247,4 +255,4 @@ def _carry_out(
     if failure:
         from hacore.cli.config_view import failure_text
 
-        raise NotDone(failure_text(outcome), EXIT_CODES.get(failure["code"], 1))
+        raise FAILURES.get(failure["code"], NotDone)(failure_text(outcome))

@@ -113,22 +113,26 @@ def _as(answer: Any, kind: type[T]) -> T:
 @services.command("restart-all")
 @settings_option
 @peer_option
-@click.option("--sync", is_flag=True, help="Push the configuration first; goes on only if that succeeds.")
+@click.option("--sync", is_flag=True, help="On the peer: push the configuration to it first; go on if that succeeds.")
 def restart_all(settings_path: str, peer: str, sync: bool) -> None:
     """Restart all services, one after the other in the order of the settings.
 
-    One that fails does not keep the others from their turn. With --sync the peer has its configuration pushed to it
-    first, its services are restarted, and the list is read again afterwards.
+    One that fails does not keep the others from their turn. With --sync the configuration is pushed to the peer first,
+    then all its services are restarted, and their list is read again afterwards; --peer is needed only where there are
+    several.
 
     \b
-    Exit codes: 0 all of them run again, 1 some failed
+    Exit codes: 0 all of them run again, 1 some failed, those of hacore config push where that failed
     """
     from hacore.cli.services_view import outcome_line
     from hacore.services.service import Outcome
 
     client = _client(settings_path)
     if sync:
-        _push(settings_path, peer)
+        peer = peer or _only_peer(client)
+        from hacore.cli.config import push
+
+        click.get_current_context().invoke(push, settings_path=settings_path, peer=peer, restart="none")
     failed = 0
     for answer in client.stream("POST", "/services/restart-all", query={"peer": peer}):
         outcome = _as(answer, Outcome)
@@ -143,5 +147,8 @@ def restart_all(settings_path: str, peer: str, sync: bool) -> None:
         raise ActionFailed(f"{failed} service{'s' * (failed != 1)} failed")
 
 
-def _push(settings_path: str, peer: str) -> None:
-    raise NotImplementedError
+def _only_peer(client: LocalClient) -> str:
+    names = [each["name"] for each in client.ask("GET", "/peers")]
+    if len(names) != 1:
+        raise click.UsageError(f"--sync needs --peer: the peers of this node are {', '.join(names) or 'none'}")
+    return str(names[0])

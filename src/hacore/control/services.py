@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+import time
+from collections.abc import AsyncIterator, Collection, Sequence
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from hacore.control.config import Configuration
 from hacore.control.problems import ApiError, not_found
+from hacore.node.config_surroundings import Restarted
 from hacore.node.services import Services
 from hacore.services.service import Action, FollowsVip, Outcome, Report, UnknownService
 
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
 LEAVE_TIMEOUT = 5.0
 #: For one action: a restart may be a stop and a start, each as long as the settings allow.
 ACTION_TIMEOUT = 320.0
+#: Until settings that a push brought are in force in this process.
+SETTINGS_TIMEOUT = 10.0
 
 
 class ServiceList(Struct, kw_only=True):
@@ -34,13 +39,13 @@ class ServicesPart:
 
     def __init__(self, worker: ControlWorker) -> None:
         self._worker = worker
-        self._loop = asyncio.get_running_loop()
         self._services = Services(worker.settings.node.runtime_dir, lambda kind, text: worker.record(kind, text))
         self._known: set[str] = set()
         self._load()
         worker.on_reload(self._load)
         worker.on_transition(lambda _vip, _old, _new, _epoch: self._roles())
         worker.on_stop(self._leave)
+        worker.part(Configuration).restart_services = self._restart_for_push
 
     def _load(self) -> None:
         self._services.load(self._worker.settings.services)
@@ -58,8 +63,6 @@ class ServicesPart:
 
     async def list(self) -> ServiceList:
         """How all of them are."""
-        import time
-
         return ServiceList(node=self._worker.name, now=time.time(), services=await self._services.list())
 
     async def act(self, service: str, action: Action, by: str) -> Outcome:
@@ -80,14 +83,19 @@ class ServicesPart:
         except UnknownService as error:
             raise not_found(f"{self._worker.name}: {error}") from None
 
-    def restart_from_thread(self, services: Sequence[str], by: str) -> Mapping[str, str]:
-        """For a thread of the worker: waits for all; "" for each that was restarted or skipped, else why it was not."""
+    async def _restart_for_push(self, services: Sequence[str]) -> list[Restarted]:
+        """What became of each. The settings that the push brought may be on their way to this process."""
+        deadline = time.monotonic() + SETTINGS_TIMEOUT
+        while not {*services} <= {one.id for one in self._worker.settings.services} and time.monotonic() < deadline:
+            await asyncio.sleep(0.05)
+        try:
+            outcomes = [one async for one in self._services.restart(services, "a push")]
+        except UnknownService as error:
+            return [Restarted(name, False, str(error)) for name in services]
+        return [Restarted(one.id, one.ok, _text(one)) for one in outcomes]
 
-        async def collected() -> dict[str, str]:
-            found = {}
-            async for one in self.restart(services, by):
-                last = one.output.splitlines()[-1:]
-                found[one.id] = "" if one.ok else ": ".join([one.message, *last])
-            return found
 
-        return asyncio.run_coroutine_threadsafe(collected(), self._loop).result()
+def _text(outcome: Outcome) -> str:
+    if outcome.ok:
+        return f"skipped: {outcome.message}" if outcome.skipped else "restarted"
+    return "\n".join(["not restarted: " + outcome.message, *outcome.output.splitlines()])

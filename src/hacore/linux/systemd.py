@@ -33,7 +33,8 @@ class UnitStatus(NamedTuple):
     """`load_state` ("loaded", "not-found", "masked", ...), `active_state` and `sub_state` as systemd names them.
 
     `result` is "success" or why the unit failed ("exit-code", "timeout", ...); `since` unix time of the last change of
-    `active_state`, None where it never changed.
+    `active_state`, None where it never changed; `invocation` names its last run in the journal (hexadecimal, "" for
+    one that never ran).
     """
 
     unit: str
@@ -42,6 +43,7 @@ class UnitStatus(NamedTuple):
     sub_state: str
     result: str
     since: float | None
+    invocation: str
 
 
 class JobResult(NamedTuple):
@@ -95,6 +97,7 @@ class Systemd:
             sub_state=str(values["SubState"]),
             result=result,
             since=since_us / 1e6 if since_us else None,
+            invocation=bytes(values["InvocationID"]).hex(),
         )
 
     async def run_job(self, unit: str, action: str, timeout: float) -> JobResult:

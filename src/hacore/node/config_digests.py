@@ -7,6 +7,7 @@ import hashlib
 import os
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -49,10 +50,11 @@ class Digests:
         except (OSError, msgspec.DecodeError):
             self._known = {}
 
-    def of(self, status: os.stat_result, name: str, directory: int) -> str:
-        """The digest of the regular file `name` in the open directory, whose status that is.
+    def of(self, status: os.stat_result, name: str, directory: int) -> str | Callable[[], str]:
+        """The digest of the regular file `name` in the open directory, whose status that is; or, where the file has to
+        be read, a function that does so, in any thread.
 
-        Raises ChangedMeanwhile, OSError.
+        That raises ChangedMeanwhile, OSError.
         """
         key = f"{status.st_dev}:{status.st_ino}"
         known = self._known.get(key)
@@ -63,10 +65,10 @@ class Digests:
             and known.size == status.st_size
         ):
             return known.digest
-        return self._compute(key, name, directory)
-
-    def _compute(self, key: str, name: str, directory: int) -> str:
         handle = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+        return lambda: self._compute(key, name, handle)
+
+    def _compute(self, key: str, name: str, handle: int) -> str:
         try:
             before, now = os.fstat(handle), time.time()
             hashed = hashlib.sha256()

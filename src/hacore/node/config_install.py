@@ -11,17 +11,19 @@ import os
 import posixpath
 import shutil
 import stat
+import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from hacore.configsync.difference import Change
 from hacore.configsync.manifest import LONGEST_NAME_BYTES, TEMPORARY, Entry
-from hacore.linux.libc import start_writeback, syncfs
+from hacore.linux.libc import syncfs
 from hacore.node.config_store import Store
 from hacore.node.config_tree import DIRECTORY, Tree, TreeError, group_id, user_id
 
 Progress = Callable[[int, int], None]
-#: How many files lie between two calls of the progress function.
-STRIDE = 100
+STRIDE = 100  # files that one thread writes, between two calls of the progress function
+WRITERS = 2
 
 
 def check_owners(changes: Sequence[Change]) -> None:
@@ -37,28 +39,22 @@ class Installer:
 
     def __init__(self, tree: Tree, store: Store, roots: Sequence[str], progress: Progress = lambda _done, _all: None):
         self._tree, self._store, self._roots, self._progress = tree, store, tuple(roots), progress
-        self._open: tuple[str, int] = ("", -1)
+        self._mutex = threading.Lock()
         self._devices: dict[int, int] = {}  # a descriptor of each file system
+        self._owners: dict[tuple[str, str], tuple[int, int]] = {}
 
     def install(self, changes: Sequence[Change]) -> None:
         """Everything, flushed to the disk."""
-        count = 0
+        files = [change for change in changes if change.new is not None and change.new.kind == "file"]
         try:
             self._make_room(changes)
-            for change in changes:
-                self._at(change.path, lambda change=change: self._prepare(change))  # type: ignore[misc]
-                count += 1
-                if count % STRIDE == 0:
-                    self._progress(count, len(changes))
+            self._each([change for change in changes if change.new is not None and change.new.kind != "file"], _prepare)
+            self._prepare_files(files)
             self._flush()
-            for change in changes:
-                self._at(change.path, lambda change=change: self._place(change))  # type: ignore[misc]
-            for change in reversed(changes):
-                if change.new is None:
-                    self._at(change.path, lambda change=change: self._remove(change))  # type: ignore[misc]
+            self._each([change for change in changes if change.new is not None], _place)
+            self._each([change for change in reversed(changes) if change.new is None], _remove)
             self._flush()
         finally:
-            self._close()
             for handle in self._devices.values():
                 os.close(handle)
             self._devices.clear()
@@ -73,34 +69,34 @@ class Installer:
                 left = [name for name in (*files, *folders) if name.startswith(TEMPORARY)]
                 _clean_names(directory, left)
 
-    def _at(self, path: str, action: Callable[[], None]) -> None:
+    def _each(self, changes: Sequence[Change], action: Callable[[_Place, Change], None]) -> None:
+        """One after the other."""
+        place = _Place(self)
         try:
-            action()
-        except OSError as error:
-            raise TreeError(f"{path} cannot be written: {error.strerror}") from None
+            for change in changes:
+                try:
+                    action(place, change)
+                except OSError as error:
+                    raise TreeError(f"{change.path} cannot be written: {error.strerror}") from None
+        finally:
+            place.close()
 
-    # The directory that things happen in
-
-    def _parent(self, path: str) -> int:
-        directory = posixpath.dirname(path)
-        if self._open[0] != directory or self._open[1] < 0:
-            self._close()
-            self._open = (directory, self._tree.open_parent(path, self._roots))
-            device = os.fstat(self._open[1]).st_dev
-            if device not in self._devices:
-                self._devices[device] = os.dup(self._open[1])
-        return self._open[1]
-
-    def _close(self) -> None:
-        if self._open[1] >= 0:
-            os.close(self._open[1])
-        self._open = ("", -1)
+    def _prepare_files(self, files: Sequence[Change]) -> None:
+        """In several threads, each with a run of neighbours."""
+        with ThreadPoolExecutor(WRITERS, "install") as threads:
+            pieces = [files[start : start + STRIDE] for start in range(0, len(files), STRIDE)]
+            futures = [threads.submit(self._each, piece, _prepare) for piece in pieces]
+            try:
+                for number, future in enumerate(futures, 1):
+                    future.result()
+                    self._progress(min(number * STRIDE, len(files)), len(files))
+            except BaseException:
+                threads.shutdown(cancel_futures=True)
+                raise
 
     def _flush(self) -> None:
         for handle in self._devices.values():
             syncfs(handle)
-
-    # Before anything is replaced
 
     def _make_room(self, changes: Sequence[Change]) -> None:
         """The directories above the sections' paths, which no manifest knows."""
@@ -108,89 +104,136 @@ class Installer:
             if any(change.path == root and change.new is not None for change in changes):
                 os.makedirs(self._tree.real(posixpath.dirname(root)) or "/", mode=0o755, exist_ok=True)
 
-    def _prepare(self, change: Change) -> None:
-        new = change.new
-        if new is None:
-            return
-        name = posixpath.basename(change.path)
-        parent = self._parent(change.path)
-        if new.kind == "folder":
-            self._prepare_folder(name, parent, new)
-        elif new.kind == "file":
-            if change.old is not None and change.old.kind == "file" and change.old.digest == new.digest:
-                return  # only the rights differ
-            self._write(_temporary(name), parent, new)
-        elif new.kind == "link":
-            temporary = _temporary(name)
-            _remove_any(temporary, parent)
-            os.symlink(new.target, temporary, dir_fd=parent)
-            os.chown(temporary, user_id(new.owner), group_id(new.group), dir_fd=parent, follow_symlinks=False)
+    # For the actions
 
-    def _prepare_folder(self, name: str, parent: int, new: Entry) -> None:
-        present = _status(name, parent)
-        if present is not None and not stat.S_ISDIR(present.st_mode):
-            os.unlink(name, dir_fd=parent)  # what it held is in the store, and a folder cannot replace a file otherwise
-            present = None
-        if present is None:
-            os.mkdir(name, 0o700, dir_fd=parent)
-        handle = os.open(name, DIRECTORY, dir_fd=parent)
-        try:
-            os.fchown(handle, user_id(new.owner), group_id(new.group))
-            os.fchmod(handle, new.mode)
-        finally:
-            os.close(handle)
+    def open_directory(self, path: str) -> int:
+        """A descriptor of the directory that holds `path`; its file system is flushed later."""
+        handle = self._tree.open_parent(path, self._roots)
+        device = os.fstat(handle).st_dev
+        with self._mutex:
+            if device not in self._devices:
+                self._devices[device] = os.dup(handle)
+        return handle
 
-    def _write(self, temporary: str, parent: int, new: Entry) -> None:
-        _remove_any(temporary, parent)
-        handle = os.open(
-            temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=parent
-        )
-        try:
-            self._store.copy_out(new.digest, handle)
-            os.fchown(handle, user_id(new.owner), group_id(new.group))
-            os.fchmod(handle, new.mode)
-            if new.size:
-                start_writeback(handle)
-        finally:
-            os.close(handle)
+    def ids(self, entry: Entry) -> tuple[int, int]:
+        """The owner and the group of an entry on this machine; raises TreeError."""
+        names = (entry.owner, entry.group)
+        if names not in self._owners:
+            self._owners[names] = (user_id(entry.owner), group_id(entry.group))
+        return self._owners[names]
 
-    # The change itself
+    def copy_out(self, digest: str, handle: int) -> None:
+        """A content into an open file."""
+        self._store.copy_out(digest, handle)
 
-    def _place(self, change: Change) -> None:
-        new = change.new
-        if new is None or new.kind == "folder":
-            return
-        name = posixpath.basename(change.path)
-        parent = self._parent(change.path)
+
+class _Place:
+    """The directory that things happen in, open as long as they happen there."""
+
+    def __init__(self, installer: Installer) -> None:
+        self.installer = installer
+        self._directory, self._handle = "", -1
+
+    def parent(self, path: str) -> int:
+        directory = posixpath.dirname(path)
+        if self._directory != directory or self._handle < 0:
+            self.close()
+            self._handle = self.installer.open_directory(path)
+            self._directory = directory
+        return self._handle
+
+    def close(self) -> None:
+        if self._handle >= 0:
+            os.close(self._handle)
+        self._handle = -1
+
+
+# Before anything is replaced
+
+
+def _prepare(place: _Place, change: Change) -> None:
+    new = change.new
+    assert new is not None
+    name = posixpath.basename(change.path)
+    parent = place.parent(change.path)
+    if new.kind == "folder":
+        _prepare_folder(place, name, parent, new)
+    elif new.kind == "file":
+        if change.old is None or change.old.kind != "file" or change.old.digest != new.digest:
+            _write(place, _temporary(name), parent, new)  # else only the rights differ
+    elif new.kind == "link":
         temporary = _temporary(name)
-        if _status(temporary, parent) is not None:
-            present = _status(name, parent)
-            if present is not None and stat.S_ISDIR(present.st_mode):
-                self._close()
-                parent = self._parent(change.path)
-                _remove_tree(name, parent)
-            os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
-            return
+        _remove_any(temporary, parent)
+        os.symlink(new.target, temporary, dir_fd=parent)
+        os.chown(temporary, *place.installer.ids(new), dir_fd=parent, follow_symlinks=False)
+
+
+def _prepare_folder(place: _Place, name: str, parent: int, new: Entry) -> None:
+    present = _status(name, parent)
+    if present is not None and not stat.S_ISDIR(present.st_mode):
+        os.unlink(name, dir_fd=parent)  # what it held is in the store, and a folder cannot replace a file otherwise
+        present = None
+    if present is None:
+        os.mkdir(name, 0o700, dir_fd=parent)
+    handle = os.open(name, DIRECTORY, dir_fd=parent)
+    try:
+        os.fchown(handle, *place.installer.ids(new))
+        os.fchmod(handle, new.mode)
+    finally:
+        os.close(handle)
+
+
+def _write(place: _Place, temporary: str, parent: int, new: Entry) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        handle = os.open(temporary, flags, 0o600, dir_fd=parent)
+    except FileExistsError:
+        _remove_any(temporary, parent)
+        handle = os.open(temporary, flags, 0o600, dir_fd=parent)
+    try:
+        place.installer.copy_out(new.digest, handle)
+        os.fchown(handle, *place.installer.ids(new))
+        os.fchmod(handle, new.mode)
+    finally:
+        os.close(handle)
+
+
+# The change itself
+
+
+def _place(place: _Place, change: Change) -> None:
+    new = change.new
+    if new is None or new.kind == "folder":
+        return
+    name = posixpath.basename(change.path)
+    parent = place.parent(change.path)
+    old = change.old
+    if new.kind == "file" and old is not None and old.kind == "file" and old.digest == new.digest:
         handle = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=parent)
         try:
-            os.fchown(handle, user_id(new.owner), group_id(new.group))
+            os.fchown(handle, *place.installer.ids(new))
             os.fchmod(handle, new.mode)
         finally:
             os.close(handle)
+        return
+    if old is not None and old.kind == "folder":
+        _remove_any(name, parent)
+    os.rename(_temporary(name), name, src_dir_fd=parent, dst_dir_fd=parent)
 
-    def _remove(self, change: Change) -> None:
-        name = posixpath.basename(change.path)
-        try:
-            parent = self._parent(change.path)
-        except (FileNotFoundError, NotADirectoryError):
-            return  # with the folder that held it
-        present = _status(name, parent)
-        if present is None:
-            return
-        if stat.S_ISDIR(present.st_mode):
-            os.rmdir(name, dir_fd=parent)
-        else:
-            os.unlink(name, dir_fd=parent)
+
+def _remove(place: _Place, change: Change) -> None:
+    name = posixpath.basename(change.path)
+    try:
+        parent = place.parent(change.path)
+    except (FileNotFoundError, NotADirectoryError):
+        return  # with the folder that held it
+    present = _status(name, parent)
+    if present is None:
+        return
+    if stat.S_ISDIR(present.st_mode):
+        os.rmdir(name, dir_fd=parent)
+    else:
+        os.unlink(name, dir_fd=parent)
 
 
 def _temporary(name: str) -> str:

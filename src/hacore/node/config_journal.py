@@ -28,7 +28,7 @@ class Record(msgspec.Struct, kw_only=True):
 
     transaction: str
     step: Step
-    kind: str
+    action: str
     by: str
     since: float
     sections: dict[str, SectionRecord] = {}

@@ -29,7 +29,7 @@ from hacore.node.config_digests import Digests
 from hacore.node.config_install import Installer
 from hacore.node.config_journal import Journal, Record
 from hacore.node.config_revisions import NoRevision, Revision, Revisions
-from hacore.node.config_sections import Sections, SectionStatus
+from hacore.node.config_sections import KINDS, Sections, SectionStatus
 from hacore.node.config_store import Store
 from hacore.node.config_surroundings import Surroundings
 from hacore.node.config_transaction import Order, Parts, Report, Transaction, undo
@@ -119,6 +119,7 @@ class ConfigNode:
     def close(self) -> None:
         """Let another process have the directory."""
         if self._lock >= 0:
+            self.parts.store.close()
             os.close(self._lock)
             self._lock = -1
 
@@ -174,7 +175,7 @@ class ConfigNode:
                 found.append(sections.status(name))
             except (HacoreError, OSError) as error:
                 built_in = name in own_settings.BUILT_IN
-                found.append(SectionStatus(id=name, kind="settings" if built_in else "files", problem=str(error)))
+                found.append(SectionStatus(id=name, kind=KINDS[built_in], problem=str(error)))
         return found
 
     def manifest(self, name: str) -> Manifest:
@@ -268,7 +269,7 @@ class ConfigNode:
         transaction = secrets.token_hex(8)
         order = Order(
             transaction=transaction,
-            kind="push",
+            action="push",
             by=request.sender,
             targets=request.sections,
             services=services,
@@ -337,7 +338,7 @@ class ConfigNode:
     def _run(self, order: Order, settings: Settings, report: Report) -> Outcome:
         journal = self.parts.journal
         journal.open(
-            Record(transaction=order.transaction, step="opened", kind=order.kind, by=order.by, since=time.time())
+            Record(transaction=order.transaction, step="opened", action=order.action, by=order.by, since=time.time())
         )
         outcome = Transaction(self.parts, settings, order, report).run()
         self.parts.surroundings.record(sentence(order, outcome))
@@ -370,7 +371,7 @@ class ConfigNode:
             named = {"none": [], "changed": changed}.get(restart, list(revision.sections))
             order = Order(
                 transaction=secrets.token_hex(8),
-                kind="roll-back",
+                action="roll-back",
                 by=by,
                 targets=targets,
                 services=_services(sections, named),
@@ -440,7 +441,7 @@ def _services(sections: Sections, names: Sequence[str]) -> list[str]:
 
 
 def _what(record: Record) -> str:
-    return f"the {record.kind} by {record.by}"
+    return f"the {record.action} by {record.by}"
 
 
 def _standing(last: Revision | None) -> str:
@@ -450,7 +451,7 @@ def _standing(last: Revision | None) -> str:
 def sentence(order: Order, outcome: Outcome) -> str:
     """An outcome for the history."""
     names = ", ".join(target.section for target in order.targets) or "services"
-    what = f"{order.kind} of {names} by {order.by}"
+    what = f"{order.action} of {names} by {order.by}"
     failure = outcome.failure
     why = failure_text(failure) if failure is not None else ""
     if outcome.result == "applied":

@@ -16,6 +16,10 @@ from hacore.node.config_store import Store, StoreError
 from hacore.node.config_tree import Tree
 from hacore.node.settings import Section, Settings
 
+Kind = Literal["files", "settings"]
+#: By whether a section is built in.
+KINDS: dict[bool, Kind] = {False: "files", True: "settings"}
+
 
 class SectionStatus(msgspec.Struct, frozen=True, kw_only=True):
     """One section of a node. `revision`, `applied_at` (unix seconds) and `by` are those of the last push or roll-back.
@@ -24,7 +28,7 @@ class SectionStatus(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     id: str
-    kind: Literal["files", "settings"]
+    kind: Kind
     description: str = ""
     digest: str = ""
     entries: int = 0
@@ -161,7 +165,7 @@ class Sections:
         local = own_settings.local_names(tables(self.settings)) if built_in else {}
         return SectionStatus(
             id=name,
-            kind="settings" if built_in else "files",
+            kind=KINDS[built_in],
             description=section.description,
             digest=comparable.digest,
             entries=len(comparable.entries),

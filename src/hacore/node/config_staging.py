@@ -12,7 +12,7 @@ from hacore.node.config_store import Store
 
 
 class Staging:
-    """`{root}` of the checks: each section whole, under the paths that it will have; modes are those of the store."""
+    """`{root}` of the checks: each section whole, under the paths that it will have; readable by root alone."""
 
     def __init__(self, directory: Path, store: Store) -> None:
         self.root = directory
@@ -38,14 +38,15 @@ class Staging:
             target.write_bytes(content)
 
     def _file(self, place: str, digest: str) -> None:
-        source = self._store.path(digest)
         try:
-            os.link(source, place)
+            handle = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         except FileNotFoundError:
             os.makedirs(os.path.dirname(place), exist_ok=True)
-            os.link(source, place)
-        except OSError:  # too many links to one content, or a file system without links
-            shutil.copyfile(source, place)
+            handle = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            self._store.copy_out(digest, handle)
+        finally:
+            os.close(handle)
 
     def remove(self) -> None:
         """Nothing is staged any more."""

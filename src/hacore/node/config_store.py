@@ -1,21 +1,28 @@
-"""Contents by their SHA-256, in `state_dir/config/objects`; what is new waits in `incoming` until it is on the disk.
+"""Contents by their SHA-256, in packs: `state_dir/config/packs/N.pack` with `N.index` beside it.
 
-After a power cut an object is there entirely or not at all: `keep` moves contents to `objects` only after they were
-flushed, and `incoming` is emptied at the start.
+What belongs together came together, so a transaction is one file that is written from its beginning to its end: making
+ten thousand small files costs some file systems more than their contents do. A pack counts once its index is there,
+which is written last; one without an index is a leftover, and goes at the start.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 from collections.abc import Collection
 from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
 
 from hacore.configsync.stream import Part
 from hacore.errors import HacoreError
-from hacore.linux.libc import start_writeback, syncfs
+from hacore.linux.libc import start_writeback
 from hacore.node.config_digests import READ_BYTES, ChangedMeanwhile
+from hacore.node.durable import sync_directory, write_durably
+
+FLUSH_BYTES = 16 << 20  # so much goes to the disk while the rest still comes
+SPARSE = 0.5  # a pack of which less is wanted is written anew
 
 
 class StoreError(HacoreError):
@@ -24,146 +31,207 @@ class StoreError(HacoreError):
     exit_code = 74
 
 
+class Place(NamedTuple):
+    """Where a content lies."""
+
+    pack: int
+    offset: int
+    size: int
+
+
+class Line(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A content in an index."""
+
+    digest: str
+    offset: int
+    size: int
+
+
 class Store:
-    """Owned by one process at a time; its methods block and may be called from one thread at a time."""
+    """Owned by one process at a time. Contents come from one thread at a time; any may read."""
 
     def __init__(self, directory: Path) -> None:
-        self.objects = directory / "objects"
-        self._incoming = directory / "incoming"
-        self._new: set[str] = set()
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        shutil.rmtree(self._incoming, ignore_errors=True)
-        for path in (self.objects, self._incoming):
-            path.mkdir(mode=0o700, exist_ok=True)
-        self._made = {each.name for each in self.objects.iterdir()}
-        self._handle = -1
+        self.directory = directory / "packs"
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        directory.chmod(0o700)
+        self._places: dict[str, Place] = {}
+        self._handles: dict[int, int] = {}
+        self._new: dict[str, Place] = {}
+        self._writing = -1
+        self._end = self._flushed = self._begin = 0
         self._hashed = hashlib.sha256()
-
-    def path(self, digest: str) -> Path:
-        """Where a content is (or would be, once it is kept)."""
-        if digest in self._new:
-            return self._incoming / digest
-        return self.objects / digest[:2] / digest[2:]
+        known = {int(path.stem) for path in self.directory.glob("*.index")}
+        for path in self.directory.iterdir():
+            if path.suffix != ".index" and not (path.suffix == ".pack" and int(path.stem) in known):
+                path.unlink()
+        for pack in sorted(known):
+            lines = msgspec.json.decode((self.directory / f"{pack}.index").read_bytes(), type=list[Line])
+            self._places.update({line.digest: Place(pack, line.offset, line.size) for line in lines})
+        self._pack = max(known, default=0) + 1
 
     def has(self, digest: str) -> bool:
         """Whether it is there, kept or not."""
-        return digest in self._new or self.path(digest).exists()
+        return digest in self._new or digest in self._places
+
+    def _find(self, digest: str) -> tuple[int, Place]:
+        place = self._new.get(digest) or self._places.get(digest)
+        if place is None:
+            raise StoreError(f"the content {digest[:12]} is not there")
+        if place.pack == self._pack:
+            return self._writing, place
+        if place.pack not in self._handles:
+            try:
+                handle = os.open(self.directory / f"{place.pack}.pack", os.O_RDONLY | os.O_CLOEXEC)
+            except OSError as error:
+                raise StoreError(f"the content {digest[:12]} cannot be read: {error.strerror}") from None
+            if self._handles.setdefault(place.pack, handle) != handle:
+                os.close(handle)
+        return self._handles[place.pack], place
 
     def read(self, digest: str) -> bytes:
         """A whole content; raises StoreError."""
-        try:
-            data = self.path(digest).read_bytes()
-        except OSError as error:
-            raise StoreError(f"the content {digest[:12]} cannot be read: {error.strerror}") from None
+        handle, place = self._find(digest)
+        data = bytearray()
+        while len(data) < place.size:
+            piece = os.pread(handle, place.size - len(data), place.offset + len(data))
+            if not piece:
+                break
+            data += piece
         if hashlib.sha256(data).hexdigest() != digest:
-            raise StoreError(f"the content {digest[:12]} in {self.path(digest)} is damaged")
-        return data
+            raise StoreError(f"the content {digest[:12]} in pack {place.pack} of {self.directory} is damaged")
+        return bytes(data)
+
+    def copy_out(self, digest: str, handle: int) -> None:
+        """Write a content to an open file; raises StoreError, OSError."""
+        source, place = self._find(digest)
+        done = 0
+        while done < place.size:
+            count = os.sendfile(handle, source, place.offset + done, place.size - done)
+            if count == 0:
+                raise StoreError(f"the content {digest[:12]} in pack {place.pack} of {self.directory} is cut off")
+            done += count
+
+    # What comes
 
     def put(self, data: bytes) -> str:
         """Take a content; returns its digest."""
         digest = hashlib.sha256(data).hexdigest()
         if not self.has(digest):
-            path = self._incoming / digest
-            path.write_bytes(data)
-            path.chmod(0o400)
-            self._new.add(digest)
+            self._start()
+            self._write(data)
+            self._done(digest)
         return digest
 
     def take(self, part: Part) -> None:
         """A piece of a content from a stream; raises StoreError when the last one shows that it was another."""
         if part.first:
-            self.abort()
-            self._handle = os.open(
-                self._incoming / "current", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o400
-            )
-            self._hashed = hashlib.sha256()
-        self._hashed.update(part.data)
-        view = part.data
-        while len(view):
-            view = view[os.write(self._handle, view) :]
+            self._start()
+        self._write(part.data)
         if part.last:
-            start_writeback(self._handle)
-            os.close(self._handle)
-            self._handle = -1
             if self._hashed.hexdigest() != part.digest:
+                self._end = self._begin
                 raise StoreError(
                     f"the content {part.digest[:12]} is not what was announced: the file changed while it was sent"
                 )
-            os.rename(self._incoming / "current", self._incoming / part.digest)
-            self._new.add(part.digest)
-
-    def abort(self) -> None:
-        """A content that began does not go on."""
-        if self._handle >= 0:
-            os.close(self._handle)
-            self._handle = -1
+            self._done(part.digest)
 
     def copy_in(self, handle: int, digest: str) -> None:
         """Take the content of an open file that is said to have this digest; raises ChangedMeanwhile."""
-        path = self._incoming / digest
-        hashed = hashlib.sha256()
-        with open(path, "wb", buffering=0) as target:
-            os.fchmod(target.fileno(), 0o400)
-            while data := os.read(handle, READ_BYTES):
-                hashed.update(data)
-                target.write(data)
-        if hashed.hexdigest() != digest:
-            path.unlink()
+        self._start()
+        while data := os.read(handle, READ_BYTES):
+            self._write(data)
+        if self._hashed.hexdigest() != digest:
+            self._end = self._begin
             raise ChangedMeanwhile("a file changed while it was read; try again")
-        self._new.add(digest)
+        self._done(digest)
 
-    def copy_out(self, digest: str, handle: int) -> None:
-        """Write a content to an open file; raises StoreError, OSError."""
-        try:
-            source = os.open(self.path(digest), os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as error:
-            raise StoreError(f"the content {digest[:12]} cannot be read: {error.strerror}") from None
-        try:
-            left = os.fstat(source).st_size
-            while left > 0:
-                count = os.sendfile(handle, source, None, left)
-                if count == 0:
-                    break
-                left -= count
-        finally:
-            os.close(source)
+    def _start(self) -> None:
+        """A content begins; what of one before it is not whole is written over."""
+        if self._writing < 0:
+            path = self.directory / f"{self._pack}.new"
+            self._writing = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            self._end = self._flushed = 0
+        self._end = max((place.offset + place.size for place in self._last_new()), default=0)
+        self._begin = self._end
+        self._hashed = hashlib.sha256()
+
+    def _last_new(self) -> list[Place]:
+        last = next(reversed(self._new.values()), None)
+        return [] if last is None else [last]
+
+    def _write(self, data: bytes | memoryview) -> None:
+        self._hashed.update(data)
+        view = memoryview(data)
+        while len(view):
+            count = os.pwrite(self._writing, view, self._end)
+            self._end += count
+            view = view[count:]
+
+    def _done(self, digest: str) -> None:
+        self._new[digest] = Place(self._pack, self._begin, self._end - self._begin)
+        if self._end - self._flushed >= FLUSH_BYTES:
+            start_writeback(self._writing)
+            self._flushed = self._end
 
     def keep(self) -> None:
-        """Everything new is on the disk when this returns."""
+        """Everything new is on the disk when this returns. Raises OSError."""
         if not self._new:
+            self.drop_new()
             return
-        flush(self._incoming)
-        for digest in self._new:
-            folder = digest[:2]
-            if folder not in self._made:
-                (self.objects / folder).mkdir(mode=0o700, exist_ok=True)
-                self._made.add(folder)
-            os.rename(self._incoming / digest, self.objects / folder / digest[2:])
-        self._new.clear()
-        flush(self.objects)
+        os.ftruncate(self._writing, self._end)
+        os.fsync(self._writing)
+        os.rename(self.directory / f"{self._pack}.new", self.directory / f"{self._pack}.pack")
+        lines = [Line(digest, place.offset, place.size) for digest, place in self._new.items()]
+        write_durably(self.directory / f"{self._pack}.index", msgspec.json.encode(lines), mode=0o600)
+        self._places.update(self._new)
+        self._handles[self._pack] = self._writing
+        self._new, self._writing = {}, -1
+        self._pack += 1
 
     def drop_new(self) -> None:
         """What was taken and is not kept is gone."""
-        self.abort()
-        for digest in self._new:
-            (self._incoming / digest).unlink(missing_ok=True)
         self._new.clear()
+        if self._writing >= 0:
+            os.close(self._writing)
+            self._writing = -1
+            (self.directory / f"{self._pack}.new").unlink(missing_ok=True)
+
+    # What goes
 
     def sweep(self, wanted: Collection[str]) -> int:
-        """Remove what nobody refers to; returns how many contents went."""
-        gone = 0
-        for folder in self.objects.iterdir():
-            for each in folder.iterdir():
-                if folder.name + each.name not in wanted:
-                    each.unlink()
-                    gone += 1
-        return gone
+        """Remove what nobody refers to; returns how many contents went. Only while nothing new is there."""
+        gone = [digest for digest in self._places if digest not in wanted]
+        for digest in gone:
+            del self._places[digest]
+        left: dict[int, list[str]] = {}
+        for digest, place in self._places.items():
+            left.setdefault(place.pack, []).append(digest)
+        for path in list(self.directory.glob("*.pack")):
+            pack = int(path.stem)
+            digests = left.get(pack, [])
+            if digests and sum(self._places[each].size for each in digests) >= SPARSE * path.stat().st_size:
+                continue
+            self._move(digests)
+            (self.directory / f"{pack}.index").unlink(missing_ok=True)
+            path.unlink()
+            if (handle := self._handles.pop(pack, -1)) >= 0:
+                os.close(handle)
+        sync_directory(self.directory)
+        return len(gone)
 
+    def _move(self, digests: list[str]) -> None:
+        """Into a pack of their own."""
+        for digest in digests:
+            source, place = self._find(digest)
+            self._start()
+            for offset in range(0, place.size, READ_BYTES):
+                self._write(os.pread(source, min(READ_BYTES, place.size - offset), place.offset + offset))
+            self._done(digest)
+        self.keep()
 
-def flush(directory: Path) -> None:
-    """Everything written to the file system of a directory is on the disk when this returns."""
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        syncfs(handle)
-    finally:
-        os.close(handle)
+    def close(self) -> None:
+        """Let go of the files."""
+        self.drop_new()
+        for handle in self._handles.values():
+            os.close(handle)
+        self._handles.clear()

@@ -55,7 +55,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     transaction: str
-    kind: str
+    action: str
     by: str
     targets: list[Manifest]
     services: list[str]
@@ -414,7 +414,7 @@ class Transaction:
         for name, each in record.sections.items():
             sections[name] = Applied(self._order.pushed.get(name, each.pushed), each.live)
         number = parts.revisions.next_number()
-        revision = self._add_revision(self._order.kind, sections, list(record.sections), number)
+        revision = self._add_revision(self._order.action, sections, list(record.sections), number)
         self._step("done")
         parts.revisions.forget_old()
         self._staging.remove()

@@ -12,13 +12,18 @@ import os
 import posixpath
 import pwd
 import stat
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from threading import BoundedSemaphore
+
+import msgspec
 
 from hacore.configsync.manifest import TEMPORARY, BadManifest, Entry, Manifest, check_path, within
 from hacore.errors import HacoreError
 from hacore.node.config_digests import Digests
 
+READERS = 2  # threads that read files: a digest is a matter of one core
+MOST_OPEN = 64  # files at a time
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -41,8 +46,7 @@ class Tree:
 
     def scan(self, section: str, paths: Sequence[str]) -> Manifest:
         """What is there now. Raises TreeError, ChangedMeanwhile."""
-        entries: list[Entry] = []
-        scanner = _Scanner(self._digests, entries)
+        scanner = _Scanner(self._digests)
         for path in paths:
             if any(other != path and within(path, [other]) for other in paths):
                 continue
@@ -56,6 +60,7 @@ class Tree:
                 scanner.take(path, posixpath.basename(path), parent)
             finally:
                 os.close(parent)
+        entries = scanner.finish()
         self._digests.save()
         return Manifest.of(section, entries)
 
@@ -92,8 +97,44 @@ class Tree:
 class _Scanner:
     """Walks depth first; directories that vanish meanwhile are an error, as the picture would be of no moment."""
 
-    def __init__(self, digests: Digests, entries: list[Entry]) -> None:
-        self._digests, self._entries = digests, entries
+    def __init__(self, digests: Digests) -> None:
+        self._digests = digests
+        self._entries: list[Entry] = []
+        self._users: dict[int, str] = {}
+        self._groups: dict[int, str] = {}
+        self._readers: ThreadPoolExecutor | None = None
+        self._unread: list[tuple[int, str, Future[str]]] = []
+        self._free = BoundedSemaphore(MOST_OPEN)
+
+    def finish(self) -> list[Entry]:
+        """All entries, when every file is read."""
+        try:
+            for index, path, future in self._unread:
+                try:
+                    self._entries[index] = msgspec.structs.replace(self._entries[index], digest=future.result())
+                except OSError as error:
+                    raise TreeError(f"{path} cannot be read: {error.strerror}") from None
+        finally:
+            if self._readers is not None:
+                self._readers.shutdown(wait=True)
+        return self._entries
+
+    def _read(self, path: str, compute: Callable[[], str]) -> None:
+        """Later, beside the walk: the entry that comes next gets the result."""
+        if self._readers is None:
+            self._readers = ThreadPoolExecutor(READERS, "digests")
+        self._free.acquire()
+        future = self._readers.submit(compute)
+        future.add_done_callback(lambda _future: self._free.release())
+        self._unread.append((len(self._entries), path, future))
+
+    def _names(self, status: os.stat_result) -> tuple[str, str]:
+        user, group = status.st_uid, status.st_gid
+        if user not in self._users:
+            self._users[user] = user_name(user)
+        if group not in self._groups:
+            self._groups[group] = group_name(group)
+        return self._users[user], self._groups[group]
 
     def take(self, path: str, name: str, parent: int) -> None:
         try:
@@ -107,10 +148,13 @@ class _Scanner:
             return
         kind = stat.S_IFMT(status.st_mode)
         mode = stat.S_IMODE(status.st_mode)
-        owner, group = user_name(status.st_uid), group_name(status.st_gid)
+        owner, group = self._names(status)
         try:
             if kind == stat.S_IFREG:
                 digest = self._digests.of(status, name, parent)
+                if not isinstance(digest, str):
+                    self._read(path, digest)
+                    digest = ""
                 self._entries.append(Entry(path, "file", mode, owner, group, status.st_size, digest))
             elif kind == stat.S_IFDIR:
                 self._entries.append(Entry(path, "folder", mode, owner, group))
@@ -143,7 +187,6 @@ def _checked(path: str) -> None:
         raise TreeError(f"{error}: a push cannot carry it") from None
 
 
-@lru_cache(maxsize=1024)
 def user_name(uid: int) -> str:
     """The name of a user, or "#" and the id."""
     try:
@@ -152,7 +195,6 @@ def user_name(uid: int) -> str:
         return f"#{uid}"
 
 
-@lru_cache(maxsize=1024)
 def group_name(gid: int) -> str:
     """The name of a group, or "#" and the id."""
     try:

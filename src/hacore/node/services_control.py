@@ -126,11 +126,10 @@ class Control:
             state=state,
             since=status.since if state is not State.MISSING else None,
             detail=_unit_detail(status),
-            log=await self._journal(service.unit, None) if state is State.FAILED and with_journal else [],
+            log=await self._journal(status) if state is State.FAILED and with_journal else [],
         )
 
     async def _unit_act(self, service: Service, action: Action, timeout: float) -> Outcome:
-        begun = time.time()
         job = await self._systemd.run_job(service.unit, action, timeout)
         status = await self._systemd.status(service.unit)
         state = _unit_state(status)
@@ -141,18 +140,17 @@ class Control:
             "masked": f"{service.unit} is masked",
             "waited": job.message,
         }.get(job.result, f"{service.unit}: {_unit_detail(status)} (job: {job.result})")
-        log = [] if job.result in ("not-found", "masked") else await self._journal(service.unit, begun)
+        log = [] if job.result in ("not-found", "masked") else await self._journal(status)
         return Outcome(id=service.id, action=action, ok=False, state=state, message=why, output="\n".join(log))
 
-    async def _journal(self, unit: str, since: float | None) -> list[str]:
-        """The last lines of the unit's journal; of all time where there is nothing since then."""
-        command = ["journalctl", f"--unit={unit}", f"--lines={JOURNAL_LINES}", "--no-pager", "--quiet", "--output=cat"]
-        narrowed = [[*command, f"--since=@{int(since)}"]] if since is not None else []
-        for each in (*narrowed, command):
-            result = await async_commands.run(each, timeout=JOURNAL_TIMEOUT)
-            if result.ok and result.output.strip():
-                return _lines(result.output)
-        return []
+    async def _journal(self, status: UnitStatus) -> list[str]:
+        """The last lines of the unit's last run: what it wrote, and what systemd wrote of it."""
+        await async_commands.run(["journalctl", "--sync"], timeout=JOURNAL_TIMEOUT)  # what it wrote a moment ago, too
+        run = status.invocation
+        which = [f"_SYSTEMD_INVOCATION_ID={run}", "+", f"INVOCATION_ID={run}"] if run else [f"--unit={status.unit}"]
+        command = ["journalctl", f"--lines={JOURNAL_LINES}", "--no-pager", "--quiet", "--output=cat", *which]
+        result = await async_commands.run(command, timeout=JOURNAL_TIMEOUT)
+        return _lines(result.output) if result.ok else []
 
     # Commands
 
