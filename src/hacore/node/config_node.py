@@ -19,7 +19,7 @@ import msgspec
 from hacore import __version__
 from hacore.configsync import own_settings
 from hacore.configsync.guards import Objection, receiver_objections, standing
-from hacore.configsync.manifest import BadManifest, Entry, Manifest, check_manifest
+from hacore.configsync.manifest import BadManifest, Entry, Manifest, check_links, check_manifest
 from hacore.configsync.plan import AFTER_CRASH, Step
 from hacore.configsync.report import Failure, Outcome
 from hacore.configsync.stream import StreamReader
@@ -242,6 +242,10 @@ class ConfigNode:
         for name in request.unchanged:
             sections.get(name)
         present = {each.section: sections.comparable(each.section) for each in request.sections}
+        for each in request.sections:
+            section = sections.get(each.section)
+            if each.section not in own_settings.BUILT_IN and not section.outside_links:
+                check_links(each, present[each.section], [str(path) for path in section.paths])
         objections = receiver_objections(
             settings.node.name,
             dict(self.parts.surroundings.states()),
