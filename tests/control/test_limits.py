@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from hacore.control import answering, connection, server
 from hacore.control.registry import SMALL_BODY_BYTES, Call, Route
@@ -145,38 +146,33 @@ def test_connections_altogether(world: World, monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_stream_that_nobody_reads(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(answering, "WRITE_TIMEOUT", SHORT)
+    monkeypatch.setattr(answering, "_check_right", lambda *_: None)
     ended = asyncio.Event()
 
-    async def endless(_call: Call) -> Any:
+    async def endless(_call: Call) -> AsyncIterator[dict[str, str]]:
         try:
             while True:
                 yield {"text": "x" * 100_000}
         finally:
             ended.set()
 
-    app = world.node.worker.server
     route = Route("GET", "/endless", endless, "Never ends", response=dict[str, str], streams=True)
-    monkeypatch.setattr(answering, "_check_right", lambda *_: None)
-    assert app.peer_routes  # the route is asked as the server would
-    call = answering.handler_of(world.node.worker, route, local=False)
-    router = world.run(_serve(call))
-    with socket.create_connection(("127.0.0.1", router), timeout=20) as one:
+    handler = answering.handler_of(world.node.worker, route, local=False)
+
+    async def serve() -> web.AppRunner:
+        app = web.Application()
+        app.router.add_get("/endless", handler)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        return runner
+
+    runner = world.run(serve())
+    with socket.create_connection(runner.addresses[0], timeout=20) as one:
         one.sendall(b"GET /endless HTTP/1.1\r\nHost: fw2\r\n\r\n")
         world.run(asyncio.wait_for(ended.wait(), 20))
+    world.run(runner.cleanup())
     assert world.faults() == []
-
-
-async def _serve(handler: Any) -> int:
-    from aiohttp import web
-
-    app = web.Application()
-    app.router.add_get("/endless", handler)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    port: int = runner.addresses[0][1]
-    return port
 
 
 def test_reload_under_load_drops_no_request(tmp_path: Path) -> None:

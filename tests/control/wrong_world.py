@@ -36,7 +36,8 @@ from hacore.control.trust import TrustStore
 from tests.control.worker_pair import Played, free_port, until
 
 T = TypeVar("T")
-INVITATIONS = "invitations.json"
+INVITATIONS = "invitations.json"  # counts the attempts
+DIGESTS = "digests"  # of files that were read: a cache
 YEAR = 366 * 86400.0
 
 #: Beside fw1, which may do everything: two that may do less, and one that pairing left and the settings do not name.
@@ -223,8 +224,8 @@ class World:
         worker = self.node.worker
         found = [f"{self.node.bus.states} {worker.states}", repr(worker.settings), repr(self.orders())]
         for path in sorted(self.node.directory.rglob("*")):
-            if path.name == INVITATIONS:
-                continue  # it counts the attempts
+            if path.name in (INVITATIONS, DIGESTS):
+                continue
             about = path.lstat()
             content = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
             target = os.readlink(path) if path.is_symlink() else ""

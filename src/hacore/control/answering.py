@@ -109,8 +109,8 @@ def _called(worker: ControlWorker, route: Route, request: web.Request, local: bo
 
 
 def _check_version(route: Route, call: Call) -> None:
-    said = call.header(API_HEADER)
-    if said and said != str(API_VERSION) and route.path != "/node":
+    said = call.request.headers.get(API_HEADER)
+    if said is not None and said != str(API_VERSION) and route.path != "/node":
         raise ApiError(
             400, "version",
             f"{call.worker.name} runs hacore {__version__} with version {API_VERSION} of the node API, "

@@ -71,7 +71,7 @@ def _operation(route: Route, found: dict[int, Any]) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "summary": route.summary,
         "operationId": re.sub(r"\W+", "_", f"{route.method.lower()}{route.path}").strip("_"),
-        "parameters": [*_parameters(route), _VERSION],
+        "parameters": [*_parameters(route), *([_VERSION] if route.path != "/node" else [])],
         "responses": {
             "200": {"description": "Done.", "content": {media: {"schema": found[id(route.response)]}}},
             **{status: {"description": text, **refusal} for status, text in ERRORS.items()},

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -57,6 +58,9 @@ class Guarded(HacoreError):
         self.objections = tuple(objections)
 
 
+Restart = Literal["changed", "all", "none"]
+
+
 class PushRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What a peer wants to push: its manifests, in the order in which they are to be applied.
 
@@ -67,7 +71,7 @@ class PushRequest(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     sections: list[Manifest]
     overrides: list[str] = []
-    restart: str = "changed"
+    restart: Restart = "changed"
     unchanged: list[str] = []  # sections that were compared and are alike: their services are restarted with "all"
     dry_run: bool = False
 
@@ -233,8 +237,6 @@ class ConfigNode:
     def _open(self, request: PushRequest) -> Opened:
         sections = self.sections()
         settings = sections.settings
-        if request.restart not in ("changed", "all", "none"):
-            raise BadManifest("request", 'restart is one of "changed", "all" and "none"')
         if len({each.section for each in request.sections}) < len(request.sections):
             raise BadManifest("request", "a section stands there twice")
         for each in request.sections:
