@@ -13,7 +13,7 @@ from hacore.node.config_digests import READ_BYTES, ChangedMeanwhile
 from hacore.node.config_node import ConfigNode, PushRequest, Restart
 from hacore.node.config_sections import Sections, SectionStatus
 
-GATHER_BYTES = 256 << 10  # small contents travel together
+GATHER_BYTES = 1 << 20  # small contents travel together
 
 
 class Sending:
