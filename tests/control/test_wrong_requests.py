@@ -53,6 +53,7 @@ def test_refused(world: World, family: Callable[[World], Iterable[Case]]) -> Non
     wrong = [f"{case.name}: {problem}" for case in family(world) for problem in problems(world, case)]
     assert not wrong, "\n" + "\n".join(wrong)
     assert not world.faults()[faults:]
+    assert world.get("/v1/node")["name"] == "fw2"
 
 
 def test_there_are_many(world: World) -> None:
