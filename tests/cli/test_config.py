@@ -98,7 +98,8 @@ def test_status(run: Run, control: FakeControl, width: int) -> None:
     assert control.requests == [("GET /config?sections=rules%2Cdns", None)]
     shown = " ".join(result.output.split())
     for text in ("rules in sync; revision 7,", "by fw1; 0123456789ab",
-                 "dns not in sync, changed there since the last push;", "x no", "fw3 gone start", "fw1 (this node) hacore 1.2", "nothing was pushed here",
+                 "dns not in sync, changed there since the last push;", "x no", "fw3 gone start",
+                 "fw1 (this node) hacore 1.2", "nothing was pushed here",
                  "Error: not in sync: fw2, fw3"):  # fmt: skip
         assert text in shown
     assert all(len(line) <= width for line in result.stdout.splitlines())

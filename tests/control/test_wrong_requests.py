@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 
-from tests.control import wrong_bodies, wrong_connections, wrong_http
+from tests.control import wrong_bodies, wrong_connections, wrong_http, wrong_push
 from tests.control.wrong_world import Case, World, problems
 
 FAMILIES: list[Callable[[World], Iterable[Case]]] = [
     wrong_connections.tls,
     wrong_connections.plain,
     wrong_connections.no_certificate,
+    wrong_connections.revoked,
     wrong_connections.rights,
     wrong_connections.api_version,
     wrong_http.malformed,
@@ -26,6 +27,11 @@ FAMILIES: list[Callable[[World], Iterable[Case]]] = [
     wrong_bodies.not_wanted,
     wrong_bodies.bad_json,
     wrong_bodies.bad_query,
+    wrong_push.manifests,
+    wrong_push.orders,
+    wrong_push.contents,
+    wrong_push.reading,
+    wrong_push.services,
 ]
 
 
@@ -47,3 +53,10 @@ def test_refused(world: World, family: Callable[[World], Iterable[Case]]) -> Non
     wrong = [f"{case.name}: {problem}" for case in family(world) for problem in problems(world, case)]
     assert not wrong, "\n" + "\n".join(wrong)
     assert not world.faults()[faults:]
+    assert world.get("/v1/node")["name"] == "fw2"
+
+
+def test_there_are_many(world: World) -> None:
+    cases = [case for family in FAMILIES for case in family(world)]
+    assert len({case.name for case in cases}) == len(cases)
+    assert len({(case.asker, case.request, case.tls, case.plain) for case in cases}) >= 200

@@ -78,8 +78,10 @@ def bad_json(world: World) -> Iterator[Case]:
 def bad_query(world: World) -> Iterator[Case]:
     """Names that the route does not know."""
     for route in world.routes:
+        path = sample(route)
+        path += ("&" if "?" in path else "?") + "no_such_name=1"
         yield Case(
             f"an unknown name in the query of {route.method} {route.path}",
-            request(route.method, sample(route) + "?no_such_name=1", b"{}" if route.request else b""),
+            request(route.method, path, b"{}" if route.request else b""),
             "bad-request", "the query: .*no_such_name",
         )  # fmt: skip

@@ -16,6 +16,7 @@ def sample(route: Route) -> str:
     path = route.path
     for name in ("transaction", "id", "action", "name"):
         path = path.replace(f"{{{name}}}", {"action": "start"}.get(name, "x"))
+    path += "?section=web" if route.path == "/config/manifest" else ""
     return "/v1" + path.replace("{number}", "1")
 
 
@@ -91,6 +92,16 @@ def no_certificate(world: World) -> Iterator[Case]:
             )  # fmt: skip
 
 
+def revoked(world: World) -> Iterator[Case]:
+    """A certificate that was trusted gets through TLS to be told that it is not any more."""
+    for route in world.routes:
+        if route.needs != "anyone":
+            yield Case(
+                f"revoked: {route.method} {route.path}", well_made(route), "certificate-revoked",
+                "does not trust this certificate any more", 403, "fw6",
+            )  # fmt: skip
+
+
 def rights(world: World) -> Iterator[Case]:
     """A certificate that is trusted, and not the right; or a peer that the settings do not name."""
     for route in world.routes:
@@ -111,7 +122,7 @@ def api_version(world: World) -> Iterator[Case]:
                 well_made(route, {"Hacore-Api": "2", "Hacore-Version": "9.9"}),
                 "version", "not hacore 9.9 with version 2",
             )  # fmt: skip
-    for said in ("0", "-1", "one", "1.0", "1 ", "²", "9" * 4000):
+    for said in ("", "0", "-1", "one", "1.0", "1 ", "²", "9" * 4000):
         given = {"Hacore-Api": said, "Hacore-Version": "x" * 3000}
         if said != "1 ":
             yield Case(

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from hacore import __version__
 from hacore.control.problems import ApiError, bad_request
-from hacore.control.registry import Call, Route, convert
+from hacore.control.registry import Call, Route, convert, strict
 from hacore.control.schemas import API_HEADER, API_VERSION, VERSION_HEADER
 from hacore.errors import HacoreError
 from hacore.node.event import NOT_JSON
@@ -24,6 +24,8 @@ LINES = "application/x-ndjson"
 LOCAL = "the local command line"
 #: Between two parts of a body; one that comes slower holds up a connection for nothing.
 BODY_TIMEOUT = 30.0
+#: For the other side to take one line of a stream.
+WRITE_TIMEOUT = 30.0
 
 HttpHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -107,8 +109,8 @@ def _called(worker: ControlWorker, route: Route, request: web.Request, local: bo
 
 
 def _check_version(route: Route, call: Call) -> None:
-    said = call.header(API_HEADER)
-    if said and said != str(API_VERSION) and route.path != "/node":
+    said = call.request.headers.get(API_HEADER)
+    if said is not None and said != str(API_VERSION) and route.path != "/node":
         raise ApiError(
             400, "version",
             f"{call.worker.name} runs hacore {__version__} with version {API_VERSION} of the node API, "
@@ -156,7 +158,7 @@ async def _read(call: Call) -> None:
     if request.content_type != JSON:
         raise ApiError(415, "bad-request", f"the body is to be {JSON}, not {request.content_type[:100]}")
     try:
-        call.body = msgspec.json.decode(body, type=route.request)
+        call.body = msgspec.json.decode(body, type=strict(route.request))
     except NOT_JSON as error:
         raise bad_request(f"the body: {error}") from None
 
@@ -189,7 +191,7 @@ async def _stream(call: Call) -> web.StreamResponse:
         await response.prepare(call.request)
         try:
             while line is not None:
-                await response.write(msgspec.json.encode(line) + b"\n")
+                await _write(response, call, msgspec.json.encode(line) + b"\n")
                 line = await anext(lines, None)
         except ApiError as error:
             await response.write(msgspec.json.encode(error.body()) + b"\n")
@@ -200,6 +202,16 @@ async def _stream(call: Call) -> web.StreamResponse:
     finally:
         if hasattr(lines, "aclose"):
             await lines.aclose()
+
+
+async def _write(response: web.StreamResponse, call: Call, line: bytes) -> None:
+    try:
+        async with asyncio.timeout(WRITE_TIMEOUT):
+            await response.write(line)
+    except TimeoutError:
+        if call.request.transport is not None:
+            call.request.transport.abort()
+        raise ConnectionResetError(f"{call.asker} does not read what it asked for") from None
 
 
 def as_json(status: int, value: object) -> web.Response:

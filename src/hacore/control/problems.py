@@ -23,6 +23,7 @@ EXIT_CODES: Mapping[str, int] = {
     "connection-lost": 74,
     "busy": 75,
     "guarded": 75,
+    "tls": 76,
     "version": 76,
     "certificate-unknown": 77,
     "certificate-expired": 77,
