@@ -197,7 +197,7 @@ def _sources() -> Iterator[tuple[Path, str]]:
 def test_every_kind_of_event() -> None:
     used: set[str] = set()
     for path, text in _sources():
-        if path.parent.name in ("node", "carp"):
+        if path.parent.name in ("node", "carp", "control"):
             used |= set(re.findall(r'(?:\brecord|_emit)\(\s*"([a-z -]+)"', text))
             used |= set(re.findall(r'\bkind="([a-z -]+)"', text))
             used |= set(re.findall(r'\bnotice\(\s*[^,()]*(?:\([^()]*\))?,\s*"([a-z -]+)"', text))
