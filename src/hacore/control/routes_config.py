@@ -131,19 +131,26 @@ class Handlers:
         return await self._part.read(lambda: self._part.node.open(asked))
 
     async def objects(self, call: Call) -> Transaction:
-        """One stream, written while it comes; a part that is wrong ends the push."""
+        """One stream; a piece is written while the next one comes. A part that is wrong ends the push."""
         node, transaction = self._part.node, call.parameters.transaction
-        gathered = bytearray()
+        gathered: list[bytes] = []
+        size = 0
+        writing = asyncio.ensure_future(_nothing())
         try:
             node.opened(transaction)
             while True:
                 async with asyncio.timeout(CONTENT_TIMEOUT):
                     chunk = await call.request.content.readany()
-                gathered += chunk
-                if len(gathered) >= GATHER_BYTES or (gathered and not chunk):
-                    data, gathered = gathered, bytearray()
-                    await self._part.write(lambda data=data: node.take(transaction, data))  # type: ignore[misc]
+                gathered.append(chunk)
+                size += len(chunk)
+                if size >= GATHER_BYTES or not chunk:
+                    await writing
+                    pieces, gathered, size = gathered, [], 0
+                    writing = asyncio.ensure_future(
+                        self._part.write(lambda pieces=pieces: node.take_all(transaction, pieces))  # type: ignore[misc]
+                    )
                 if not chunk:
+                    await writing
                     return Transaction(transaction=transaction)
         except HacoreError as error:
             await self._part.write(lambda: node.discard(transaction))
@@ -193,3 +200,7 @@ class Handlers:
         """The peer has these keys; where they are this node's own too, and every other peer has them, the old go."""
         await self._rekeying.heard(call.peer, call.body.keys)
         return Rekeyed(keys=await self._rekeying.in_force())
+
+
+async def _nothing() -> None:
+    """What was written before the first piece."""
