@@ -37,6 +37,14 @@ def test_it_is_walled_in(tool: Callable[[str], str], unit: Path) -> None:
     assert float(level[1]) < 4
 
 
+def test_systemd_takes_the_drop_in_for_pushes_without_a_word(tool: Callable[[str], str], unit: Path) -> None:
+    place = unit.with_suffix(".service.d")
+    place.mkdir()
+    (place / "push.conf").write_text((UNIT.parent / "push.conf").read_text())
+    done = analyze(tool, "verify", "--man=no", str(unit))
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
 @pytest.mark.parametrize("name", ["hacore-push.service", "hacore-push.timer"])
 def test_the_push_on_a_timer(tool: Callable[[str], str], unit: Path, name: str) -> None:
     for each in ("hacore-push.service", "hacore-push.timer"):
