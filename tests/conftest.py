@@ -21,6 +21,7 @@ DEBIAN_PACKAGES = {
     "ps": "procps",
     "setpriv": "util-linux",
     "systemd-analyze": "systemd",
+    "dbus-daemon": "dbus-daemon",
 }
 
 # A shell starts what it puts into the background with SIGINT ignored, and everything started from there inherits that.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -23,8 +24,10 @@ def nodes(tmp_path: Path, tool: Callable[[str], str]) -> Iterator[tuple[RunningN
         for node, other, number in ((one, two, 11), (two, one, 12)):
             node.configure(
                 vip(advskew=20 if node is one else 40),
-                table("peer", name=other.name, control=f"10.1.0.{23 - number}:8117"),
-                f'[control]\nlisten = "10.1.0.{number}:8117"',
+                table(
+                    "peer", name=other.name, control=f"10.1.0.{23 - number}:8117", states=f"10.1.0.{23 - number}:8116"
+                ),
+                f'[control]\nlisten = "10.1.0.{number}:8117"\n[states]\nlisten = "10.1.0.{number}:8116"',
             )
             (node.state_dir / "tls").mkdir(parents=True)
             for file in ("node.crt", "node.key", "peers.pem"):
@@ -46,6 +49,18 @@ def control(node: RunningNode) -> dict[str, object]:
 def resident_kb(pid: object) -> int:
     text = Path(f"/proc/{pid}/smaps_rollup").read_text()
     return int(next(line for line in text.splitlines() if line.startswith("Rss")).split()[1])
+
+
+def test_all_workers_together_are_small(nodes: tuple[RunningNode, RunningNode]) -> None:
+    """After each worker has done what it is for: the node is MASTER, asked, and streams."""
+    one, _two = nodes
+    one.until(lambda: all(worker["state"] == "running" for worker in one.status()["node"]["workers"].values()))
+    one.until(lambda: LocalClient(one.runtime_dir).ask("GET", "/peers")[0]["node"] is not None)
+    pids = {name: worker["pid"] for name, worker in one.status()["node"]["workers"].items()}
+    pids["supervisor"] = one.status()["node"]["pid"]
+    sizes = {name: resident_kb(pid) / 1024 for name, pid in pids.items()}
+    assert set(sizes) == {"supervisor", "election", "states", "control"}
+    assert sum(sizes.values()) < 160, sizes
 
 
 def test_asks_its_peer(nodes: tuple[RunningNode, RunningNode]) -> None:
@@ -78,3 +93,30 @@ def test_ends_with_the_node(nodes: tuple[RunningNode, RunningNode]) -> None:
     pid = int(str(control(one)["pid"]))
     assert one.stop() == 0
     assert not Path(f"/proc/{pid}").exists()
+
+
+ASK = """
+import http.client, ssl, sys
+context = ssl._create_unverified_context()
+connection = http.client.HTTPSConnection("10.1.0.12", 8117, context=context, timeout=20)
+for path in sys.argv[1:]:
+    connection.request("GET", path)
+    print(connection.getresponse().read().decode())
+"""
+
+
+def test_each_refusal_is_in_the_event_history(nodes: tuple[RunningNode, RunningNode]) -> None:
+    one, two = nodes
+    before = two.last_event()
+    paths = ["/v1/status", "/v1/node", "/v1/../etc/passwd", "/v1/openapi.json"]
+    answers = one.host.run(sys.executable, "-c", ASK, *paths).splitlines()
+    assert all('"error"' in answer for answer in answers)
+    two.until(lambda: len(two.events("refused", after=before)) >= len(paths))
+    found = two.events("refused", after=before)
+    assert [event["fields"]["code"] for event in found] == [
+        "no-certificate",
+        "no-certificate",
+        "not-found",
+        "no-certificate",
+    ]
+    assert all(path in event["text"] and "10.1.0.11" in event["text"] for path, event in zip(paths, found, strict=True))

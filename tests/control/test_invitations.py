@@ -144,6 +144,12 @@ def test_a_node_does_not_pair_with_itself_or_its_namesake(fw1: Inviter) -> None:
     assert fw1.refuses(ask(fw1.invite(), make("fw2", NOW))) == "pairing-name-taken"
 
 
+def test_a_node_whose_certificate_has_expired_is_paired_anew(fw1: Inviter) -> None:
+    fw1.store.add(make("fw2", NOW - 800 * 86400).certificate)
+    fw1.accept(ask(fw1.invite()))
+    assert fw1.store.read().peers == (FW2.certificate,)
+
+
 def test_a_revoked_node_needs_a_new_token(fw1: Inviter) -> None:
     token = fw1.invite()
     fw1.accept(ask(token))

@@ -135,3 +135,14 @@ def test_the_journal_names_its_file_when_it_is_damaged(node: Node) -> None:
     node.journal.write_text("{")
     with pytest.raises(PlatformError, match=r"renewal\.json"):
         Renewal(node.place, node.journal)
+
+
+def test_a_renewal_that_is_abandoned_leaves_nothing(node: Node) -> None:
+    node.work(begin=True, reachable=())
+    renewal = Renewal(node.place, node.journal)
+    renewal.abandon()
+    assert renewal.under_way is None
+    assert sorted(os.listdir(node.place.key.parent)) == ["node.crt", "node.key"]
+    own = load(node.place)
+    assert own is not None
+    assert own.certificate == node.first

@@ -24,8 +24,21 @@ from tests.namespaces import Switch, require, wait_until
 GUIDE = markdown.ROOT / "docs/setup.md"
 VIRTUAL = {"192.168.10.1", "2001:db8:10::1", "198.51.100.1", "2001:db8:51::1"}
 #: Commands that change nothing: what they say is waited for.
-LOOKING = ("hacore status", "hacore events", "hacore check", "hacore doctor", "ip neighbour", "ip -brief", "ping -c")
+LOOKING = (
+    "hacore status",
+    "hacore pair invite",
+    "hacore pair list",
+    "hacore states show",
+    "hacore events",
+    "hacore check",
+    "hacore doctor",
+    "ip neighbour",
+    "ip -brief",
+    "ping -c",
+)
 PATIENCE = 40.0
+#: The interfaces of a firewall.
+SIDES = ("lan", "wan", "sync")
 #: Between two pings of the window on the client.
 PING_INTERVAL = 0.1
 
@@ -36,12 +49,12 @@ class Guide:
     def __init__(self, network: Machines, directory: Path) -> None:
         self.network = network
         self.directory = directory
-        self.switches = {name: network.switch(name, "mcast_snooping 0") for name in ("lan", "wan")}
+        self.switches = {name: network.switch(name, "mcast_snooping 0") for name in SIDES}
         self.machines = {name: self._machine(name) for name in ("fw1", "fw2", "client", "upstream")}
         self.ports: dict[tuple[str, str], str] = {}
         self.interfaces: dict[str, str] = {}
         for name in ("fw1", "fw2"):
-            for side in ("lan", "wan"):
+            for side in SIDES:
                 self._plug_in(name, side)
         self._plug_in("client", "lan")
         self._plug_in("upstream", "wan")
@@ -130,7 +143,7 @@ class Guide:
 
     def do_power_off(self, name: str) -> None:
         self.machines[name].kill_everything()
-        for side in ("lan", "wan"):
+        for side in SIDES:
             self.do_unplug(name, side)
 
     def do_power_on(self, name: str) -> None:
@@ -139,7 +152,7 @@ class Guide:
         machine.run("nft", "flush", "ruleset")
         for line in machine.run("ip", "-brief", "link", "show", "type", "macvlan").splitlines():
             machine.ip(f"link delete {line.split('@')[0]}")
-        for side in ("lan", "wan"):
+        for side in SIDES:
             self.do_plug(name, side)
         self.configure_interfaces(name, self.interfaces[name])
         for command in ("enable --now nftables", "start hacore"):
@@ -174,6 +187,13 @@ def _bring_password(guide: Guide) -> None:
     other.chmod(0o600)
 
 
+def _bring_token(guide: Guide) -> None:
+    """Instead of the reader's hands: the token goes from one machine to the other."""
+    invited = guide.machines["fw1"].shell("hacore pair invite 2>/dev/null")
+    joined = guide.machines["fw2"].shell(f"hacore pair join {invited.stdout.strip()} --via 10.9.0.1")
+    assert joined.stdout.startswith("fw2 and fw1 trust each other."), joined.stdout
+
+
 def _installed_already(guide: Guide) -> None:
     """Instead of the installation: the package under test is in PATH. (Wheels are tested by `make wheel`.)"""
     assert guide.machines["fw1"].shell("command -v hacore nft").returncode == 0
@@ -185,6 +205,7 @@ REPLACED: dict[str, Callable[[Guide], None]] = {
     "git clone https://example.org/hacore.git /usr/local/src/hacore": _installed_already,
     "apt-get install --yes python3-venv": _installed_already,
     "scp -p /etc/hacore/carp.key root@192.168.10.3:/etc/hacore/": _bring_password,
+    "hacore pair join hacore-... --via 10.9.0.1": _bring_token,
     # The kernel of the namespaces is that of the machine the test runs on, which must stay on.
     "echo o >/proc/sysrq-trigger": lambda guide: guide.do_power_off("fw1"),
 }

@@ -37,4 +37,5 @@ def set_up(pair: Pair) -> None:
     pair.follow("5. Write the settings")
     pair.follow("6. Start the pair")
     pair.until_holds(pair.fw1)
-    pair.follow("9. Update the backup on command")
+    pair.follow("9. Pair the nodes")
+    pair.follow("10. Update the backup on command")

@@ -7,12 +7,14 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Self
 
-from tests.docs import markdown
+from tests.docs import markdown, outputs
 from tests.docs.markdown import Block, Order
+from tests.docs.test_setup import LOOKING
 from tests.hosts.machine import Machine
 from tests.namespaces import Host, Network, Switch, wait_until
 
@@ -92,27 +94,39 @@ class Pair:
     # What the guide says
 
     def follow(self, heading: str) -> None:
-        """Carries out the blocks of a section of the guide; those that are `replaced` as `REPLACED` says."""
-        for block in section(heading):
-            if isinstance(block, Order):
-                if block.words[:2] == ("hosts", "holds"):
-                    self.until_holds(self.machines[block.words[2]])
-            elif block.language == "interfaces":
-                self._type(self.machines[block.words[1]], _write("/etc/network/interfaces.d/firewall", block.text))
-                self._type(self.machines[block.words[1]], "ifup --all")
-            elif "replaced" in block.words:
-                REPLACED[block.text.splitlines()[0]](self)
-            elif block.language == "sh" and len(block.words) > 1:
-                names = ("fw1", "fw2") if block.words[1] == "both" else (block.words[1],)
-                for name in names:
-                    self._type(self.machines[name], block.text, block.line)
+        """Carries out a section of the guide, and compares what its blocks write with what it says they do.
 
-    def _type(self, machine: Machine, script: str, line: int = 0) -> None:
-        done = machine.shell(script)
-        where = f"line {line} of the guide, on {machine.name}"
-        assert done.returncode == 0, (
-            f"{where}:\n{script}\nexit code {done.returncode}:\n{done.stdout}\n{machine.story()}"
-        )
+        Blocks that are `replaced` are done as `REPLACED` says.
+        """
+        parts = list(section(heading))
+        for part, following in zip(parts, [*parts[1:], None], strict=True):
+            if isinstance(part, Order):
+                if part.words[:2] == ("hosts", "holds"):
+                    self.until_holds(self.machines[part.words[2]])
+            elif part.language == "interfaces":
+                machine = self.machines[part.words[1]]
+                machine.run(_write("/etc/network/interfaces.d/firewall", part.text))
+                machine.run("ifup --all")
+            elif "replaced" in part.words:
+                REPLACED[part.text.splitlines()[0]](self)
+            elif part.language == "sh" and len(part.words) > 1:
+                said = following.text if isinstance(following, Block) and following.words == ("text",) else "...\n"
+                for name in ("fw1", "fw2") if part.words[1] == "both" else (part.words[1],):
+                    self._type(self.machines[name], part, said)
+
+    def _type(self, machine: Machine, block: Block, said: str) -> None:
+        """Commands that change nothing have some time until they say what the guide says."""
+        looking = all(line.startswith(LOOKING) for line in block.text.splitlines())
+        deadline = time.monotonic() + (PATIENCE if looking else 0.0)
+        while True:
+            done = machine.shell(block.text)
+            if done.returncode == 0 and outputs.fits(said, done.stdout):
+                return
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.3)
+        where = f"line {block.line} of the guide, on {machine.name}: exit code {done.returncode}"
+        raise AssertionError(f"{where}\n{block.text}wrote:\n{done.stdout}the guide says:\n{said}{machine.story()}")
 
     def bring(self, source: Machine, path: str) -> None:
         """Instead of scp: no secure shell runs there."""
@@ -148,6 +162,15 @@ class Pair:
             stories = "\n".join(f"{name}:\n{machine.story()}" for name, machine in self.machines.items())
             raise AssertionError(f"not within {timeout:g} s: {what}\n{stories}") from None
 
+    def until_says(self, machine: Machine, command: str, text: str = "") -> None:
+        """Until the command succeeds and what it writes has `text` in it."""
+
+        def says() -> bool:
+            done = machine.shell(command)
+            return done.returncode == 0 and text in done.stdout
+
+        self.until(says, f"{machine.name}: {command}: {text}")
+
     def client_reaches_upstream(self) -> bool:
         done = subprocess.run(
             ["ip", "netns", "exec", self.client.name, "ping", "-c1", "-W1", "198.51.100.254"],
@@ -180,14 +203,11 @@ def _installed_already(pair: Pair) -> None:
         machine.run("command -v hacore nft")
 
 
-def _pair_the_nodes(pair: Pair) -> None:
-    """The two blocks are one: what the first prints is typed into the second."""
-    for machine in pair.machines.values():  # its control worker is up a moment after the addresses are
-        pair.until(
-            lambda machine=machine: machine.shell("hacore pair list").returncode == 0, "hacore pair list answers"
-        )
+def _bring_token(pair: Pair) -> None:
+    """Instead of the reader's hands: the token goes from one machine to the other."""
+    pair.until_says(pair.fw2, "hacore pair list")  # its control worker comes up a moment after the reload
     token = pair.fw1.run("hacore pair invite 2>/dev/null").strip()
-    pair.fw2.run(f"hacore pair join {token} --via 10.9.0.1:8117")
+    pair.fw2.run(f"hacore pair join {token} --via 10.9.0.1")
 
 
 #: How each `replaced` block is done here, by its first line.
@@ -198,6 +218,5 @@ REPLACED: dict[str, Callable[[Pair], None]] = {
     "scp -p /etc/hacore/carp.key root@192.168.10.3:/etc/hacore/": lambda pair: pair.bring(
         pair.fw1, "/etc/hacore/carp.key"
     ),
-    "hacore pair invite": lambda _pair: None,
-    "hacore pair join TOKEN --via 10.9.0.1:8117": _pair_the_nodes,
+    "hacore pair join hacore-... --via 10.9.0.1": _bring_token,
 }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,13 +13,23 @@ from tests.hosts.pair import Pair
 
 pytestmark = pytest.mark.hosts
 
+CALLER = """\
+import socket, time
+while True:
+    try:
+        connection = socket.create_connection(("198.51.100.254", 5001), 20)
+    except OSError:
+        time.sleep(0.1)
+    else:
+        time.sleep(600)
+"""
+
 
 @pytest.fixture(autouse=True)
-def in_sync(hosts: Pair) -> Iterator[None]:
-    """Each test begins and ends with fw1 MASTER and fw2 as fw1 is."""
+def in_sync(hosts: Pair) -> None:
+    """Each test begins with fw1 MASTER and fw2 as fw1 is."""
     hosts.until_holds(hosts.fw1)
     hosts.until(lambda: hosts.fw1.shell("hacore config push").returncode == 0, "a push succeeds")
-    yield
 
 
 def services(machine: Machine, *arguments: str) -> dict[str, dict[str, Any]]:
@@ -59,21 +68,16 @@ def connects(pair: Pair, address: str, port: int) -> bool:
 def test_both_trust_each_other_and_replicate(hosts: Pair) -> None:
     for machine, other in ((hosts.fw1, "fw2"), (hosts.fw2, "fw1")):
         assert other in machine.run("hacore pair list")
-        hosts.until(
-            lambda machine=machine: "stream" in machine.shell("hacore states show").stdout, "the streams are up"
-        )
-    with subprocess.Popen(
-        ["ip", "netns", "exec", hosts.upstream.name, "python3", "-c",
-         "import socket; s = socket.create_server(('198.51.100.254', 5001)); c, _ = s.accept(); c.recv(1)"],
-    ) as server, subprocess.Popen(
-        ["ip", "netns", "exec", hosts.client.name, "python3", "-c",
-         "import socket, time\nwhile True:\n    try: s = socket.create_connection(('198.51.100.254', 5001)); break\n"
-         "    except OSError: time.sleep(0.2)\ntime.sleep(600)"],
-    ) as client:  # fmt: skip
+        hosts.until_says(machine, "hacore states show", "stream")
+    listener = "import socket; s = socket.create_server(('198.51.100.254', 5001)); c, _ = s.accept(); c.recv(1)"
+    with (
+        subprocess.Popen(["ip", "netns", "exec", hosts.upstream.name, "python3", "-c", listener]) as server,
+        subprocess.Popen(["ip", "netns", "exec", hosts.client.name, "python3", "-c", CALLER]) as client,
+    ):
         try:
             wanted = "dport=5001"
-            hosts.until(lambda: wanted in hosts.fw1.shell("conntrack -L 2>/dev/null").stdout, "fw1 has the connection")
-            hosts.until(lambda: wanted in hosts.fw2.shell("conntrack -L 2>/dev/null").stdout, "fw2 has the connection")
+            hosts.until_says(hosts.fw1, "conntrack -L 2>/dev/null", wanted)
+            hosts.until_says(hosts.fw2, "conntrack -L 2>/dev/null", wanted)
         finally:
             client.kill()
             server.kill()

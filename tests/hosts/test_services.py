@@ -48,7 +48,7 @@ def pair(hosts: Pair) -> Iterator[Pair]:
         machine.write("/etc/systemd/system/failing.service", FAILING)
         machine.write("/etc/hacore/hacore.toml.d/90-services.toml", TABLES)
         machine.run("systemctl daemon-reload; systemctl reload hacore")
-        hosts.until(lambda machine=machine: "line" in services(machine), "the settings are taken")
+        hosts.until_says(machine, "hacore services list", "line")
     yield hosts
     for machine in hosts.machines.values():
         machine.run("rm /etc/hacore/hacore.toml.d/90-services.toml; systemctl reload hacore; systemctl stop line")
@@ -137,8 +137,10 @@ def test_a_follower_that_is_killed_or_whose_worker_is(pair: Pair) -> None:
         "line was started again",
     )
     pid = pair.fw1.run("systemctl show --property=MainPID --value line")
-    pair.fw1.run("kill -KILL $(pgrep -f hacore.node.control)")
+    worker = pair.status(pair.fw1)["node"]["workers"]["control"]["pid"]
+    pair.fw1.run(f"kill -KILL {worker}")
     pair.until(lambda: pair.fw1.shell("hacore services list").returncode == 0, "the control worker is back")
+    assert pair.status(pair.fw1)["node"]["workers"]["control"]["pid"] != worker
     assert pair.fw1.run("systemctl show --property=MainPID --value line") == pid
 
 

@@ -75,6 +75,8 @@ def examine_pairing(settings: Settings | None, now: float) -> Iterator[Finding]:
 
 def examine_all(settings_path: str) -> dict[str, list[Finding]]:
     """Every finding under its topic, in the order in which they are shown."""
+    from hacore.cli.doctor_control import examine_control
+
     settings, about_settings = _settings(settings_path)
     features = [_judged(feature, settings) for feature in _features()]
     return {
@@ -83,6 +85,7 @@ def examine_all(settings_path: str) -> dict[str, list[Finding]]:
         "Settings": about_settings,
         **({"Pairing": list(examine_pairing(settings, time.time()))} if _pairs(settings) else {}),
         "Node": list(_node(settings_path)),
+        **({"Node API": list(examine_control(settings))} if settings and _answers(settings, settings_path) else {}),
     }
 
 
@@ -123,6 +126,12 @@ def _settings(settings_path: str) -> tuple[Settings | None, list[Finding]]:
             0, Finding(os.path.basename(main), True, True, f"{main} is good, number of VIPs: {len(settings.vips)}")
         )
     return settings, findings
+
+
+def _answers(settings: Settings, settings_path: str) -> bool:
+    from hacore.cli.target import directories, listens
+
+    return settings.control is not None and listens(directories(settings_path))
 
 
 def _pairs(settings: Settings | None) -> bool:

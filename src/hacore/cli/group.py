@@ -37,7 +37,7 @@ COMMANDS: dict[str, dict[str, Place]] = {
         "demotion": Place("hacore.cli.demotion:demotion", "Make this node worth less, by named reasons."),
     },
     "The other nodes": {
-        "pair": Place("hacore.cli.pair:pair", "Make two nodes trust each other."),
+        "pair": Place("hacore.cli.pair:pair", "Make two nodes trust each other, and only each other."),
     },
     "More": {
         "lab": Place("hacore.lab.cli:lab", "Break two real nodes in network namespaces, and measure."),

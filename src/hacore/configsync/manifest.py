@@ -59,7 +59,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return self.kind in ("file", "settings")
 
 
-class Manifest(msgspec.Struct, frozen=True):
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All entries of a section, sorted by path."""
 
     section: str

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from hacore import __version__
 from hacore.control.problems import ApiError, bad_request
-from hacore.control.registry import Call, Route, convert
+from hacore.control.registry import Call, Route, convert, strict
 from hacore.control.schemas import API_HEADER, API_VERSION, VERSION_HEADER
 from hacore.errors import HacoreError
 from hacore.node.event import NOT_JSON
@@ -24,6 +24,8 @@ LINES = "application/x-ndjson"
 LOCAL = "the local command line"
 #: Between two parts of a body; one that comes slower holds up a connection for nothing.
 BODY_TIMEOUT = 30.0
+#: For the other side to take one line of a stream.
+WRITE_TIMEOUT = 30.0
 
 HttpHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -50,35 +52,48 @@ def handler_of(worker: ControlWorker, route: Route, local: bool) -> HttpHandler:
     return handle
 
 
-def refuse_unknown(worker: ControlWorker, *, local: bool) -> Any:
-    """Middleware: unknown paths, wrong methods and faults of this node are answered as JSON, too."""
+def answering(worker: ControlWorker, handler: Any, *, local: bool) -> Any:
+    """Around all that aiohttp does with a request: unknown paths, wrong methods, expectations that are not met and
+    faults of this node are answered as JSON, too.
+    """
 
-    @web.middleware
-    async def middleware(request: web.Request, handler: HttpHandler) -> web.StreamResponse:
+    async def answer(request: web.Request) -> web.StreamResponse:
         asker = LOCAL if local else request.remote or "?"
         try:
-            return await handler(request)
+            _check_http(request)
+            return cast("web.StreamResponse", await handler(request))
+        except ApiError as error:
+            return refused(worker, request, asker, error, local)
         except web.HTTPException as error:
             problem = _http_problem(request, error)
             return refused(worker, request, asker, problem, local)
         except (ConnectionError, asyncio.CancelledError):
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the worker goes on and the asker is told
-            worker.fault(f"{request.method} {request.path}", error)
+            worker.fault(f"{request.method} {request.raw_path[:100]}", error)
             problem = ApiError(500, "internal", f"a fault of this node: {type(error).__name__}: {error}")
             return refused(worker, request, asker, problem, local)
 
-    return middleware
+    return answer
 
 
 def refused(worker: ControlWorker, request: web.Request, asker: str, error: ApiError, local: bool) -> web.Response:
     """The answer to a request that is refused, and its line in the event history."""
     if not local:
-        worker.refusals.note(asker, error.code, f"{request.method} {request.path}: {error.message}"[:500])
+        worker.refusals.note(asker, error.code, f"{request.method} {request.raw_path[:100]}: {error.message}"[:500])
     response = as_json(error.status, error.body())
     if error.code == "too-large" or error.status == 408:
         response.force_close()
     return response
+
+
+def _check_http(request: web.Request) -> None:
+    if request.version < (1, 1):
+        raise ApiError(505, "bad-request", "HTTP/1.1 is spoken here")
+    if "Host" not in request.headers:
+        raise bad_request("a request of HTTP/1.1 has a Host")
+    if request.headers.get("Content-Encoding", "identity") != "identity":
+        raise ApiError(415, "bad-request", "the body is to come without a Content-Encoding")
 
 
 def _called(worker: ControlWorker, route: Route, request: web.Request, local: bool) -> Call:
@@ -94,12 +109,12 @@ def _called(worker: ControlWorker, route: Route, request: web.Request, local: bo
 
 
 def _check_version(route: Route, call: Call) -> None:
-    said = call.header(API_HEADER)
-    if said and said != str(API_VERSION) and route.path != "/node":
+    said = call.request.headers.get(API_HEADER)
+    if said is not None and said != str(API_VERSION) and route.path != "/node":
         raise ApiError(
             400, "version",
             f"{call.worker.name} runs hacore {__version__} with version {API_VERSION} of the node API, "
-            f"not hacore {call.header(VERSION_HEADER) or '?'} with version {said[:20]}",
+            f"not hacore {call.header(VERSION_HEADER)[:20] or '?'} with version {said[:20]}",
             "run the same version of hacore on both nodes",
         )  # fmt: skip
 
@@ -126,6 +141,9 @@ def _check_right(worker: ControlWorker, route: Route, call: Call) -> None:
 async def _read(call: Call) -> None:
     """The parameters, the query and the body as the route's structs."""
     request, route = call.request, call.route
+    unknown = set(request.query) - set(route.query.__struct_fields__ if route.query is not None else ())
+    if unknown:
+        raise bad_request(f"the query: there is no {', '.join(sorted(unknown))[:100]!r} here")
     if route.parameters is not None:
         call.parameters = convert(route.parameters, dict(request.match_info), "the path")
     if route.query is not None:
@@ -140,7 +158,7 @@ async def _read(call: Call) -> None:
     if request.content_type != JSON:
         raise ApiError(415, "bad-request", f"the body is to be {JSON}, not {request.content_type[:100]}")
     try:
-        call.body = msgspec.json.decode(body, type=route.request)
+        call.body = msgspec.json.decode(body, type=strict(route.request))
     except NOT_JSON as error:
         raise bad_request(f"the body: {error}") from None
 
@@ -173,7 +191,7 @@ async def _stream(call: Call) -> web.StreamResponse:
         await response.prepare(call.request)
         try:
             while line is not None:
-                await response.write(msgspec.json.encode(line) + b"\n")
+                await _write(response, call, msgspec.json.encode(line) + b"\n")
                 line = await anext(lines, None)
         except ApiError as error:
             await response.write(msgspec.json.encode(error.body()) + b"\n")
@@ -184,6 +202,16 @@ async def _stream(call: Call) -> web.StreamResponse:
     finally:
         if hasattr(lines, "aclose"):
             await lines.aclose()
+
+
+async def _write(response: web.StreamResponse, call: Call, line: bytes) -> None:
+    try:
+        async with asyncio.timeout(WRITE_TIMEOUT):
+            await response.write(line)
+    except TimeoutError:
+        if call.request.transport is not None:
+            call.request.transport.abort()
+        raise ConnectionResetError(f"{call.asker} does not read what it asked for") from None
 
 
 def as_json(status: int, value: object) -> web.Response:
@@ -203,4 +231,4 @@ def _http_problem(request: web.Request, error: web.HTTPException) -> ApiError:
         return ApiError(405, "bad-request", f"{request.method} is not for this path; it takes {allowed}")
     if isinstance(error, web.HTTPNotFound):
         return ApiError(404, "not-found", "there is nothing under this path")
-    return ApiError(error.status, "bad-request", error.reason or str(error))
+    return ApiError(error.status, "bad-request", error.text or error.reason)

@@ -47,6 +47,8 @@ class PeerClient:
         self.name, self.place, self.trusted = name, place, tuple(trusted)
         self._own = own
         self._session: aiohttp.ClientSession | None = None
+        self._asked = 0
+        self._retired = False
 
     def __str__(self) -> str:
         return f"{self.name} ({self.place})"
@@ -56,6 +58,12 @@ class PeerClient:
         session, self._session = self._session, None
         if session is not None:
             await session.close()
+
+    async def retire(self) -> None:
+        """Another client takes its place: ends as soon as all that it was asked is answered."""
+        self._retired = True
+        if not self._asked:
+            await self.close()
 
     async def ask(
         self, method: str, path: str, body: Any = None, *, response: type[T],
@@ -106,6 +114,8 @@ class PeerClient:
     async def _request(
         self, method: str, path: str, body: Any, query: Mapping[str, str | int] | None, timeout: aiohttp.ClientTimeout
     ) -> AsyncIterator[aiohttp.ClientResponse]:
+        if self._retired:
+            raise ApiError(503, "connection-lost", f"{self}: its settings or certificates changed", "try again")
         session = self._open()
         headers = {API_HEADER: str(API_VERSION), VERSION_HEADER: __version__}
         data = body
@@ -114,6 +124,7 @@ class PeerClient:
             headers["Content-Type"] = "application/json"
         elif body is not None:
             headers["Content-Type"] = "application/octet-stream"
+        self._asked += 1
         try:
             async with session.request(
                 method, f"https://{self.place}/v1{path}", data=data, params=query, headers=headers, timeout=timeout,
@@ -124,6 +135,10 @@ class PeerClient:
                 yield answer
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise self.explain(error) from error
+        finally:
+            self._asked -= 1
+            if self._retired and not self._asked:
+                await self.close()
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:

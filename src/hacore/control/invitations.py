@@ -137,7 +137,7 @@ class Invitations:
         if invitation.used_by and trust.is_revoked(certificate.der):
             raise _used(invitation)
         trusted = trust.of(certificate.name)
-        if trusted and certificate not in trusted:
+        if certificate not in trusted and any(one.is_valid_at(now) for one in trusted):
             raise ApiError(
                 409,
                 "pairing-name-taken",
@@ -147,7 +147,8 @@ class Invitations:
         invitation.used_by, invitation.used_name = certificate.fingerprint, certificate.name
         invitation.nonces.append(request.nonce)
         self._save()
-        store.add(certificate)
+        if certificate not in trusted:
+            store.keep_only(certificate)  # what had that name has expired
         proof = answer(bytes.fromhex(invitation.answer_key), signed)
         return PairAnswer(name=own.certificate.name, certificate=own.certificate.pem.decode(), proof=proof), certificate
 

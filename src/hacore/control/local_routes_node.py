@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
+from hacore import __version__
 from hacore.control import routes_node
 from hacore.control.openapi import document
 from hacore.control.problems import ApiError
@@ -28,6 +29,16 @@ class PeerAnswer(Struct, kw_only=True):
     certificate_until: float = 0.0
 
 
+class Condition(Struct, kw_only=True):
+    """The control worker itself: where peers find it, whether they can, and how many requests it has refused."""
+
+    version: str
+    listen: str
+    listens: bool
+    warnings: list[str]
+    refused: int
+
+
 class OnePeer(Struct, kw_only=True):
     """The name of a peer."""
 
@@ -40,6 +51,7 @@ def routes(_worker: ControlWorker) -> list[Route]:
         Route("GET", "/node", routes_node.node, "Who this node is", response=NodeAnswer),
         Route("GET", "/status", routes_node.status, "This node's status", response=Snapshot),
         Route("GET", "/openapi.json", openapi, "This document", response=dict[str, Any]),
+        Route("GET", "/control", control, "How the control worker is", response=Condition),
         Route("GET", "/peers", peers, "Each peer, asked who it is", response=list[PeerAnswer]),
         Route("GET", "/peers/{name}/status", peer_status, "A peer's status", response=Snapshot, parameters=OnePeer),
     ]
@@ -50,6 +62,17 @@ async def openapi(call: Call) -> dict[str, Any]:
     from hacore.control.server import LOCAL_ROOT
 
     return document(call.worker.server.local_routes, LOCAL_ROOT, call.worker.name)
+
+
+async def control(call: Call) -> Condition:
+    """As it is at this moment."""
+    worker = call.worker
+    settings = worker.settings.control
+    assert settings is not None
+    return Condition(
+        version=__version__, listen=str(settings.listen), listens=worker.server.listens,
+        warnings=list(worker.warnings.values()), refused=worker.refusals.total,
+    )  # fmt: skip
 
 
 async def peers(call: Call) -> list[PeerAnswer]:

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from hacore import __version__
-from hacore.control.registry import Route
+from hacore.control.registry import Route, strict
 from hacore.control.schemas import API_HEADER, API_VERSION, Refusal
 
 REFERENCE = "#/components/schemas/{name}"
@@ -18,9 +18,13 @@ ERRORS = {
     "403": "No certificate, one that is not trusted any more, or not the right.",
     "404": "There is no such thing.",
     "405": "The method is not for this path.",
+    "408": "The rest of the request did not come in time.",
     "409": "It conflicts with something that is going on, or with this node's state.",
     "413": "The body is too large.",
     "415": "The body is no JSON.",
+    "417": "What the request expects is not given here.",
+    "422": "A value is out of its bounds.",
+    "429": "Too many attempts; wait.",
     "500": "A fault of this node.",
     "502": "A peer could not be asked.",
     "503": "A part of this node does not answer.",
@@ -51,10 +55,14 @@ def document(routes: Sequence[Route], root: str, name: str) -> dict[str, Any]:
 
 def _kinds(routes: Iterable[Route]) -> Iterable[Any]:
     seen: set[int] = set()
-    for kind in [Refusal, *(kind for route in routes for kind in (route.request, route.response))]:
+    for kind in [Refusal, *(kind for route in routes for kind in (_asked(route), route.response))]:
         if kind is not None and id(kind) not in seen:
             seen.add(id(kind))
             yield kind
+
+
+def _asked(route: Route) -> Any:
+    return None if route.request is None else strict(route.request)
 
 
 def _operation(route: Route, found: dict[int, Any]) -> dict[str, Any]:
@@ -63,7 +71,7 @@ def _operation(route: Route, found: dict[int, Any]) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "summary": route.summary,
         "operationId": re.sub(r"\W+", "_", f"{route.method.lower()}{route.path}").strip("_"),
-        "parameters": [*_parameters(route), _VERSION],
+        "parameters": [*_parameters(route), *([_VERSION] if route.path != "/node" else [])],
         "responses": {
             "200": {"description": "Done.", "content": {media: {"schema": found[id(route.response)]}}},
             **{status: {"description": text, **refusal} for status, text in ERRORS.items()},
@@ -76,7 +84,7 @@ def _operation(route: Route, found: dict[int, Any]) -> dict[str, Any]:
         operation["requestBody"] = {"required": True, "content": {"application/octet-stream": binary}}
     elif route.request is not None:
         operation["requestBody"] = {
-            "required": True, "content": {"application/json": {"schema": found[id(route.request)]}},
+            "required": True, "content": {"application/json": {"schema": found[id(_asked(route))]}},
         }  # fmt: skip
     return operation
 

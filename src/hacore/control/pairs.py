@@ -223,14 +223,17 @@ class Pairs:
                 409, "pairing-same-name", f"the inviting node is called {token.name}, as this one is",
                 "give one of them another [node] name",
             )  # fmt: skip
-        trusted = self.store.read().of(token.name)
-        if trusted and not any(one.fingerprint == token.fingerprint for one in trusted):
+        now = time.time()
+        trusted = [one for one in self.store.read().of(token.name) if one.is_valid_at(now)]
+        is_known = any(one.fingerprint == token.fingerprint for one in trusted)
+        if trusted and not is_known:
             raise ApiError(
                 409, "pairing-name-taken", f"this node already trusts another certificate of a node named {token.name}",
                 f"if that is to be replaced, here: hacore pair revoke {token.name}",
             )  # fmt: skip
-        certificate = await joining.join(token, place, own, time.time())
-        await self.change(lambda: self.store.add(certificate))
+        certificate = await joining.join(token, place, own, now)
+        if not is_known:
+            await self.change(lambda: self.store.keep_only(certificate))
         self.record(f"joined {certificate.name} via {place}; it is trusted from now on", certificate)
         await worker.trust_changed()
         left = []

@@ -23,6 +23,7 @@ EXIT_CODES: Mapping[str, int] = {
     "connection-lost": 74,
     "busy": 75,
     "guarded": 75,
+    "tls": 76,
     "version": 76,
     "certificate-unknown": 77,
     "certificate-expired": 77,
@@ -40,6 +41,7 @@ class ApiError(HacoreError):
     """
 
     def __init__(self, status: int, code: str, message: str, hint: str = "", **details: Any) -> None:
+        message = message.encode("utf-8", "backslashreplace").decode()  # of headers that are no UTF-8
         super().__init__(f"{message}\n{hint}" if hint else message)
         self.status, self.code, self.message, self.hint, self.details = status, code, message, hint, details
         self.exit_code = EXIT_CODES.get(code, 1)

@@ -28,6 +28,7 @@ class Refusals:
 
     def note(self, source: str, code: str, text: str) -> None:
         """`source` was refused with this code; `text` says what it asked and why not."""
+        text = "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
         self.total += 1
         now = self._clock()
         self._credit = min(BURST_LINES, self._credit + (now - self._credited) * LINES_PER_SECOND)

@@ -17,6 +17,7 @@ import pkgutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from importlib import import_module
+from types import new_class
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import msgspec
@@ -91,6 +92,21 @@ class Call:
     def header(self) -> Callable[[str], str]:
         """The value of a request's header, "" without."""
         return lambda name: self.request.headers.get(name, "")
+
+
+_STRICT: dict[Any, Any] = {}
+
+
+def strict(kind: Any) -> Any:
+    """The same struct for what comes from outside: a field that it does not know is refused, not passed over."""
+    config = getattr(kind, "__struct_config__", None)
+    if config is None or config.forbid_unknown_fields:
+        return kind
+    if kind not in _STRICT:
+        name = kind.__name__ if kind.__name__.endswith("Request") else f"{kind.__name__}Request"
+        _STRICT[kind] = made = new_class(name, (kind,), {"forbid_unknown_fields": True})
+        made.__doc__ = kind.__doc__
+    return _STRICT[kind]
 
 
 def convert(kind: type[T], values: Any, what: str) -> T:

@@ -104,6 +104,12 @@ class Renewal:
         self._journal = None
         _remove(self._path)
 
+    def abandon(self) -> None:
+        """The new pair is not to be used: the old one was replaced by something else meanwhile."""
+        self.end()
+        for path in self.next:
+            _remove(path)
+
     def _switch_files(self) -> None:
         # The key first: as long as the new key lies there, nothing has been replaced yet.
         try:

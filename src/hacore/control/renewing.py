@@ -101,6 +101,11 @@ class Renewing:
         work = self._renewal
         while (journal := work.under_way) is not None:
             switched = journal.switched
+            own = self._pairs.own()
+            if own is None or own.fingerprint != (journal.new if switched else journal.old):
+                await self._pairs.change(work.abandon)
+                self._pairs.record("the renewal is abandoned: this node's certificate was replaced meanwhile")
+                return
             for name in self.waiting_for():
                 problem = await self._tell(name, journal)
                 if problem is None:

@@ -40,7 +40,7 @@ def routes(worker: ControlWorker) -> list[Route]:
 
 async def services(call: Call) -> ServiceList:
     """Asked at this moment."""
-    return await call.worker.part(ServicesPart).list()
+    return await call.worker.part(ServicesPart).reports()
 
 
 async def act(call: Call) -> Outcome:

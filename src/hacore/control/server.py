@@ -11,15 +11,15 @@ import os
 import socket
 import ssl
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from hacore.control import tls
-from hacore.control.answering import as_json, handler_of, refuse_unknown
-from hacore.control.problems import ApiError
+from hacore.control.answering import answering, handler_of
+from hacore.control.connection import HTTP_LIMITS, PeerProtocol, watched
 from hacore.control.registry import Route, collect
 from hacore.errors import PlatformError
 from hacore.node.bus import SocketPath
@@ -37,49 +37,14 @@ HANDSHAKE_TIMEOUT = 5.0
 CONNECTIONS_PER_ADDRESS = 16
 #: Altogether: bounds the memory that strangers can force.
 CONNECTIONS = 64
+#: Data that is not acknowledged for so long: the other side is gone.
+DEAD_PEER_MS = 30_000
 #: After accept(2) failed for want of descriptors.
 ACCEPT_PAUSE = 0.2
 SHUTDOWN_TIMEOUT = 2.0
 #: How long, and for how much that comes in, a connection stays so that the other side can read why it was refused.
 LINGER_TIMEOUT = 1.0
 LINGER_BYTES = 64 << 10
-#: What one connection may cost before it asked for anything.
-HTTP_LIMITS: Mapping[str, Any] = {
-    "access_log": None, "keepalive_timeout": 30.0, "max_line_size": 4096, "max_field_size": 8192, "lingering_time": 1.0,
-}  # fmt: skip
-
-
-class PeerProtocol(web.RequestHandler):
-    """One connection of a peer: tells when it ends, and answers what is not HTTP as everything else."""
-
-    __slots__ = ("on_lost", "source", "worker")
-
-    worker: ControlWorker
-    source: str
-    on_lost: Callable[[], None]
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        """The transport is gone."""
-        super().connection_lost(exc)
-        self.on_lost()
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,  # noqa: ARG002 - as the base class has it
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,  # noqa: ARG002
-    ) -> web.StreamResponse:
-        """What the parser refused, before any route could."""
-        if status >= 500:
-            if exc is not None:
-                self.worker.fault("HTTP", exc)
-            return as_json(status, ApiError(status, "internal", "a fault of this node").body())
-        error = ApiError(status, "bad-request", "this is no well-formed HTTP request")
-        self.worker.refusals.note(self.source, error.code, f"{error.message} ({type(exc).__name__})")
-        response = as_json(status, error.body())
-        response.force_close()
-        return response
 
 
 class Server:
@@ -105,11 +70,14 @@ class Server:
         self.local_routes = collect(self._worker, "local_routes_")
 
     async def _runner(self, root: str, routes: list[Route]) -> web.AppRunner:
-        app = web.Application(middlewares=[refuse_unknown(self._worker, local=root == LOCAL_ROOT)])
+        app = web.Application()
         for route in routes:
             app.router.add_route(route.method, root + route.path, handler_of(self._worker, route, root == LOCAL_ROOT))
         runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=SHUTDOWN_TIMEOUT, **HTTP_LIMITS)
         await runner.setup()
+        assert runner.server is not None
+        handler = answering(self._worker, runner.server.request_handler, local=root == LOCAL_ROOT)
+        runner.server.request_handler = handler if root == LOCAL_ROOT else watched(handler)
         self._runners.append(runner)
         return runner
 
@@ -219,13 +187,13 @@ class Server:
         assert self._peer_runner is not None
         assert self._peer_runner.server is not None
         loop = asyncio.get_running_loop()
-        protocol = PeerProtocol(self._peer_runner.server, loop=loop, **HTTP_LIMITS)
-        protocol.worker, protocol.source, protocol.on_lost = self._worker, source, lambda: self._closed(source)
+        protocol = PeerProtocol(self._peer_runner.server, self._worker, source, lambda: self._closed(source))
         connected = False
         spare = connection.dup()  # asyncio closes its own before the reason can be sent
         try:
             connection.setblocking(False)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, DEAD_PEER_MS)
             await loop.connect_accepted_socket(
                 lambda: protocol, connection, ssl=self._context, ssl_handshake_timeout=HANDSHAKE_TIMEOUT
             )

@@ -61,7 +61,7 @@ class ServicesPart:
     async def _leave(self) -> None:
         await self._services.leave(LEAVE_TIMEOUT)
 
-    async def list(self) -> ServiceList:
+    async def reports(self) -> ServiceList:
         """How all of them are."""
         return ServiceList(node=self._worker.name, now=time.time(), services=await self._services.list())
 

@@ -114,10 +114,14 @@ def refusal(error: OSError) -> tuple[str, str]:
     for alerts, code, reason in _ALERTS:
         if any(alert in text for alert in alerts):
             return code, reason
-    if isinstance(error, TimeoutError):
+    if isinstance(error, TimeoutError) or "taking longer than" in str(error):
         return "timed-out", "the TLS handshake was not finished in time"
     if isinstance(error, ssl.SSLError):
-        return "tls", str(error.reason or error).lower().replace("_", " ")
+        if error.reason in ("HTTP_REQUEST", "HTTPS_PROXY_REQUEST"):
+            return "tls", "plain HTTP came, and this port speaks TLS"
+        if error.reason == "WRONG_VERSION_NUMBER":
+            return "tls", "what came is no TLS"
+        return "tls", f"no TLS: {str(error.reason or error).lower().replace('_', ' ')}"
     return "connection-lost", error.strerror or str(error) or "the connection was closed during the TLS handshake"
 
 
@@ -130,7 +134,7 @@ _ALERTS = (
         "it does not trust our certificate",
     ),
     (
-        ("UNSUPPORTED_PROTOCOL", "ALERT_PROTOCOL_VERSION", "WRONG_VERSION_NUMBER", "VERSION_TOO_LOW"),
+        ("UNSUPPORTED_PROTOCOL", "ALERT_PROTOCOL_VERSION", "VERSION_TOO_LOW"),
         "version",
         "no TLS version that both speak (1.3 is needed)",
     ),

@@ -241,7 +241,7 @@ class ControlWorker:
             trusted = self.trust.of(peer.name)
             if client is None or (client.place, client.trusted) != (peer.control, trusted) or mark != self._own_mark:
                 if client is not None:
-                    await client.close()
+                    await (client.retire() if set(client.trusted) <= set(trusted) else client.close())
                 client = PeerClient(peer.name, peer.control, own, trusted)
             self.peers[peer.name] = client
         self._own_mark = mark

@@ -13,13 +13,14 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
 from hacore import __version__
 from hacore.configsync import own_settings
 from hacore.configsync.guards import Objection, receiver_objections, standing
-from hacore.configsync.manifest import BadManifest, Entry, Manifest, check_manifest
+from hacore.configsync.manifest import BadManifest, Entry, Manifest, check_links, check_manifest
 from hacore.configsync.plan import AFTER_CRASH, Step
 from hacore.configsync.report import Failure, Outcome
 from hacore.configsync.stream import StreamReader
@@ -57,6 +58,9 @@ class Guarded(HacoreError):
         self.objections = tuple(objections)
 
 
+Restart = Literal["changed", "all", "none"]
+
+
 class PushRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What a peer wants to push: its manifests, in the order in which they are to be applied.
 
@@ -67,7 +71,7 @@ class PushRequest(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     sections: list[Manifest]
     overrides: list[str] = []
-    restart: str = "changed"
+    restart: Restart = "changed"
     unchanged: list[str] = []  # sections that were compared and are alike: their services are restarted with "all"
     dry_run: bool = False
 
@@ -233,8 +237,6 @@ class ConfigNode:
     def _open(self, request: PushRequest) -> Opened:
         sections = self.sections()
         settings = sections.settings
-        if request.restart not in ("changed", "all", "none"):
-            raise BadManifest("request", 'restart is one of "changed", "all" and "none"')
         if len({each.section for each in request.sections}) < len(request.sections):
             raise BadManifest("request", "a section stands there twice")
         for each in request.sections:
@@ -242,6 +244,10 @@ class ConfigNode:
         for name in request.unchanged:
             sections.get(name)
         present = {each.section: sections.comparable(each.section) for each in request.sections}
+        for each in request.sections:
+            section = sections.get(each.section)
+            if each.section not in own_settings.BUILT_IN and not section.outside_links:
+                check_links(each, present[each.section], [str(path) for path in section.paths])
         objections = receiver_objections(
             settings.node.name,
             dict(self.parts.surroundings.states()),

@@ -10,7 +10,7 @@ from hacore.configsync.manifest import BadManifest, Entry, Manifest
 from hacore.configsync.own_settings import BUILT_IN
 from hacore.configsync.stream import head
 from hacore.node.config_digests import READ_BYTES, ChangedMeanwhile
-from hacore.node.config_node import ConfigNode, PushRequest
+from hacore.node.config_node import ConfigNode, PushRequest, Restart
 from hacore.node.config_sections import Sections, SectionStatus
 
 GATHER_BYTES = 1 << 20  # small contents travel together
@@ -54,7 +54,9 @@ class Sending:
             else:
                 self.manifests.append(manifest)
 
-    def request(self, *, overrides: Sequence[str] = (), restart: str = "changed", dry_run: bool = False) -> PushRequest:
+    def request(
+        self, *, overrides: Sequence[str] = (), restart: Restart = "changed", dry_run: bool = False
+    ) -> PushRequest:
         """What the peer is asked."""
         return PushRequest(
             sender=self.settings.node.name,
