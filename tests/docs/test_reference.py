@@ -198,7 +198,7 @@ def test_every_kind_of_event() -> None:
     used: set[str] = set()
     for path, text in _sources():
         if path.parent.name in ("node", "carp", "control"):
-            used |= set(re.findall(r'(?:\brecord|_emit)\(\s*"([a-z -]+)"', text))
+            used |= set(re.findall(r'(?:\b_?record|_emit)\(\s*"([a-z -]+)"', text))
             used |= set(re.findall(r'\bkind="([a-z -]+)"', text))
             used |= set(re.findall(r'\bnotice\(\s*[^,()]*(?:\([^()]*\))?,\s*"([a-z -]+)"', text))
     documented = [name for table in markdown.tables(REFERENCE) for row in table.rows for name in _names(row[0])
