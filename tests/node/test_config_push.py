@@ -288,11 +288,11 @@ def test_links_out_of_a_section_are_refused(pair: tuple[Side, Side], target: str
     a, b = pair
     fill(a)
     os.symlink(target, a.tree / "etc/rules.d/out")
-    outcome = push(a, b, ["rules"])
-    assert outcome.result == "refused"
-    assert outcome.failure is not None
-    assert outcome.failure.code == "link-outside"
+    with pytest.raises(BadManifest) as caught:
+        push(a, b, ["rules"])
+    assert caught.value.code == "link-outside"
     assert b.picture() == {}
+    assert b.node.busy == ""
     b.write_settings(SECTION + "outside_links = true\n")
     assert push(a, b, ["rules"]).result == "applied"
     assert os.readlink(b.tree / "etc/rules.d/out") == target
