@@ -21,7 +21,7 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from tests.control.wrong_world import World
 
-EXAMPLES = 6
+EXAMPLES = 25
 
 
 @pytest.fixture(scope="module")
