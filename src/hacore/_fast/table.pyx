@@ -192,7 +192,8 @@ cdef class Table:
             epoch: of that owner.
             generation: 0 to 255; every row that is found or inserted is marked with it, see `stale`.
             now: the caller's clock in whole seconds; a stored timeout is taken to have run down since it was stored.
-            slack: a timeout that differs by at most this from what is left of the stored one is no change (seconds).
+            slack: a timeout that differs by at most this from what is left of the stored one is no change (seconds),
+                unless that has run out before.
             keep_owner: rows that are there keep owner and epoch; new ones get those given.
             before: (n,) of ROW_DTYPE, filled with the rows that were there before, zeros where there was none.
         """
