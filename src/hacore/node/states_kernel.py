@@ -16,6 +16,8 @@ from hacore.states.replication import Replication
 
 EVENT_ROWS = 4096  # taken in one turn
 PAUSE = 0.001  # events that come within it go into one frame
+LONG_PAUSE = 0.004  # where LONG_PAUSE_ROWS came in the last one: a frame costs as much as 100 rows
+LONG_PAUSE_ROWS = 16
 PAUSE_BELOW_ROWS = 512  # where more came at once there is no need to wait for company
 
 
@@ -99,7 +101,7 @@ class KernelFollower:
         if received.more:  # in the reader's hands, where no descriptor tells of them
             self._pause(0.0)
         elif received.messages < PAUSE_BELOW_ROWS:
-            self._pause(PAUSE)
+            self._pause(PAUSE if received.messages < LONG_PAUSE_ROWS else LONG_PAUSE)
 
     def _pause(self, duration: float) -> None:
         assert self._socket is not None
