@@ -178,6 +178,7 @@ def bulk(pair: Pair, states: int) -> Figures:
     with Counter(pair.two.host) as arrived:
         pair.start()
         pair.two.stop()
+        idle = rss_bytes(pair.one.worker())
         inject(pair.one.host, rows)
         wait_until(lambda: pair.one.states()["table"]["own"] >= states, 120)
         # Where nobody is MASTER nobody listens. A listener in one namespace makes the kernel build events for all,
@@ -189,7 +190,7 @@ def bulk(pair: Pair, states: int) -> Figures:
             flush(pair.two.host)
             bare.append(inject(pair.two.host, rows))
             flush(pair.two.host)
-            ours.append(_bulk_update(pair, states, arrived))
+            ours.append(_bulk_update(pair, states, arrived, idle))
             pair.two.stop()
         stopped(pair)
         theirs = _resync_and_commit(pair, states, arrived)
@@ -210,7 +211,7 @@ def bulk(pair: Pair, states: int) -> Figures:
     }  # fmt: skip
 
 
-def _bulk_update(pair: Pair, states: int, arrived: Counter) -> Figures:
+def _bulk_update(pair: Pair, states: int, arrived: Counter, idle: int) -> Figures:
     pair.two.start()
     wait_until(lambda: arrived() > 100, 60, 0.0005)
     began, first = time.perf_counter(), arrived()
@@ -227,7 +228,7 @@ def _bulk_update(pair: Pair, states: int, arrived: Counter) -> Figures:
         "seconds": round(spent, 3),
         "cpu_us_a_state": {name: round(seconds / (states - first) * 1e6, 2) for name, seconds in used.items()},
         "sent_bytes_a_state": round(shown["peers"][0]["sending"]["sent_bytes"] / states, 1),
-        "rss_bytes_a_state": {name: round(rss_bytes(pid) / states) for name, pid in pids.items()},
+        "rss_growth_bytes_a_state": {name: round((rss_bytes(pid) - idle) / states) for name, pid in pids.items()},
         "table_bytes_a_state": round(shown["table"]["memory_bytes"] / states),
         "history": [text for text in pair.two.history() if "states in" in text or "refused" in text],
     }

@@ -7,6 +7,8 @@ _Records: TypeAlias = npt.NDArray[np.void]
 
 SOURCE: Final[int]
 DESTINATION: Final[int]
+REPLY_SOURCE: Final[int]
+REPLY_DESTINATION: Final[int]
 
 RULE_DTYPE: Final[np.dtype[np.void]]
 

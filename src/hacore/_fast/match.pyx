@@ -1,5 +1,5 @@
 # cython: boundscheck=False, wraparound=False, embedsignature=False
-"""Rules about the original tuples of rows: which rows any of them means.
+"""Rules about the tuples of rows: which rows any of them means.
 
 A rule is a record of `RULE_DTYPE`; every condition in it has to hold.
 """
@@ -14,16 +14,14 @@ import numpy as np
 
 from hacore._fast.row import ROW_DTYPE as _ROW_DTYPE
 
-SOURCE = 1
-"""The source has to match."""
-DESTINATION = 2
-"""The destination has to; with SOURCE: either of them."""
+SOURCE, DESTINATION, REPLY_SOURCE, REPLY_DESTINATION = 1, 2, 4, 8
+"""Ends of the original and the reply tuple; where a rule has several, one of them has to match."""
 
 RULE_DTYPE = np.dtype([
     ("family", "u1"), ("any_protocol", "u1"), ("protocol", "u1"), ("ends", "u1"), ("status", "<u4"), ("port", "<u2"),
     ("reserved", "u1", 6), ("address", "u1", 16), ("mask", "u1", 16),
 ])
-"""family u1 (0: any), any_protocol u1 (not 0: any), protocol u1, ends u1 (SOURCE, DESTINATION; 0: any), status u4 (one of
+"""family u1 (0: any), any_protocol u1 (not 0: any), protocol u1, ends u1 (of these; 0: any), status u4 (one of
 these bits is set; 0: any), port u2 (of that end; 0: any), address and mask of 16 bytes each (of that end, as a row has
 them)."""
 
@@ -64,7 +62,11 @@ cdef bint _matches(const Rule *rule, const Row *row) noexcept nogil:
         return True
     if rule.ends & 1 and _end_matches(rule, row.source, row.source_port):
         return True
-    return rule.ends & 2 and _end_matches(rule, row.destination, row.destination_port)
+    if rule.ends & 2 and _end_matches(rule, row.destination, row.destination_port):
+        return True
+    if rule.ends & 4 and _end_matches(rule, row.reply_source, row.reply_source_port):
+        return True
+    return rule.ends & 8 and _end_matches(rule, row.reply_destination, row.reply_destination_port)
 
 
 def matching(rows, rules):

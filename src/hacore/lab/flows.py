@@ -32,7 +32,7 @@ STARTING = 30.0
 CHECKING = 40.0
 REPLICATING = 20.0
 AGE = 1.0
-"""Seconds that the youngest flow has lived before anything breaks: replication tells of it milliseconds after its birth."""
+"""Seconds that the youngest flow has lived before anything breaks; a birth is told within milliseconds."""
 
 RULESET = f"""
 table inet hacore_flows

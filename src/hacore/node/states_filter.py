@@ -9,7 +9,7 @@ from ipaddress import ip_address, ip_network
 import numpy as np
 import numpy.typing as npt
 
-from hacore._fast.match import DESTINATION, RULE_DTYPE, SOURCE, matching
+from hacore._fast.match import DESTINATION, REPLY_DESTINATION, REPLY_SOURCE, RULE_DTYPE, SOURCE, matching
 from hacore.node.messages import IgnoredStates
 from hacore.states.layout import Rows
 
@@ -19,6 +19,7 @@ Rules = npt.NDArray[np.void]
 CARP_PROTOCOL = 112
 TEMPLATE = 1 << 11  # IPS_TEMPLATE: no connection
 EITHER = SOURCE | DESTINATION
+ANY_END = EITHER | REPLY_SOURCE | REPLY_DESTINATION
 ANY = -1
 
 
