@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Callable
 
 import pytest
@@ -21,6 +22,9 @@ DEBIAN_PACKAGES = {
     "setpriv": "util-linux",
     "systemd-analyze": "systemd",
 }
+
+# A shell starts what it puts into the background with SIGINT ignored, and everything started from there inherits that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # No deadline: a busy machine is no fault of the code under test. The same examples each time, so that a run judges the
 # change at hand; new ones are tried by the soak.

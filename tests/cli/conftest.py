@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from hacore.cli import main
+from tests.namespaces import Network
 
 SETTINGS = """
 [node]
@@ -20,14 +21,24 @@ name = "fw1"
 runtime_dir = "run"
 state_dir = "state"
 [[vip]]
-name = "loop"
-interface = "lo"
+name = "lan"
+interface = "lan"
 vhid = 1
 password = "secret"
 addresses = ["192.0.2.1/24"]
 """
 
 Run = Callable[..., Result]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def in_a_namespace() -> Iterator[None]:
+    """Commands look at the machine's interfaces: there is one called lan."""
+    with Network() as network:
+        host = network.host("host")
+        host.ip("link add lan type bridge")
+        with host.entered():
+            yield
 
 
 @pytest.fixture

@@ -15,13 +15,14 @@ def test_good_settings(run: Run, settings_path: Path) -> None:
 
 def test_every_problem_and_every_warning(run: Run, settings_path: Path) -> None:
     settings_path.write_text(
-        SETTINGS.replace('"lo"', '"nowhere0"').replace("vhid = 1", "vhid = 999") + "[carp]\nseal = 'on'\n"
+        SETTINGS.replace('interface = "lan"', 'interface = "nowhere0"').replace("vhid = 1", "vhid = 999")
+        + "[carp]\nseal = 'on'\n"
     )
     settings_path.chmod(0o644)
     result = run("check")
     assert result.exit_code == 78
     assert "Error: 3 problems in the settings:\n" in result.stderr
-    for key in ('vip "loop": vhid', 'vip "loop": interface: there is no interface "nowhere0"', "carp.seal"):
+    for key in ('vip "lan": vhid', 'vip "lan": interface: there is no interface "nowhere0"', "carp.seal"):
         assert f"  {settings_path}: {key}" in result.stderr
     assert "Warning: " in result.stderr
     assert "chmod 640" in result.stderr

@@ -88,8 +88,8 @@ def test_wrong_settings(run: Run, machine: dict[str, Feature], settings_path: Pa
     settings_path.chmod(0o644)
     result = run("doctor")
     assert result.exit_code == 1
-    assert '  NO  vip "loop": vhid: must be a whole number from 1 to 255, not 0' in result.output
-    assert '  !   vip "loop": password: stands in a file that everybody can read' in result.output
+    assert '  NO  vip "lan": vhid: must be a whole number from 1 to 255, not 0' in result.output
+    assert '  !   vip "lan": password: stands in a file that everybody can read' in result.output
     settings_path.unlink()
     assert "  NO  hacore.toml: does not exist" in run("doctor").output
 

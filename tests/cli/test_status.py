@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -183,6 +184,9 @@ def test_watching_until_the_node_is_gone(node: FakeNode, settings_path: Path, te
             while b"NOT KNOWN" not in seen:
                 seen += os.read(ours, 65536)
             process.send_signal(signal.SIGINT)
+            with suppress(OSError):  # the end of a terminal
+                while more := os.read(ours, 65536):
+                    seen += more
             assert process.stderr is not None
             assert process.stderr.read() == b""
             assert process.wait() == 0

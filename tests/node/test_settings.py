@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hacore.errors import Problem, SettingsError
-from hacore.node.settings import Settings, examine, load, load_directories, missing_interfaces
+from hacore.node.settings import Settings, examine, load, load_directories
 
 DATA = Path(__file__).with_name("data")
 NODE = '[node]\nname = "fw1"\n'
@@ -324,19 +324,21 @@ def test_a_readable_key_is_a_warning(tmp_path: Path) -> None:
     assert ["chmod 600" in str(warning) for warning in settings.warnings] == [True]
 
 
-def test_missing_interfaces_are_named_with_those_there_are(tmp_path: Path) -> None:
-    settings = load(written(tmp_path, NODE + VIP + SECOND))
-    (missing,) = missing_interfaces(settings, ["lo", "lan", "eth0"])
+def test_interfaces_have_to_be_there_and_carry_ethernet(tmp_path: Path) -> None:
+    path = written(tmp_path, NODE + VIP + SECOND)
+    (missing,) = examine(path, {"lo": False, "lan": True, "eth0": True}).problems
     assert missing.key == 'vip "wan": interface'
     assert missing.message == 'there is no interface "wan" on this machine; there are: eth0, lan'
-    assert missing_interfaces(settings, ["lan", "wan"]) == []
+    (tunnel,) = examine(path, {"lan": True, "wan": False}).problems
+    assert tunnel.message == '"wan" carries no Ethernet frames, which CARP needs; usable are: lan'
+    assert examine(path, {"lan": True, "wan": True}).problems == ()
 
 
 def test_an_examination_knows_the_links_and_the_warnings_beside_the_problems(tmp_path: Path) -> None:
     (tmp_path / "k").write_text("secret")
     (tmp_path / "k").chmod(0o644)
     text = NODE + VIP.replace('password = "secret"', 'password_file = "k"') + "[carp]\npreempt = 1\n"
-    found = examine(written(tmp_path, text), ["eth0"])
+    found = examine(written(tmp_path, text), {"eth0": True})
     assert found.settings is None
     assert {problem.key for problem in found.problems} == {"carp.preempt", 'vip "lan": interface'}
     assert [warning.key for warning in found.warnings] == ['vip "lan": password_file']

@@ -12,15 +12,14 @@ from hacore.cli.options import settings_option
 def check(settings_path: str) -> None:
     """Check the settings and name every problem.
 
-    Reads the file, what lies beside it in FILE.d/, and the key files, and looks whether the interfaces are there.
-    Nothing is changed. Exit code 0: good, perhaps with warnings; 78: problems, all of them named.
+    Reads the file, what lies beside it in FILE.d/, and the key files, and looks whether the interfaces are there and
+    carry Ethernet. Nothing is changed. Exit code 0: good, perhaps with warnings; 78: problems, all of them named.
     """
-    import socket
-
     from hacore.errors import SettingsError
+    from hacore.linux.rtnl import dump_links
     from hacore.node.settings import examine
 
-    settings, problems, warnings = examine(settings_path, [name for _, name in socket.if_nameindex()])
+    settings, problems, warnings = examine(settings_path, {link.name: link.ethernet for link in dump_links()})
     for warning in warnings:
         click.secho("Warning: ", fg="yellow", nl=False, err=True)
         click.echo(warning, err=True)

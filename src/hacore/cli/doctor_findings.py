@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
@@ -63,10 +62,11 @@ def _judged(feature: Feature, settings: Settings | None) -> Finding:
 
 
 def _settings(settings_path: str) -> tuple[Settings | None, list[Finding]]:
+    from hacore.linux.rtnl import dump_links
     from hacore.node.settings import examine
 
     main = os.path.abspath(settings_path)
-    settings, problems, warnings = examine(main, [name for _, name in socket.if_nameindex()])
+    settings, problems, warnings = examine(main, {link.name: link.ethernet for link in dump_links()})
 
     def finding(problem: Problem, needed: bool) -> Finding:
         key = problem.key or os.path.basename(problem.file)

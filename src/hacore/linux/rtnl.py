@@ -38,6 +38,7 @@ _IFA_PROTO: Final = 11
 _IFLA_ADDRESS: Final = 1
 _IFLA_IFNAME: Final = 3
 _IFLA_GROUP: Final = 27
+_ARPHRD_ETHER: Final = 1
 _IFF_UP: Final = 0x1
 _IFF_RUNNING: Final = 0x40
 _IFF_LOWER_UP: Final = 0x10000
@@ -137,7 +138,7 @@ class RouteSocket(netlink.RequestSocket):
 
 class LinkChange(NamedTuple):
     """A link as it is now. `up`: administratively up with a carrier; `present` False: it is gone; `mac` is empty where
-    there is none.
+    there is none; `ethernet`: it carries Ethernet frames to others (ARPHRD_ETHER), as lo and tunnels do not.
     """
 
     ifindex: int
@@ -145,6 +146,7 @@ class LinkChange(NamedTuple):
     up: bool
     present: bool
     mac: bytes
+    ethernet: bool
 
 
 class AddressChange(NamedTuple):
@@ -170,7 +172,7 @@ Change = LinkChange | AddressChange | Overrun
 def _link_change(kind: int, body: bytes) -> LinkChange | None:
     if len(body) < _IFINFOMSG.size:
         return None
-    family, _, ifindex, flags, _ = _IFINFOMSG.unpack_from(body)
+    family, hardware, ifindex, flags, _ = _IFINFOMSG.unpack_from(body)
     # A port that leaves a bridge is announced as RTM_DELLINK of the family AF_BRIDGE: the link itself stays.
     if family != socket.AF_UNSPEC or ifindex <= 0:
         return None
@@ -178,7 +180,8 @@ def _link_change(kind: int, body: bytes) -> LinkChange | None:
     name = attributes.get(_IFLA_IFNAME, b"").split(b"\0", 1)[0].decode(errors="surrogateescape")
     present = kind == RTM_NEWLINK
     wanted = _IFF_UP | _IFF_RUNNING | _IFF_LOWER_UP
-    return LinkChange(ifindex, name, present and flags & wanted == wanted, present, attributes.get(_IFLA_ADDRESS, b""))
+    up, mac = present and flags & wanted == wanted, attributes.get(_IFLA_ADDRESS, b"")
+    return LinkChange(ifindex, name, up, present, mac, hardware == _ARPHRD_ETHER)
 
 
 def _address_change(kind: int, body: bytes) -> AddressChange | None:

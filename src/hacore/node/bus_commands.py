@@ -79,7 +79,7 @@ class BusCommands:
         vips = self._absent_vips(absent) if absent else last.vips if last else []
         total = sum(demote.value for demote in node.demotions.values())
         held = {demote.name: demote.value for demote in node.demotions.values()}
-        warnings = [*node.refused, *node.warnings.values(), *node.history.warnings()]
+        warnings = [*node.refused, *node.warnings.values(), *node.history.warnings(), *node.control.warnings()]
         if absent:
             warnings.insert(0, absent)
         elif last:
@@ -108,7 +108,7 @@ class BusCommands:
                     problem="; ".join(node.refused),
                 ),
                 warnings=list(dict.fromkeys(warnings)),
-                workers={"election": node.election.status(), **node.replication.workers()},
+                workers={"election": node.election.status(), **node.replication.workers(), **node.control.workers()},
                 checks=node.checks.status(),
                 runtime_dir=str(settings.node.runtime_dir),
                 settings_path=str(settings.path),

@@ -199,3 +199,31 @@ class StatesEvent(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 FromStates = Ready | StatesCondition | StatesAnswer | StatesEvent
+
+
+class ConfigureControl(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The settings file, which is to be read now; sent at the start and on each reload."""
+
+    path: str
+
+
+ToControl = ConfigureControl | Leave
+
+
+class ControlCondition(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """A sign of life, and what `status` is to warn of."""
+
+    warnings: list[str]
+
+
+class ControlEvent(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Something for the node's history."""
+
+    kind: str
+    text: str
+    vip: str
+    at: float  # unix time
+    fields: dict[str, str | int | float | bool | None]
+
+
+FromControl = Ready | ControlCondition | ControlEvent

@@ -8,7 +8,7 @@ other.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
@@ -35,6 +35,8 @@ Text = Annotated[str, Meta(description="a string")]
 Flag = Annotated[bool, Meta(description="true or false")]
 Seconds = Annotated[float, Meta(gt=0, le=86400, description="a number of seconds above 0 and at most 86400")]
 Times = Annotated[int, Meta(ge=1, le=1000, description="a whole number from 1 to 1000")]
+Right = Literal["status", "services", "config"]
+AnyRight = Annotated[Right, Meta(description='"status", "services" or "config"')]
 State = Annotated[Literal["MASTER", "BACKUP", "INIT"], Meta(description='"MASTER", "BACKUP" or "INIT"')]
 
 
@@ -103,11 +105,12 @@ class Hook(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Peer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One `[[peer]]`: another node, and where its workers listen."""
+    """One `[[peer]]`: another node, where its workers listen, and what it may ask of this one."""
 
     name: Name
     control: HostPort | None = None
     states: HostPort | None = None
+    allow: tuple[AnyRight, ...] = ("status", "services", "config")
 
 
 class Ignore(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -233,21 +236,21 @@ class Directories(NamedTuple):
     state_dir: Path
 
 
-def load(path: str | os.PathLike[str] = DEFAULT_PATH, present: Collection[str] | None = None) -> Settings:
+def load(path: str | os.PathLike[str] = DEFAULT_PATH, links: Mapping[str, bool] | None = None) -> Settings:
     """The settings in the file `path` and in `PATH.d/*.toml` beside it; raises SettingsError with every problem.
 
-    With `present`, the names of the machine's links, an interface that is not among them is a problem too.
+    With `links`, the names of the machine's links and whether each carries Ethernet, a VIP's interface has to be one.
     """
-    settings, problems, _ = examine(path, present)
+    settings, problems, _ = examine(path, links)
     if settings is None:
         raise SettingsError(problems)
     return settings
 
 
-def examine(path: str | os.PathLike[str] = DEFAULT_PATH, present: Collection[str] | None = None) -> Examination:
+def examine(path: str | os.PathLike[str] = DEFAULT_PATH, links: Mapping[str, bool] | None = None) -> Examination:
     """Everything wrong or doubtful, and the settings if nothing is wrong.
 
-    With `present`, the names of the machine's links, an interface that is not among them is a problem too.
+    With `links`, the names of the machine's links and whether each carries Ethernet, a VIP's interface has to be one.
     """
     from hacore.node.settings_checks import check_document, read_passwords
     from hacore.node.settings_tables import read_document
@@ -256,10 +259,10 @@ def examine(path: str | os.PathLike[str] = DEFAULT_PATH, present: Collection[str
     document = read_document(main, SINGLE, MANY)
     read_passwords(document)
     check_document(document)
-    if present is not None:
+    if links is not None:
         for vip in document.entries("vip"):
-            if vip.right("interface") and vip.get("interface") not in present:
-                vip.problem("interface", _absent(vip.get("interface"), present))
+            if vip.right("interface") and not links.get(vip.get("interface")):
+                vip.problem("interface", _unusable(vip.get("interface"), links))
     problems, warnings = tuple(document.problems), tuple(document.warnings)
     if problems:
         return Examination(None, problems, warnings)
@@ -299,17 +302,8 @@ def load_directories(path: str | os.PathLike[str] = DEFAULT_PATH) -> Directories
     return Directories(node.values["runtime_dir"], node.values["state_dir"])
 
 
-def missing_interfaces(settings: Settings, present: Collection[str]) -> list[Problem]:
-    """A problem for each VIP whose interface is not among `present`, the names of the machine's links."""
-    problems = []
-    for vip in settings.vips:
-        if vip.interface not in present:
-            label = f'vip "{vip.name}"'
-            file = settings.origins.get(label, settings.path)
-            problems.append(Problem(file, f"{label}: interface", _absent(vip.interface, present)))
-    return problems
-
-
-def _absent(interface: str, present: Collection[str]) -> str:
-    there = ", ".join(sorted(name for name in present if name != "lo")) or "none but lo"
-    return f'there is no interface "{interface}" on this machine; there are: {there}'
+def _unusable(interface: str, links: Mapping[str, bool]) -> str:
+    usable = ", ".join(sorted(name for name, ethernet in links.items() if ethernet)) or "none"
+    if interface in links:
+        return f'"{interface}" carries no Ethernet frames, which CARP needs; usable are: {usable}'
+    return f'there is no interface "{interface}" on this machine; there are: {usable}'

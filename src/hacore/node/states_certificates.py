@@ -57,7 +57,7 @@ def _self_signed(name: str) -> tuple[bytes, bytes]:
         from cryptography.hazmat.primitives.asymmetric import ec
         from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
     except ImportError as error:
-        raise PlatformError("the package cryptography is missing: pip install 'hacore[certificates]'") from error
+        raise PlatformError("the package cryptography is missing: pip install cryptography") from error
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = dt.datetime.now(dt.UTC)

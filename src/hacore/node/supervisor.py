@@ -27,6 +27,7 @@ from hacore.node.bus_commands import BusCommands
 from hacore.node.bus_server import Server, serve_events
 from hacore.node.checks import Checks
 from hacore.node.commands import Result, Runner
+from hacore.node.control_supervision import ControlSupervision
 from hacore.node.guard import Guard
 from hacore.node.history import History
 from hacore.node.hooks import Hooks, epochs_of
@@ -97,6 +98,7 @@ class Supervisor:
             on_lost=self._election_lost,
         )
         self.replication = StatesSupervision(self)
+        self.control = ControlSupervision(self)
         self.commands = BusCommands(self)
         self.commands.handlers.update(self.replication.handlers())
         self.server = Server(self.loop, self.lock, self.commands.handlers, self._on_error)
@@ -143,6 +145,7 @@ class Supervisor:
         self.checks.load(self.settings.checks)
         self.replication.load(self.settings)
         self._start_election(now)
+        self.control.load(self.settings)
         self._look_at_pulse(now)
 
     def stop(self) -> None:
@@ -164,14 +167,16 @@ class Supervisor:
     def _look_for_stopped(self) -> None:
         self.election.check_for_stop()
         self.replication.check_for_stop()
+        self.control.check_for_stop()
 
     def _election_gone(self, now: float) -> None:
         self.replication.stop()
+        self.control.stop()
         limit = now + HOOKS_TIMEOUT
         self.loop.call_soon(lambda then: self._end_hooks(then, limit))
 
     def _end_hooks(self, now: float, limit: float) -> None:
-        if not (self.hooks.idle and self.replication.is_gone) and now < limit:
+        if not (self.hooks.idle and self.replication.is_gone and self.control.is_gone) and now < limit:
             self.loop.call_at(now + 0.05, lambda then: self._end_hooks(then, limit))
             return
         self.hooks.stop()
@@ -206,7 +211,7 @@ class Supervisor:
 
     def reload(self) -> list[str]:
         """Take the settings anew; returns what waits for the next start. Raises SettingsError and changes nothing."""
-        new = load(self.settings.path, present_interfaces())
+        new = load(self.settings.path, links_now())
         later = [
             key
             for key in ("name", "runtime_dir", "state_dir", "realtime")
@@ -220,6 +225,7 @@ class Supervisor:
         self.hooks.load(new.hooks)
         self.checks.load(new.checks)
         self.replication.load(new)
+        self.control.load(new)
         self.history.record(
             "reload", "settings reloaded" + (f"; at the next start: {', '.join(later)}" if later else "")
         )
@@ -423,9 +429,9 @@ def _lock_namespace() -> socket.socket:
     return held
 
 
-def present_interfaces() -> set[str]:
-    """The names of the interfaces of this network namespace."""
-    return {link.name for link in dump_links()}
+def links_now() -> dict[str, bool]:
+    """The names of the links of this network namespace, and whether each carries Ethernet."""
+    return {link.name: link.ethernet for link in dump_links()}
 
 
 def require_privileges() -> None:
@@ -442,7 +448,7 @@ def require_privileges() -> None:
 
 def run(path: str | Path) -> None:
     """Run the node of these settings until it is told to stop."""
-    settings = load(path, present_interfaces())
+    settings = load(path, links_now())
     require_privileges()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     refused = become_realtime(PRIORITY)

@@ -1,0 +1,263 @@
+"""The control worker as its parts see it: settings, VIPs, event history, peers, and the one push at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from hacore.control import tls
+from hacore.control.client import PeerClient
+from hacore.control.problems import ApiError, busy, not_found
+from hacore.control.refusals import Refusals
+from hacore.control.server import Server
+from hacore.control.trust import Trusted, read_trust
+from hacore.errors import HacoreError, PlatformError
+from hacore.node.event import Value
+from hacore.node.settings import Settings, load
+
+#: Called with the name of a VIP, its state before and now, and the transition's epoch (0: not known).
+OnTransition = Callable[[str, str, str, int], None]
+Told = Callable[[str, str, str, Mapping[str, Value]], None]
+P = TypeVar("P")
+
+
+class Bus(Protocol):
+    """The local bus, asked without waiting in the loop."""
+
+    async def request(self, command: str, **arguments: Any) -> dict[str, Any]:
+        """The supervisor's answer; raises HacoreError."""
+
+    def follow(self) -> AsyncIterator[dict[str, Any]]:
+        """An empty one once nothing is missed any more, then each new event of the node."""
+
+
+class ControlWorker:
+    """What `routes(worker)` and the parts behind them get.
+
+    `settings` are those in force; `states` is the state of each VIP here. A part is a class whose `__init__` takes
+    the worker; `worker.part(Class)` makes it once and gives the same one to all who ask. In its `__init__` a part
+    says what it wants to be called for: `on_start`, `on_stop`, `on_reload`, `on_transition`.
+    """
+
+    def __init__(self, settings: Settings, bus: Bus, told: Told) -> None:
+        self.settings = settings
+        self.bus = bus
+        self.started = time.time()
+        self.states: dict[str, str] = {}
+        self.warnings: dict[str, str] = {}
+        self.trusted: Mapping[str, Trusted] = {}
+        self.peers: dict[str, PeerClient] = {}
+        self._names: dict[bytes, str] = {}
+        self._told = told
+        self._parts: dict[type[Any], Any] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._on_start: list[Callable[[], Coroutine[Any, Any, None]]] = []
+        self._on_stop: list[Callable[[], Coroutine[Any, Any, None]]] = []
+        self._on_reload: list[Callable[[], None]] = []
+        self._on_transition: list[OnTransition] = []
+        self._pushing = ""
+        self._pushing_since = 0.0
+        self.refusals = Refusals(self.record)
+        self.server = Server(self)
+
+    # For the parts
+
+    @property
+    def name(self) -> str:
+        """This node's."""
+        return self.settings.node.name
+
+    @property
+    def state_dir(self) -> Path:
+        """Where what survives a reboot is kept."""
+        return self.settings.node.state_dir
+
+    @property
+    def masters(self) -> list[str]:
+        """The VIPs of which this node is MASTER."""
+        return [name for name, state in self.states.items() if state == "MASTER"]
+
+    def part(self, kind: Callable[[ControlWorker], P]) -> P:
+        """The one instance of this class in the worker."""
+        key: Any = kind
+        if key not in self._parts:
+            self._parts[key] = kind(self)
+        made: P = self._parts[key]
+        return made
+
+    def record(self, kind: str, text: str, *, vip: str = "", **fields: Value) -> None:
+        """One line in the node's event history."""
+        self._told(kind, text, vip, fields)
+
+    def peer(self, name: str = "") -> PeerClient:
+        """The peer of this name, or the only one; raises ApiError where there is none such."""
+        if not name and len(self.peers) == 1:
+            return next(iter(self.peers.values()))
+        if name in self.peers:
+            return self.peers[name]
+        known = ", ".join(self.peers) or "none"
+        if name:
+            raise not_found(f'there is no peer "{name}" with `control` in the settings; there are: {known}')
+        if self.peers:
+            raise ApiError(400, "bad-request", f"there are several peers: {known}", "name one of them")
+        raise ApiError(400, "not-configured", "the settings name no peer with `control`", "add a [[peer]] table")
+
+    @contextmanager
+    def pushing(self, what: str) -> Iterator[None]:
+        """Whatever changes sections, from either side, is alone; raises ApiError "busy" that says what is running."""
+        if self._pushing:
+            age = time.monotonic() - self._pushing_since
+            raise busy(f"{self._pushing} has been running for {age:.0f} s on {self.name}")
+        self._pushing, self._pushing_since = what, time.monotonic()
+        try:
+            yield
+        finally:
+            self._pushing = ""
+
+    def spawn(self, work: Coroutine[Any, Any, Any], what: str) -> asyncio.Task[Any]:
+        """Runs to its end, whether or not who asked for it still listens; a fault goes into the event history."""
+        task = asyncio.get_running_loop().create_task(work, name=what)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, HacoreError):
+            self.fault(task.get_name(), error)
+
+    def fault(self, where: str, error: BaseException) -> None:
+        """Something that is a bug here."""
+        import traceback
+
+        traceback.print_exception(error)
+        self.record("fault", f"control worker: {where}: {type(error).__name__}: {error}")
+
+    async def reload_node(self) -> list[str]:
+        """The whole node takes its settings anew; returns what waits for the next start. Raises SettingsError."""
+        answer = await self.bus.request("reload")
+        return list(answer["later"])
+
+    def on_start(self, call: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Before the first request is answered."""
+        self._on_start.append(call)
+
+    def on_stop(self, call: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """After the last one."""
+        self._on_stop.append(call)
+
+    def on_reload(self, call: Callable[[], None]) -> None:
+        """When `settings` are new."""
+        self._on_reload.append(call)
+
+    def on_transition(self, call: OnTransition) -> None:
+        """When a VIP's state is another."""
+        self._on_transition.append(call)
+
+    def allows(self, peer: str, right: str) -> bool:
+        """Whether the settings give this peer this right; one that is not in them has none."""
+        return any(one.name == peer and right in one.allow for one in self.settings.peers)
+
+    def identify(self, der: bytes) -> str:
+        """The peer whose certificate this is, "" where it is nobody's."""
+        return self._names.get(der, "")
+
+    # Its life
+
+    async def start(self) -> None:
+        """Listen; raises PlatformError where even the Unix socket cannot be had."""
+        self.server.collect()
+        for call in self._on_start:
+            await call()
+        await self.server.start_local()
+        await self.trust_changed()
+        self.spawn(self._follow(), "following the events")
+
+    async def stop(self) -> None:
+        """Answer what was asked, then end."""
+        await self.server.stop()
+        for call in self._on_stop:
+            await call()
+        for task in list(self._tasks):
+            task.cancel()
+        for peer in self.peers.values():
+            await peer.close()
+        self.refusals.flush()
+
+    async def reload(self) -> None:
+        """Take the settings file anew; what is being answered goes on."""
+        self.settings = await asyncio.to_thread(load, self.settings.path)
+        await self.trust_changed()
+        for call in self._on_reload:
+            call()
+
+    async def trust_changed(self) -> None:
+        """The certificates on the disk, or the peers in the settings, are others: use them from now on."""
+        control = self.settings.control
+        assert control is not None
+        try:
+            self.trusted = read_trust(control.trust)
+            self._names = {one.der: one.name for one in self.trusted.values()}
+            if not control.certificate.exists():
+                self.warnings["tls"] = "not paired yet: this node has no certificate (`hacore pair invite` makes it)"
+                context = None
+            else:
+                context = tls.server_context(control.certificate, control.key, self._names)
+                self.warnings.pop("tls", None)
+        except PlatformError as error:
+            self.warnings["tls"] = str(error)
+            context = None
+        await self._renew_peers()
+        await self.server.listen(control.listen, context)
+
+    async def _renew_peers(self) -> None:
+        old, self.peers = self.peers, {}
+        control = self.settings.control
+        assert control is not None
+        for peer in self.settings.peers:
+            if peer.control is not None:
+                self.peers[peer.name] = PeerClient(
+                    peer.name, peer.control, control.certificate, control.key, self.trusted.get(peer.name)
+                )
+        for client in old.values():
+            await client.close()
+
+    # The VIPs
+
+    async def _follow(self) -> None:
+        """Keeps `states` true, over restarts of the supervisor's end."""
+        while True:
+            with suppress(HacoreError):
+                async for event in self.bus.follow():
+                    if not event:
+                        await self._look()
+                    elif event.get("kind") == "transition":
+                        fields = event.get("fields", {})
+                        self._take(str(event.get("vip")), str(fields.get("new")), int(fields.get("epoch") or 0))
+            await asyncio.sleep(1.0)
+
+    async def _look(self) -> None:
+        status = await self.bus.request("status")
+        now = {vip["name"]: vip["state"] for vip in status["vips"]}
+        for name in set(self.states) - set(now):
+            self._take(name, "", 0)
+        for name, state in now.items():
+            self._take(name, state, 0)
+
+    def _take(self, vip: str, new: str, epoch: int) -> None:
+        old = self.states.get(vip, "")
+        if old == new:
+            return
+        if new:
+            self.states[vip] = new
+        else:
+            self.states.pop(vip, None)
+        for call in self._on_transition:
+            try:
+                call(vip, old, new, epoch)
+            except Exception as error:  # noqa: BLE001 - a part's bug is no other part's
+                self.fault("a transition", error)
