@@ -46,7 +46,8 @@ def fill(lab: Lab, node: Node, count: int) -> None:
         limit = conntrack.limit()
         if limit < count * 5 // 4:
             raise HacoreError(f"the kernel takes {limit} connections: set net.netfilter.nf_conntrack_max higher")
-        for first in range(0, count, AT_ONCE):
+        missing = count if conntrack.count() < count else 0  # they outlive the plays of a run
+        for first in range(0, missing, AT_ONCE):
             injector.inject(idle_connections(min(AT_ONCE, count - first), first))
     deadline = time.monotonic() + PATIENCE
     while lab.record.states and _entries(lab.other(node)) < count:
