@@ -68,10 +68,13 @@ cdef inline void *records_of(object records, object dtype, size_t *count, bint w
     """
     cdef Py_buffer view
     cdef void *first
+    cdef int flags = PyBUF_C_CONTIGUOUS
+    if writable:
+        flags |= PyBUF_WRITABLE
     of = getattr(records, "dtype", None)
     if of is not dtype and of != dtype:
         raise ValueError(f"Buffer of {dtype.itemsize}-byte records expected, got {type(records).__name__} of {of}")
-    PyObject_GetBuffer(records, &view, PyBUF_C_CONTIGUOUS | (PyBUF_WRITABLE if writable else 0))
+    PyObject_GetBuffer(records, &view, flags)
     first, count[0] = view.buf, <size_t> view.shape[0] if view.ndim == 1 else <size_t> -1
     PyBuffer_Release(&view)
     if count[0] == <size_t> -1:
