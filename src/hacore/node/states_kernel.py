@@ -15,7 +15,7 @@ from hacore.states.layout import empty_rows
 from hacore.states.replication import Replication
 
 EVENT_ROWS = 4096  # taken in one turn
-PAUSES = ((16, 0.001), (128, 0.004), (512, 0.008))
+PAUSES = ((16, 0.001), (512, 0.004))
 """Events that come within a pause go into one frame, which costs as much as 100 rows: seconds to wait where fewer than
 so many came in the last one. Where more came at once there is no need to wait for company.
 """
