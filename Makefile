@@ -7,7 +7,7 @@ KERNELS := $(wildcard $(addprefix src/hacore/_fast/*.,pyx pxd pxi c h))
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help build lab test test-hosts lint bench wheel soak clean packages-build packages-lab packages-test packages-hosts
+.PHONY: help build lab test test-hosts lint bench wheel soak clean packages-build packages-lab packages-test packages-hosts packages-soak
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -37,14 +37,15 @@ wheel: packages-test $(VENV)/.built  ## sdist and wheel in dist/, and the tests 
 	@tools/need-root make wheel
 	tools/test-wheel
 
-soak: packages-test $(VENV)/.built  ## the long campaigns: fuzzing, chaos, sanitizers (root)
+soak: packages-soak $(VENV)/.built  ## the long campaigns: fuzzing, chaos, sanitizers (root)
 	@tools/need-root make soak
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[soak]'
 	$(BIN)/pytest tests -m soak --hypothesis-profile=soak --timeout=0
 
 clean:  ## removes everything that was built
 	rm -rf $(VENV) build dist src/*.egg-info src/hacore/_fast/*.so .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 
-packages-build packages-lab packages-test packages-hosts: packages-%:
+packages-build packages-lab packages-test packages-hosts packages-soak: packages-%:
 	@tools/install-dependencies $*
 
 $(VENV)/pyvenv.cfg:

@@ -2,7 +2,7 @@
 
     python tools/fuzz_ctnetlink.py --runs 1000000 --corpus DIRECTORY
 
-The corpus starts from the real messages in tests/vectors/ctnetlink.bin. Debian packages: clang, libclang-rt-14-dev.
+The corpus starts from the real messages in tests/vectors/ctnetlink.bin. Debian packages: clang, libclang-rt-dev.
 The exit code is the fuzzer's; an input that breaks something is left in the corpus directory.
 """
 

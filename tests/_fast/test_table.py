@@ -126,8 +126,9 @@ class TableMirror(RuleBasedStateMachine):
         if oracle.without_timeout(row) != oracle.without_timeout(known.row) or new.owner != known.owner:
             self.model[key] = new
             return CHANGED
-        left = max(timeout_of(known.row) - (self.now - known.stamp), 0)
-        if abs(timeout_of(row) - left) > slack:
+        passed = self.now - known.stamp
+        left = max(timeout_of(known.row) - passed, 0)
+        if abs(timeout_of(row) - left) > slack or passed > timeout_of(known.row):
             self.model[key] = new
             return REFRESHED
         self.model[key] = known._replace(epoch=new.epoch)

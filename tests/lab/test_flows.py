@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from hacore.lab import laboratory, play
+from hacore.errors import HacoreError
+from hacore.lab import laboratory, namespaces, play
+from hacore.lab.fill import fill
 from hacore.lab.flows import FlowFigures, KindFigures
 from hacore.lab.scenarios import SCENARIOS
+from hacore.linux import conntrack
 
 
 def figures(replicated: bool, **alive: int) -> FlowFigures:
@@ -34,3 +37,15 @@ def test_connections_through_a_crash(tmp_path: Path, replicated: bool) -> None:
         assert run.flows.replicated is replicated
         assert run.flows.as_expected, str(run.flows)
         assert run.failed_over
+
+
+def test_tables_that_are_filled_first(tmp_path: Path) -> None:
+    with laboratory.temporary(tmp_path / "full", profile="fast", preempt=True, states=True) as lab:
+        run = play.play(lab, SCENARIOS["stop"], fill=20_000)
+        assert run.error is None
+        assert run.failed_over
+        for node in lab.nodes.values():
+            with namespaces.inside(node.namespace):
+                assert conntrack.count() >= 20_000
+        with pytest.raises(HacoreError, match="nf_conntrack_max"):
+            fill(lab, lab.nodes["fw1"], 1 << 30)

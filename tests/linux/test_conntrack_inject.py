@@ -407,7 +407,7 @@ def test_no_privilege_no_injector(firewall: Host) -> None:
         "    try: make()\n"
         "    except Exception as error: print(type(error).__name__, error)\n"
     )
-    said = firewall.run("setpriv", "--bounding-set=-net_admin", sys.executable, "-c", program)
+    said = firewall.run("setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin", sys.executable, "-c", program)
     assert said.count(PrivilegeError.__name__) == said.count("CAP_NET_ADMIN") == 3, said
 
 

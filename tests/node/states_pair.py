@@ -38,7 +38,7 @@ password = "secret"
 addresses = ["10.20.0.1/24"]
 [[peer]]
 name = "fw{other}"
-states = "10.9.0.{other}:8116"
+states = "10.9.0.{other}:{peer_port}"
 [states]
 listen = "10.9.0.{number}:8116"
 bulk_deadline = {bulk_deadline}
@@ -59,11 +59,18 @@ class Node:
         self.gateway = ct_flows.Gateway(host.name, wire.name)
         self.process: Any = None
 
-    def configure(self, *, bulk_deadline: float = 60.0, reconcile_interval: float = 30.0, more: str = "") -> None:
+    def configure(
+        self,
+        *,
+        bulk_deadline: float = 60.0,
+        reconcile_interval: float = 30.0,
+        peer_port: int = 8116,
+        more: str = "",
+    ) -> None:
         self.path.write_text(
             SETTINGS.format(
                 number=self.number, other=3 - self.number, advskew=20 * self.number, bulk_deadline=bulk_deadline,
-                reconcile_interval=reconcile_interval, more=more,
+                reconcile_interval=reconcile_interval, peer_port=peer_port, more=more,
             )
         )  # fmt: skip
         self.path.chmod(0o600)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from hacore.lab.fill import AT_ONCE, idle_connections
+from hacore.linux import conntrack
 from hacore.node.states_certificates import make_test_certificates
 from hacore.node.states_tls import STREAM_PROTOCOL, contexts
 from tests.node.states_pair import Node, Pair, eventually, made
@@ -86,3 +88,22 @@ def test_garbage_from_a_peer(tmp_path: Path, said: bytes) -> None:
         eventually(lambda: pair.two.keys() == before == pair.one.keys())
         assert pair.two.status()["node"]["workers"]["states"]["restarts"] == 0
         assert says(pair.two, "stream from", "ended")
+
+
+def test_a_full_kernel_table_is_told_and_the_stream_goes_on(tmp_path: Path) -> None:
+    with made(tmp_path) as pair:
+        with pair.two.host.entered(), conntrack.Injector() as injector:
+            limit = conntrack.limit()
+            for first in range(0, limit + 1000, AT_ONCE):
+                injector.inject(idle_connections(AT_ONCE, first))
+        pair.one.gateway.talk([flow(UDP, f"10.2.0.{1 + index}", "198.51.100.8", 5000, 53) for index in range(50)])
+        told = eventually(lambda: pair.two.states()["kernel"]["errors"])
+        assert sum(told.values()) >= 40
+        assert all(name.startswith("ENOMEM") for name in told)
+        assert pair.two.states()["kernel"]["limit"] == limit
+        with pair.two.host.entered():
+            conntrack.flush()
+        pair.one.gateway.talk([flow(UDP, f"10.3.0.{1 + index}", "198.51.100.8", 5000, 53) for index in range(50)])
+        eventually(lambda: len(pair.two.keys()) >= 50)
+        assert pair.two.follows()
+        assert not says(pair.two, "stream from fw1 ended")

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +19,9 @@ from hacore.states import frames, greeting
 from hacore.states.frames import FRAME_HEAD, Ack, Differences, FrameReader, Kind, SyncBegin, SyncEnd, Want
 from hacore.states.greeting import Hello, Welcome
 from tests.states.simulation import NEW, Node, World, rows
+
+ROOT = Path(__file__).parent.parent.parent
+CORPUS = ROOT / "tests" / "corpus"
 
 U32, U64 = st.integers(0, 2**32 - 1), st.integers(0, 2**64 - 1)
 BYTES16, BYTES32 = st.binary(min_size=16, max_size=16), st.binary(min_size=32, max_size=32)
@@ -187,3 +194,29 @@ def test_20_000_spoiled_frames() -> None:
 @pytest.mark.soak
 def test_a_million_spoiled_frames() -> None:
     spoil(1_000_000, 2)
+
+
+def test_what_the_fuzzer_found() -> None:
+    target, kinds, inputs = Target(), list(Kind), sorted((CORPUS / "frames").iterdir())
+    for path in inputs:
+        data = path.read_bytes()
+        if len(data) >= 2:
+            read_any(kinds[data[0] % len(kinds)], data[2:])
+            target.feed(kinds[data[0] % len(kinds)], data[2:])
+    assert len(inputs) > 50
+
+
+@pytest.mark.soak
+def test_a_million_frames_by_coverage() -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "tools" / "fuzz_frames.py"), "-runs=1000000"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    assert "Done 1000000 runs" in done.stderr
+
+
+@pytest.mark.soak
+def test_the_sanitizers_find_nothing_in_a_million_frames() -> None:
+    command = [str(ROOT / "tools" / "sanitized-tests"), "tests/states/test_frames.py", "-m", "soak", "-k", "spoiled"]
+    subprocess.run(command, check=True, env={**os.environ, "PYTHON": sys.executable})

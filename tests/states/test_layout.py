@@ -23,7 +23,7 @@ from hacore.states.layout import (
     keys_of,
 )
 
-HEADER = Path(hacore.states.__file__).parent.parent / "_fast" / "row.h"
+HEADER = Path(__file__).parents[2] / "src/hacore/_fast/row.h"
 SIZES = {"uint8_t": 1, "char": 1, "uint16_t": 2, "uint32_t": 4, "int32_t": 4}
 
 

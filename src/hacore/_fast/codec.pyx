@@ -14,7 +14,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
-from hacore._fast.row cimport Key, Row
+from hacore._fast.row cimport Key, Row, records_of
 
 import numpy as np
 
@@ -27,6 +27,9 @@ MAX_CHUNK_ROWS = COLUMN_ROWS
 """Rows in a chunk at most, and changes of each kind."""
 NAME_BITS = 56
 """Numbers that name rows are below 2 ** NAME_BITS."""
+
+_NUMBER = np.dtype(np.uint64)
+_NO_ROWS, _NO_KEYS, _NO_NUMBERS = (np.empty(0, dtype=dtype) for dtype in (_ROW_DTYPE, _KEY_DTYPE, _NUMBER))
 
 _workspaces = []
 
@@ -63,14 +66,14 @@ cdef class _Order:
     cdef size_t count
     cdef object held
 
-    def __cinit__(self, const Row[::1] rows):
+    def __cinit__(self, rows):
         cdef int failed
-        self.count = <size_t> rows.shape[0]
-        self.held = rows.base
+        cdef const Row *first = <const Row *> records_of(rows, _ROW_DTYPE, &self.count, False)
+        self.held = rows
         if self.count >> 32:
             raise ValueError("more than 2**32 rows")
         with nogil:
-            failed = order_open(&self.order, &rows[0] if self.count else NULL, self.count)
+            failed = order_open(&self.order, first, self.count)
         if failed:
             raise MemoryError("no room to sort rows")
         self.rows = self.order.rows
@@ -155,7 +158,7 @@ def chunk_kind(const uint8_t[::1] data):
     return chr(data[1])
 
 
-def encode_rows(const Row[::1] rows, size_t chunk_rows=32_768):
+def encode_rows(rows, size_t chunk_rows=32_768):
     """`rows` in key order as chunks of `chunk_rows`; nothing for no rows.
 
     Raises:
@@ -184,10 +187,10 @@ def encode_rows(const Row[::1] rows, size_t chunk_rows=32_768):
     return chunks
 
 
-def encode_chunk(const Row[::1] rows):
+def encode_chunk(rows):
     """One chunk of 1 to MAX_CHUNK_ROWS rows."""
-    if not 1 <= rows.shape[0] <= COLUMN_ROWS:
-        raise ValueError(f"a chunk holds 1 to {COLUMN_ROWS} rows, got {rows.shape[0]}")
+    if not 1 <= len(rows) <= COLUMN_ROWS:
+        raise ValueError(f"a chunk holds 1 to {COLUMN_ROWS} rows, got {len(rows)}")
     return encode_rows(rows, COLUMN_ROWS)[0]
 
 
@@ -276,32 +279,39 @@ def decode_end(const uint8_t[::1] data):
     return count
 
 
-cdef RowPointer *_pointers(const Row[::1] rows, RowPointer *space, const int64_t[::1] order):
+cdef void _pointers(const uint8_t *first, size_t stride, size_t count, RowPointer *space, const int64_t *order) noexcept:
+    """Pointers to records, in order; `order` NULL: as they are."""
     cdef size_t index
-    for index in range(<size_t> rows.shape[0]):
-        space[index] = &rows[order[index]]
-    return space
+    for index in range(count):
+        space[index] = <RowPointer> (first + (<size_t> order[index] if order != NULL else index) * stride)
 
 
 cdef class _Names:
     """Ascending numbers that name rows, and the order that made them so."""
-    cdef const uint64_t[::1] ascending
-    cdef const int64_t[::1] order
+    cdef object numbers, indices
     cdef const uint64_t *first
+    cdef const int64_t *order
 
     def __cinit__(self, names, Py_ssize_t count):
+        cdef const uint64_t[::1] ascending
+        cdef const int64_t[::1] order
         numbers = np.ascontiguousarray(names, dtype=np.uint64)
         if numbers.shape != (count,):
             raise ValueError(f"expected {count} names, got {numbers.shape}")
-        order = np.argsort(numbers, kind="stable").astype(np.int64)
-        numbers = numbers[order]
-        if count and (numbers[count - 1] >> NAME_BITS or (numbers[1:] == numbers[:count - 1]).any()):
+        if not count:
+            return
+        if count > 1:
+            self.indices = np.argsort(numbers, kind="stable").astype(np.int64, copy=False)
+            numbers = numbers[self.indices]
+            order = self.indices
+            self.order = &order[0]
+        ascending = self.numbers = numbers
+        if ascending[count - 1] >> NAME_BITS or (count > 1 and (numbers[1:] == numbers[:count - 1]).any()):
             raise ValueError(f"names are different numbers below 2**{NAME_BITS}")
-        self.ascending, self.order = numbers, order
-        self.first = &self.ascending[0] if count else NULL
+        self.first = &ascending[0]
 
 
-def encode_changes(const Row[::1] inserted, const Row[::1] before, const Row[::1] after, deleted_keys, *,
+def encode_changes(inserted, before, after, deleted_keys, *,
                    updated_names=None, deleted_names=None):
     """One chunk of changes, at most MAX_CHUNK_ROWS of each kind, in any order.
 
@@ -317,43 +327,51 @@ def encode_changes(const Row[::1] inserted, const Row[::1] before, const Row[::1
     """
     cdef Changes_ changes
     cdef _Order new = _Order(inserted)
-    cdef const Key[::1] keys = deleted_keys
-    cdef size_t updates = <size_t> after.shape[0], deletes = <size_t> keys.shape[0]
-    cdef _Names update_names = _Names(() if updated_names is None else updated_names,
-                                      0 if updated_names is None else <Py_ssize_t> updates)
-    cdef _Names delete_names = _Names(() if deleted_names is None else deleted_names,
-                                      0 if deleted_names is None else len(deleted_names))
-    cdef const int64_t[::1] order
-    cdef size_t index
-    if before.shape[0] != after.shape[0]:
-        raise ValueError(f"expected as many rows before as after, got {before.shape[0]} and {after.shape[0]}")
-    if max(new.count, updates, deletes, <size_t> delete_names.ascending.shape[0]) > COLUMN_ROWS:
+    cdef size_t updates, befores, deletes, named_deletes = 0
+    cdef const Row *now = <const Row *> records_of(after, _ROW_DTYPE, &updates, False)
+    cdef const Row *once = <const Row *> records_of(before, _ROW_DTYPE, &befores, False)
+    cdef const Key *keys = <const Key *> records_of(deleted_keys, _KEY_DTYPE, &deletes, False)
+    cdef _Names update_names = None if updated_names is None else _Names(updated_names, <Py_ssize_t> updates)
+    cdef _Names delete_names = None
+    if deleted_names is not None:
+        named_deletes = <size_t> len(deleted_names)
+        delete_names = _Names(deleted_names, <Py_ssize_t> named_deletes)
+    if befores != updates:
+        raise ValueError(f"expected as many rows before as after, got {befores} and {updates}")
+    if max(new.count, updates, deletes, named_deletes) > COLUMN_ROWS:
         raise ValueError(f"a chunk holds at most {COLUMN_ROWS} changes of a kind")
     if deleted_names is not None and updated_names is None and updates:
         raise ValueError("rows are named by number or by key, not deleted by number and updated by key")
     memset(&changes, 0, sizeof(changes))
     changes.naming = NAMED_BY_NUMBER if updated_names is not None or deleted_names is not None else NAMED_BY_KEY
     changes.inserted, changes.inserted_rows = new.count, new.rows
-    changes.updated, changes.deleted_keys = updates, deletes
-    changes.deleted, changes.deleted_numbers = <size_t> delete_names.ascending.shape[0], delete_names.first
+    changes.updated, changes.deleted_keys, changes.deleted = updates, deletes, named_deletes
+    changes.deleted_numbers = delete_names.first if named_deletes else NULL
     cdef RowPointer *space = <RowPointer *> malloc((2 * updates + deletes + 1) * sizeof(RowPointer))
-    cdef _Workspace workspace = _take()
-    cdef Writer *writer = &workspace.codec.writer
+    cdef _Workspace workspace
+    cdef Writer *writer
     cdef int status
+    cdef const int64_t *order = NULL
+    cdef const int64_t[::1] by_key
     if space == NULL:
         raise MemoryError("no room for the coded bytes")
     try:
+        workspace = _take()
+        writer = &workspace.codec.writer
+        changes.before, changes.after, changes.deleted_by_key = space, space + updates, space + 2 * updates
         if changes.naming == NAMED_BY_NUMBER:
-            order = update_names.order
-            changes.updated_numbers = update_names.first
-        else:
-            order = _key_order(&after[0] if updates else NULL, sizeof(Row), updates)
-        changes.before = _pointers(before, space, order)
-        changes.after = _pointers(after, space + updates, order)
-        order = _key_order(&keys[0] if deletes else NULL, sizeof(Key), deletes)
-        changes.deleted_by_key = space + 2 * updates
-        for index in range(deletes):
-            space[2 * updates + index] = <RowPointer> &keys[order[index]]
+            if updates:
+                order, changes.updated_numbers = update_names.order, update_names.first
+        elif updates > 1:
+            by_key = _key_order(now, sizeof(Row), updates)
+            order = &by_key[0]
+        _pointers(<const uint8_t *> once, sizeof(Row), updates, space, order)
+        _pointers(<const uint8_t *> now, sizeof(Row), updates, space + updates, order)
+        order = NULL
+        if deletes > 1:
+            by_key = _key_order(keys, sizeof(Key), deletes)
+            order = &by_key[0]
+        _pointers(<const uint8_t *> keys, sizeof(Key), deletes, space + 2 * updates, order)
         with nogil:
             begin_chunk(writer, CHUNK_CHANGES)
             status = write_changes(writer, &changes, workspace.codec)
@@ -367,9 +385,6 @@ def encode_changes(const Row[::1] inserted, const Row[::1] before, const Row[::1
 
 cdef object _key_order(const void *first, size_t stride, size_t count):
     """The indices that sort `count` keys, `stride` bytes apart, by their bytes."""
-    order = np.zeros(count, dtype=np.int64)
-    if count < 2:
-        return order
     copies = np.empty((count, sizeof(Key)), dtype=np.uint8)
     cdef uint8_t[:, ::1] copy = copies
     cdef uint8_t *keys = &copy[0, 0]
@@ -377,7 +392,7 @@ cdef object _key_order(const void *first, size_t stride, size_t count):
     with nogil:
         for index in range(count):
             memcpy(keys + index * sizeof(Key), <const char *> first + index * stride, sizeof(Key))
-    return np.argsort(copies.view("V40").reshape(count), kind="stable").astype(np.int64)
+    return np.argsort(copies.view("V40").reshape(count), kind="stable").astype(np.int64, copy=False)
 
 
 cdef class Changes:
@@ -397,23 +412,24 @@ cdef class Changes:
     def __len__(self):
         return len(self.inserted) + len(self.masks) + len(self.deleted_names) + len(self.deleted_keys)
 
-    def apply(self, const Row[::1] before):
+    def apply(self, before):
         """The updated rows, from what they were, in the order of `updated_names` or `updated_keys`.
 
         Raises:
             WireError: rung "base", the updates were made from other rows than these (timeouts may differ).
         """
-        cdef size_t count = <size_t> len(self.masks)
-        cdef Row[::1] row
-        cdef const Row[::1] values
+        cdef size_t count = <size_t> len(self.masks), room
+        cdef const Row *old = <const Row *> records_of(before, _ROW_DTYPE, &room, False)
         cdef const uint64_t[::1] masks
-        if <size_t> before.shape[0] != count:
-            raise ValueError(f"expected {count} rows, got {before.shape[0]}")
+        if room != count:
+            raise ValueError(f"expected {count} rows, got {room}")
         after = np.empty(count, dtype=_ROW_DTYPE)
         if not count:
             return after
-        row, values, masks = after, self.values, self.masks
-        memcpy(&row[0], &before[0], count * sizeof(Row))
+        cdef Row *row = <Row *> records_of(after, _ROW_DTYPE, &room, True)
+        cdef const Row *values = <const Row *> records_of(self.values, _ROW_DTYPE, &room, False)
+        masks = self.masks
+        memcpy(row, old, count * sizeof(Row))
         cdef uint64_t check = 0
         cdef RowPointer pointer
         cdef size_t index
@@ -424,8 +440,18 @@ cdef class Changes:
         if check != self.check:
             raise WireError("base", "the updates were made from other rows than these")
         with nogil:
-            patch_rows(&row[0], &values[0], &masks[0], count)
+            patch_rows(row, values, &masks[0], count)
         return after
+
+
+cdef object _room(size_t count, object dtype, object none, void **first):
+    """An array of so many, and where it is; `none` for 0 of them."""
+    cdef size_t room
+    if not count:
+        return none
+    records = np.empty(count, dtype=dtype)
+    first[0] = records_of(records, dtype, &room, True)
+    return records
 
 
 cdef Changes _read_changes(Reader *body):
@@ -437,25 +463,14 @@ cdef Changes _read_changes(Reader *body):
     if read_change_counts(body, &counts) != CODEC_OK:
         _raise(body)
     cdef size_t numbered = counts.updated if counts.naming == NAMED_BY_NUMBER else 0
-    changes.inserted = np.empty(counts.inserted, dtype=_ROW_DTYPE)
-    changes.updated_names = np.empty(numbered, dtype=np.uint64)
-    changes.updated_keys = np.empty(counts.updated - numbered, dtype=_KEY_DTYPE)
-    changes.deleted_names = np.empty(counts.deleted, dtype=np.uint64)
-    changes.deleted_keys = np.empty(counts.deleted_keys, dtype=_KEY_DTYPE)
-    changes.values = np.empty(counts.updated, dtype=_ROW_DTYPE)
-    changes.masks = np.empty(counts.updated, dtype=np.uint64)
-    cdef Row[::1] inserted = changes.inserted, values = changes.values
-    cdef uint64_t[::1] updated_names = changes.updated_names, deleted_names = changes.deleted_names
-    cdef uint64_t[::1] masks = changes.masks
-    cdef Key[::1] updated_keys = changes.updated_keys, deleted_keys = changes.deleted_keys
     memset(&space, 0, sizeof(space))
-    space.inserted_rows = &inserted[0] if counts.inserted else NULL
-    space.updated_numbers = &updated_names[0] if numbered else NULL
-    space.updated_keys = <uint8_t *> &updated_keys[0] if counts.updated - numbered else NULL
-    space.deleted_numbers = &deleted_names[0] if counts.deleted else NULL
-    space.deleted_keys = <uint8_t *> &deleted_keys[0] if counts.deleted_keys else NULL
-    space.values = &values[0] if counts.updated else NULL
-    space.masks = &masks[0] if counts.updated else NULL
+    changes.inserted = _room(counts.inserted, _ROW_DTYPE, _NO_ROWS, <void **> &space.inserted_rows)
+    changes.updated_names = _room(numbered, _NUMBER, _NO_NUMBERS, <void **> &space.updated_numbers)
+    changes.updated_keys = _room(counts.updated - numbered, _KEY_DTYPE, _NO_KEYS, <void **> &space.updated_keys)
+    changes.deleted_names = _room(counts.deleted, _NUMBER, _NO_NUMBERS, <void **> &space.deleted_numbers)
+    changes.deleted_keys = _room(counts.deleted_keys, _KEY_DTYPE, _NO_KEYS, <void **> &space.deleted_keys)
+    changes.values = _room(counts.updated, _ROW_DTYPE, _NO_ROWS, <void **> &space.values)
+    changes.masks = _room(counts.updated, _NUMBER, _NO_NUMBERS, <void **> &space.masks)
     workspace = _take()
     with nogil:
         status = read_changes(body, &counts, &space, workspace.codec)
@@ -487,7 +502,7 @@ def digest_of_rows(const Row[::1] rows):
     return digest[:16]
 
 
-def sort_rows(const Row[::1] rows):
+def sort_rows(rows):
     """A copy of `rows` in key order.
 
     Raises:

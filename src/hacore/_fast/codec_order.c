@@ -7,6 +7,7 @@
 #include "codec_bytes.h"
 
 #define AF_INET 2
+#define FEW 64           /* rows that are sorted where they are: the tables for more cost more to clear */
 #define HEADS 1024       /* different first words of a key at most (family, protocol, zone), to sort by them at once */
 #define SHORT_RUN 24     /* up to here insertion is faster than counting */
 #define LONG_RUN 4096    /* from here on a larger digit is */
@@ -176,11 +177,12 @@ int order_open(Order *order, const Row *rows, size_t count) {
     size_t sorted = count > 0;
     while (sorted < count && memcmp(&rows[sorted - 1], &rows[sorted], KEY_BYTES) <= 0) sorted++;
     order->count = count;
+    int few = count <= FEW;
     order->bytes =
-        1 + (sorted < count ? sizeof(Heads) + count * (2 * sizeof(Entry) + sizeof(uint16_t)) : count * sizeof(Row *));
+        1 + (sorted < count && !few ? sizeof(Heads) + count * (2 * sizeof(Entry) + sizeof(uint16_t)) : count * sizeof(Row *));
     order->rows = space_open(order->bytes);
     if (!order->rows) return -1;
-    if (sorted < count) {
+    if (sorted < count && !few) {
         Entry *entries = (Entry *)order->rows;
         Heads *heads = (Heads *)(entries + 2 * count);
         uint16_t *numbers = (uint16_t *)(heads + 1);

@@ -12,7 +12,9 @@ from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset, strerror
 
-from hacore._fast.row cimport Row
+from hacore._fast.row cimport Row, records_of
+from hacore._fast.ctnetlink_dtypes import EVENT_DTYPE as _EVENT_DTYPE, EXPECTATION_DTYPE as _EXPECTATION_DTYPE
+from hacore._fast.row import ROW_DTYPE as _ROW_DTYPE
 from hacore.errors import PlatformError, PrivilegeError
 
 
@@ -197,19 +199,22 @@ def count_messages(const uint8_t[::1] messages not None):
     return count
 
 
-def complete(Row[::1] rows not None, const Row[::1] known not None, const ct_event[::1] events not None):
+def complete(rows, known, events):
     """Fills in what an event did not tell, from the row as it was known before, for each of `rows` in place.
 
     An update carries status, timeout, mark and helper, and of the rest only what has changed (`events["present"]`). `known` holds a row for each, zeros
     where none was known.
     """
-    cdef Py_ssize_t index
-    if known.shape[0] != rows.shape[0] or events.shape[0] != rows.shape[0]:
-        raise ValueError(f"expected {rows.shape[0]} of each, got {known.shape[0]} known rows and {events.shape[0]} events")
+    cdef size_t count, knowns, told, index
+    cdef Row *row = <Row *>records_of(rows, _ROW_DTYPE, &count, True)
+    cdef const Row *before = <const Row *>records_of(known, _ROW_DTYPE, &knowns, False)
+    cdef const ct_event *event = <const ct_event *>records_of(events, _EVENT_DTYPE, &told, False)
+    if knowns != count or told != count:
+        raise ValueError(f"expected {count} of each, got {knowns} known rows and {told} events")
     with nogil:
-        for index in range(rows.shape[0]):
-            if events[index].present != CT_HAS_ALL:
-                ct_complete(&rows[index], &known[index], events[index].present)
+        for index in range(count):
+            if event[index].present != CT_HAS_ALL:
+                ct_complete(&row[index], &before[index], event[index].present)
 
 
 @cython.final
@@ -387,7 +392,7 @@ cdef class Injector:
         """Of messages in one send."""
         return self.injector.batch_bytes
 
-    def inject(self, const Row[::1] rows not None, operations=None, int32_t[::1] errors=None):
+    def inject(self, rows, operations=None, int32_t[::1] errors=None):
         """Brings rows into the table, in order, and gives an `Injected`.
 
         Args:
@@ -408,17 +413,21 @@ cdef class Injector:
         Raises:
             PlatformError, PrivilegeError: the socket failed; `errors` has the errno for all rows that were not tried.
         """
-        return self._inject(rows, None, rows.shape[0], operations, errors)
+        cdef size_t count
+        cdef const Row *first = <const Row *>records_of(rows, _ROW_DTYPE, &count, False)
+        return self._inject(first, NULL, <Py_ssize_t>count, operations, errors)
 
-    def inject_expectations(self, const ct_expectation[::1] expectations not None, operations=None, int32_t[::1] errors=None):
+    def inject_expectations(self, expectations, operations=None, int32_t[::1] errors=None):
         """Brings expectations into the table, after the rows of their masters; otherwise as `inject`.
 
         `INSERT`, `UPDATE` and `REPLACE` all make the kernel's one equal to the row. ENOENT: the master is not there; EOPNOTSUPP: it has no helper.
         """
-        return self._inject(None, expectations, expectations.shape[0], operations, errors)
+        cdef size_t count
+        cdef const ct_expectation *first = <const ct_expectation *>records_of(expectations, _EXPECTATION_DTYPE, &count, False)
+        return self._inject(NULL, first, <Py_ssize_t>count, operations, errors)
 
     cdef Injected _inject(
-        self, const Row[::1] rows, const ct_expectation[::1] expectations, Py_ssize_t count, operations, int32_t[::1] errors
+        self, const Row *rows, const ct_expectation *expectations, Py_ssize_t count, operations, int32_t[::1] errors
     ):
         cdef ct_counts counts
         cdef const uint8_t[::1] view = operations
@@ -437,10 +446,10 @@ cdef class Injector:
             raise MemoryError(f"errors of {count} rows")
         try:
             with nogil:
-                if rows is not None:
-                    result = ct_inject(&self.injector, &rows[0], chosen, <size_t>count, codes, &counts)
+                if rows != NULL:
+                    result = ct_inject(&self.injector, rows, chosen, <size_t>count, codes, &counts)
                 else:
-                    result = ct_inject_expectations(&self.injector, &expectations[0], chosen, <size_t>count, codes, &counts)
+                    result = ct_inject_expectations(&self.injector, expectations, chosen, <size_t>count, codes, &counts)
         finally:
             if errors is None:
                 free(codes)

@@ -10,10 +10,11 @@ it travels with the row.
 """
 
 from cpython.buffer cimport PyBuffer_FillInfo
+from cpython.bytearray cimport PyByteArray_AS_STRING
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
-from hacore._fast.row cimport Key, Row
+from hacore._fast.row cimport Key, Row, records_of
 
 import numpy as np
 
@@ -40,6 +41,7 @@ FULL = TABLE_FULL
 MAX_STATES = TABLE_MAX_STATES
 """A table's `max_states` is below this."""
 
+_OUTCOME = np.dtype(np.uint8)
 META_DTYPE = np.dtype([
     ("hash", "<u4"), ("changed", "<u4"), ("epoch", "<u4"), ("stamp", "<u4"), ("partition", "<u2"), ("owner", "u1"),
     ("generation", "u1"),
@@ -65,32 +67,42 @@ cdef int _owner(object owner) except? -2:
     return owner
 
 
-cdef class _NamedBy:
-    """Keys, or rows by their heads, as a pointer and the bytes from one to the next."""
-    cdef const Key[::1] keys
-    cdef const Row[::1] rows
-    cdef const uint8_t *first
-    cdef size_t stride
-    cdef size_t count
-
-    def __cinit__(self, keys):
-        if keys.dtype == _ROW_DTYPE:
-            self.rows = keys
-            self.count, self.stride = <size_t> self.rows.shape[0], sizeof(Row)
-            self.first = <const uint8_t *> &self.rows[0] if self.count else NULL
-        else:
-            self.keys = keys
-            self.count, self.stride = <size_t> self.keys.shape[0], sizeof(Key)
-            self.first = <const uint8_t *> &self.keys[0] if self.count else NULL
+cdef struct Named:
+    # Keys, or rows by their heads: where they are and the bytes from one to the next.
+    const uint8_t *first
+    size_t stride
+    size_t count
 
 
-cdef Row *_before(Row[::1] before, size_t count) except? NULL:
+cdef Named _named_by(object keys) except *:
+    cdef Named named
+    dtype = getattr(keys, "dtype", None)
+    if dtype is _ROW_DTYPE or dtype == _ROW_DTYPE:
+        named.stride = sizeof(Row)
+        named.first = <const uint8_t *> records_of(keys, _ROW_DTYPE, &named.count, False)
+    else:
+        named.stride = sizeof(Key)
+        named.first = <const uint8_t *> records_of(keys, _KEY_DTYPE, &named.count, False)
+    return named
+
+
+cdef Row *_before(object before, size_t count) except? NULL:
     """Where the rows that were there before are put, NULL for nowhere."""
-    if before is None or (not count and not before.shape[0]):
+    cdef size_t room
+    cdef Row *first
+    if before is None:
         return NULL
-    if <size_t> before.shape[0] != count:
-        raise ValueError(f"before has to have {count} rows, got {before.shape[0]}")
-    return &before[0]
+    first = <Row *> records_of(before, _ROW_DTYPE, &room, True)
+    if room != count:
+        raise ValueError(f"before has to have {count} rows, got {room}")
+    return first if count else NULL
+
+
+cdef object _outcomes(size_t count, uint8_t **first):
+    """An array of one byte a row, and where it is."""
+    cdef bytearray octets = bytearray(count)
+    first[0] = <uint8_t *> PyByteArray_AS_STRING(octets)
+    return np.frombuffer(octets, dtype=_OUTCOME)
 
 
 cdef class _Area:
@@ -172,17 +184,17 @@ cdef class Table:
         """What rows, metadata, index, digests and tombstones take."""
         return table_memory(&self.table)
 
-    def insert(self, const Row[::1] rows, *, owner=0, epoch=0, generation=0, now=0, Row[::1] before=None):
+    def insert(self, rows, *, owner=0, epoch=0, generation=0, now=0, before=None):
         """NEW, EXISTS or FULL for each row. The rest as for `put`."""
         return self._put(rows, TABLE_INSERT, owner, epoch, generation, now, 0, False, before)
 
-    def update(self, const Row[::1] rows, *, owner=0, epoch=0, generation=0, now=0, slack=0, keep_owner=False,
-               Row[::1] before=None):
+    def update(self, rows, *, owner=0, epoch=0, generation=0, now=0, slack=0, keep_owner=False,
+               before=None):
         """CHANGED, REFRESHED, SAME or ABSENT for each row. The rest as for `put`."""
         return self._put(rows, TABLE_UPDATE, owner, epoch, generation, now, slack, keep_owner, before)
 
-    def put(self, const Row[::1] rows, *, owner=0, epoch=0, generation=0, now=0, slack=0, keep_owner=False,
-            Row[::1] before=None):
+    def put(self, rows, *, owner=0, epoch=0, generation=0, now=0, slack=0, keep_owner=False,
+            before=None):
         """Inserts or updates: NEW, CHANGED, REFRESHED, SAME or FULL for each row, later rows of the batch after earlier
         ones.
 
@@ -192,17 +204,20 @@ cdef class Table:
             epoch: of that owner.
             generation: 0 to 255; every row that is found or inserted is marked with it, see `stale`.
             now: the caller's clock in whole seconds; a stored timeout is taken to have run down since it was stored.
-            slack: a timeout that differs by at most this from what is left of the stored one is no change (seconds).
+            slack: a timeout that differs by at most this from what is left of the stored one is no change (seconds),
+                unless that has run out before.
             keep_owner: rows that are there keep owner and epoch; new ones get those given.
             before: (n,) of ROW_DTYPE, filled with the rows that were there before, zeros where there was none.
         """
         return self._put(rows, TABLE_INSERT | TABLE_UPDATE, owner, epoch, generation, now, slack, keep_owner, before)
 
-    cdef object _put(self, const Row[::1] rows, int mode, object owner, object epoch, object generation, object now,
-                     object slack, object keep_owner, Row[::1] before):
+    cdef object _put(self, object rows, int mode, object owner, object epoch, object generation, object now,
+                     object slack, object keep_owner, object before):
         cdef PutOptions options
-        cdef size_t count = <size_t> rows.shape[0]
+        cdef size_t count
+        cdef const Row *row = <const Row *> records_of(rows, _ROW_DTYPE, &count, False)
         cdef Row *old = _before(before, count)
+        cdef uint8_t *outcome
         if owner is None:
             raise ValueError("a row has an owner")
         options.mode = mode
@@ -212,30 +227,29 @@ cdef class Table:
         options.epoch = epoch
         options.now = now
         options.slack = slack
-        outcomes = np.empty(count, dtype=np.uint8)
+        outcomes = _outcomes(count, &outcome)
         if not count:
             return outcomes
-        cdef uint8_t[::1] outcome = outcomes
         self._enter()
         try:
             with nogil:
-                table_put(&self.table, &rows[0], count, &options, &outcome[0], old)
+                table_put(&self.table, row, count, &options, outcome, old)
         finally:
             self.busy = False
         return outcomes
 
-    def delete(self, keys, *, Row[::1] before=None):
+    def delete(self, keys, *, before=None):
         """DELETED or ABSENT for each key; `before` as for `put`. Positions of other rows change."""
-        cdef _NamedBy named = _NamedBy(keys)
+        cdef Named named = _named_by(keys)
         cdef Row *old = _before(before, named.count)
-        outcomes = np.empty(named.count, dtype=np.uint8)
+        cdef uint8_t *outcome
+        outcomes = _outcomes(named.count, &outcome)
         if not named.count:
             return outcomes
-        cdef uint8_t[::1] outcome = outcomes
         self._enter()
         try:
             with nogil:
-                table_delete(&self.table, named.first, named.stride, named.count, &outcome[0], old)
+                table_delete(&self.table, named.first, named.stride, named.count, outcome, old)
         finally:
             self.busy = False
         return outcomes
@@ -243,7 +257,7 @@ cdef class Table:
     def find(self, keys):
         """The position of each key in `rows()` and `metadata()`, -1 where absent; true until the next insert or
         delete."""
-        cdef _NamedBy named = _NamedBy(keys)
+        cdef Named named = _named_by(keys)
         positions = np.empty(named.count, dtype=np.int64)
         if not named.count:
             return positions
@@ -258,11 +272,17 @@ cdef class Table:
 
     def lookup(self, keys):
         """Copies of the rows, zeros where absent, and which were found."""
+        cdef const int64_t[::1] position
+        cdef size_t count, index
+        cdef Row *row
         positions = self.find(keys)
-        found = positions >= 0
         rows = np.zeros(len(positions), dtype=_ROW_DTYPE)
-        rows[found] = self._gather(positions[found].astype(np.uint32), None)
-        return rows, found
+        row = <Row *> records_of(rows, _ROW_DTYPE, &count, True)
+        position = positions
+        for index in range(count):
+            if position[index] >= 0:
+                row[index] = self.table.rows[position[index]]
+        return rows, positions >= 0
 
     def assign(self, keys, *, owner, epoch):
         """Hands rows to another owner; returns how many were there. Rows that change hands count as changed."""
@@ -290,11 +310,12 @@ cdef class Table:
         rows = np.empty(count, dtype=_ROW_DTYPE)
         if not count:
             return rows
-        cdef Row[::1] row = rows
+        cdef size_t room
+        cdef Row *row = <Row *> records_of(rows, _ROW_DTYPE, &room, True)
         self._enter()
         try:
             with nogil:
-                table_gather(&self.table, &positions[0], count, age, at, &row[0])
+                table_gather(&self.table, &positions[0], count, age, at, row)
         finally:
             self.busy = False
         return rows
@@ -438,12 +459,12 @@ cdef class Table:
         area.size = <Py_ssize_t> (self.table.count * sizeof(Meta))
         return np.frombuffer(area, dtype=META_DTYPE) if area.size else np.empty(0, dtype=META_DTYPE)
 
-    def hashes(self, const Key[::1] keys):
-        """The seeded hashes of keys: which of them collide."""
-        cdef size_t count = <size_t> keys.shape[0]
-        values = np.empty(count, dtype=np.uint32)
+    def hashes(self, keys):
+        """The seeded hashes of keys, or of the keys of rows: which of them collide."""
+        cdef Named named = _named_by(keys)
+        values = np.empty(named.count, dtype=np.uint32)
         cdef uint32_t[::1] value = values
         cdef size_t index
-        for index in range(count):
-            value[index] = <uint32_t> hash_key(self.table.seed, &keys[index])
+        for index in range(named.count):
+            value[index] = <uint32_t> hash_key(self.table.seed, <const Key *> (named.first + index * named.stride))
         return values

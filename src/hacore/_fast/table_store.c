@@ -242,9 +242,10 @@ static uint8_t update(Table *t, uint32_t position, const Row *row, const PutOpti
         mark(t, position);
         return TABLE_CHANGED;
     }
-    uint32_t expected = aged(mine->timeout, o->now - meta->stamp);
+    uint32_t passed = o->now - meta->stamp, expected = aged(mine->timeout, passed);
     uint32_t drift = row->timeout > expected ? row->timeout - expected : expected - row->timeout;
-    if (drift <= o->slack) return TABLE_SAME;
+    /* One that has run out while the row lives on was refreshed, however short it is. */
+    if (drift <= o->slack && passed <= mine->timeout) return TABLE_SAME;
     mine->timeout = row->timeout;
     meta->stamp = o->now;
     mark(t, position);

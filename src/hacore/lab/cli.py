@@ -167,7 +167,15 @@ def exec_(name: str, node: str, command: Sequence[str]) -> None:
     default=0,
     help="Keep so many TCP connections, and a few of everything else, going through source NAT, and count survivors.",
 )
-@click.option("--states/--no-states", default=None, help="Whether the nodes replicate connections (with --flows: yes).")
+@click.option(
+    "--fill",
+    type=click.IntRange(0, 4_000_000),
+    default=0,
+    help="Put so many idle connections into the MASTER's table first; the other node has to have them, too.",
+)
+@click.option(
+    "--states/--no-states", default=None, help="Whether the nodes replicate connections (with --flows or --fill: yes)."
+)
 @click.option("--vips", type=click.IntRange(2, 508), default=200, show_default=True, help="How many VIPs many makes.")
 @click.option("--json", "as_json", is_flag=True, help="All figures, for programs.")
 def run(
@@ -179,6 +187,7 @@ def run(
     family: str,
     seconds: float | None,
     flows: int,
+    fill: int,
     states: bool | None,
     vips: int,
     as_json: bool,
@@ -197,8 +206,8 @@ def run(
         raise click.BadParameter(
             f"{', '.join(unknown)}: choose from {', '.join([*SCENARIOS, *MEASUREMENTS])} or all", param_hint="SCENARIO"
         )
-    plan = Plan(chosen, repeat, int(family), seconds, vips, flows)
-    replicated = bool(flows) if states is None else states
+    plan = Plan(chosen, repeat, int(family), seconds, vips, flows, fill)
+    replicated = bool(flows or fill) if states is None else states
     from hacore.lab import laboratory, play, record
 
     directory = record.directory_of(name, record.base_directory())
@@ -227,6 +236,7 @@ class Plan(NamedTuple):
     seconds: float | None
     vips: int
     flows: int
+    fill: int
 
 
 def _run(used: Lab, plan: Plan, as_json: bool) -> None:
@@ -251,7 +261,9 @@ def _run(used: Lab, plan: Plan, as_json: bool) -> None:
                     seconds = plan.seconds or many.SECONDS
                     measured[scenario].append(many.measure(used, vips=plan.vips, seconds=seconds, family=plan.family))
                 else:
-                    runs.append(play.play(used, SCENARIOS[scenario], family=plan.family, flows=plan.flows))
+                    runs.append(
+                        play.play(used, SCENARIOS[scenario], family=plan.family, flows=plan.flows, fill=plan.fill)
+                    )
     made = report.make(used, runs, family=plan.family, realtime=play.realtime(used), **measured)
     if as_json:
         click.echo(msgspec.json.encode(made).decode())

@@ -31,6 +31,8 @@ OTHERS = 10
 STARTING = 30.0
 CHECKING = 40.0
 REPLICATING = 20.0
+AGE = 1.0
+"""Seconds that the youngest flow has lived before anything breaks; a birth is told within milliseconds."""
 
 RULESET = f"""
 table inet hacore_flows
@@ -113,6 +115,7 @@ class Flows:
             own = topology.HOSTS[topology.CLIENT][4]
             client = self._start(topology.CLIENT, "flow_client", hosts[4], hosts[6], own, *map(str, counts))
             self._expect(client, STARTING, "ready")
+            time.sleep(AGE)
         except BaseException:
             self.close()
             raise

@@ -12,6 +12,7 @@ import msgspec
 
 from hacore.errors import HacoreError
 from hacore.lab import rights, topology
+from hacore.lab.fill import fill as fill_table
 from hacore.lab.flows import FlowFigures, Flows
 from hacore.lab.laboratory import Lab
 from hacore.lab.observers import Recording
@@ -91,9 +92,11 @@ def play(
     *,
     family: int = 4,
     flows: int = 0,
+    fill: int = 0,
     watch: Callable[[Recording], None] | None = None,
 ) -> ScenarioRun:
-    """Play `scenario` once, `watch` being called now and then; with so many TCP connections through the pair.
+    """Play `scenario` once, `watch` being called now and then; with so many TCP connections through the pair, and so
+    many idle ones in the tables.
 
     What goes wrong is told in `error`; only what makes the lab useless is raised.
     """
@@ -106,6 +109,8 @@ def play(
         error: str | None = None
         try:
             stage.settle(lab.preferred if lab.record.preempt else None)
+            if fill:
+                fill_table(lab, stage.master(), fill)
             if flows:
                 going = stack.enter_context(Flows(lab, flows))
                 stage.after_move = going.check

@@ -15,8 +15,10 @@ from hacore.states.layout import empty_rows
 from hacore.states.replication import Replication
 
 EVENT_ROWS = 4096  # taken in one turn
-PAUSE = 0.001  # events that come within it go into one frame
-PAUSE_BELOW_ROWS = 512  # where more came at once there is no need to wait for company
+PAUSES = ((16, 0.001), (512, 0.004))
+"""Events that come within a pause go into one frame, which costs as much as 100 rows: seconds to wait where fewer than
+so many came in the last one. Where more came at once there is no need to wait for company.
+"""
 
 
 class KernelFollower:
@@ -98,8 +100,11 @@ class KernelFollower:
             return
         if received.more:  # in the reader's hands, where no descriptor tells of them
             self._pause(0.0)
-        elif received.messages < PAUSE_BELOW_ROWS:
-            self._pause(PAUSE)
+            return
+        for messages, duration in PAUSES:
+            if received.messages < messages:
+                self._pause(duration)
+                return
 
     def _pause(self, duration: float) -> None:
         assert self._socket is not None

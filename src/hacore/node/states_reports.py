@@ -215,17 +215,13 @@ def chosen(rows: Rows, wanted: Mapping[str, Any]) -> npt.NDArray[np.bool_]:
 
 
 def _has_address(rows: Rows, text: str) -> npt.NDArray[np.bool_]:
-    from ipaddress import ip_network
-
-    from hacore.node.states_filter import Network
+    from hacore._fast.match import matching
+    from hacore.node.states_filter import ANY_END, rule
 
     try:
-        network = Network(str(ip_network(text, strict=False)))
+        return matching(rows, rule(network=text, ends=ANY_END))
     except ValueError as error:
         raise BadRequest(f"address is an address or a network: {error}") from None
-    ends = ("source", "destination", "reply_source", "reply_destination")
-    hits = np.logical_or.reduce([network.holds(rows, end) for end in ends])
-    return np.asarray((rows["family"] == network.family) & hits)
 
 
 def described(row: Any) -> dict[str, Any]:

@@ -98,7 +98,7 @@ class Origin:
                 if not len(rows):
                     return 0
         if len(rows) > 1:
-            hashes = self._table.hashes(keys(rows))
+            hashes = self._table.hashes(rows)
             ordered = np.sort(hashes)
             again = ordered[1:] == ordered[:-1]
             if again.any():
