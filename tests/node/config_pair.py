@@ -12,10 +12,11 @@ import msgspec
 from hacore import __version__
 from hacore.configsync.plan import Step
 from hacore.configsync.report import Outcome
-from hacore.node.config_node import ConfigNode, PushRequest
+from hacore.node.config_node import Busy, ConfigNode, PushRequest
 from hacore.node.config_sending import Sending
 from hacore.node.config_surroundings import Restarted, Surroundings
 from hacore.node.settings import Settings, load
+from tests.namespaces import wait_until
 
 VIP = """
 [[vip]]
@@ -63,7 +64,14 @@ class Side:
             states=lambda: self.states,
             record=self.history.append,
         )
-        return ConfigNode(self.directory / "state", surroundings, root=str(self.tree), step_written=self._step)
+        return wait_until(lambda: self._open(surroundings))  # type: ignore[no-any-return]
+
+    def _open(self, surroundings: Surroundings) -> ConfigNode | None:
+        """None while a process that a killed worker had just forked has not let go of the lock yet."""
+        try:
+            return ConfigNode(self.directory / "state", surroundings, root=str(self.tree), step_written=self._step)
+        except Busy:
+            return None
 
     def restart(self) -> None:
         self.node.close()
