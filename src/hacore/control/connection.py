@@ -19,6 +19,7 @@ HEAD_TIMEOUT = 10.0
 #: What one connection may cost before it asked for anything.
 HTTP_LIMITS: Mapping[str, Any] = {
     "access_log": None, "auto_decompress": False, "keepalive_timeout": 30.0, "lingering_time": 1.0,
+    "read_bufsize": 256 << 10,
     "max_line_size": 4096, "max_field_size": 8192, "max_headers": 64,
 }  # fmt: skip
 
