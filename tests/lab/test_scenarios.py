@@ -11,6 +11,7 @@ from hacore.lab import laboratory, play, report, topology
 from hacore.lab.laboratory import Lab
 from hacore.lab.scenarios import SCENARIOS
 from hacore.lab.stage import Stage
+from tests.namespaces import wait_until
 
 EVERY = sorted(topology.vip_addresses())
 
@@ -87,6 +88,8 @@ def test_a_pair_that_does_not_fail_over_is_told(pair: Lab) -> None:
 
 def end_both(stage: Stage, lab: Lab) -> None:
     with stage.phase("stop", must_move=True):
-        for node in lab.nodes.values():
-            stage.terminate(node)
+        fw1, fw2 = lab.nodes["fw1"], lab.nodes["fw2"]
+        stage.terminate(fw2)  # the one that could take over
+        wait_until(lambda: not fw2.running(), timeout=10.0)
+        stage.terminate(fw1)
         stage.observe(0.5)
