@@ -62,7 +62,10 @@ def restart_option(function: Function) -> Function:
 
 @click.group
 def config() -> None:
-    """Compare the configuration with the backup's, push it there, and return to what was."""
+    """Compare the configuration with the backup's, push it there.
+
+    Each state that was applied is kept, and can be returned to.
+    """
 
 
 @config.command
@@ -71,7 +74,9 @@ def config() -> None:
 @json_option
 @peer_option("One peer alone.")
 def status(sections: tuple[str, ...], settings_path: str, as_json: bool, peer: str) -> None:
-    """Show for each section whether the backup has it as it is here, and who applied it when.
+    """Show whether the backup has each section as it is here.
+
+    Also who applied it, and when.
 
     \b
     Exit codes: 0 everything is in sync, 1 something is not, or a peer does not answer
@@ -96,7 +101,7 @@ def status(sections: tuple[str, ...], settings_path: str, as_json: bool, peer: s
 @json_option
 @peer_option("The peer to compare with, or whose revisions are meant.")
 def diff(what: tuple[str, ...], settings_path: str, as_json: bool, peer: str) -> None:
-    """Show what a push would change on the backup, or what differs between two revisions.
+    """Show what a push would change, or how revisions differ.
 
     With names of sections (or nothing, for all): from what the peer has to what this node has. With one or two
     numbers: what revision N changed, or what turns revision N into M, on this node or, with --peer, on that one.
@@ -141,14 +146,16 @@ def push(
     sections: tuple[str, ...], settings_path: str, peer: str, dry_run: bool, restart: str, if_master: bool,
     as_json: bool, **guards: bool,
 ) -> None:  # fmt: skip
-    """Bring sections (all that the settings list, unless some are named) to the backup, as one transaction.
+    """Bring sections to the backup, as one transaction.
 
-    The backup stages all files, runs every check, swaps, applies, restarts services and reads everything back. Whatever
-    fails, it returns to what it had, and this says which step, which command and its output.
+    All that the settings list, unless some are named. The backup stages all files, runs every check, swaps, applies,
+    restarts services and reads everything back. Whatever fails, it returns to what it had, and this says which step,
+    which command and its output.
 
     \b
-    Exit codes: 0 applied, or nothing to do; 65 a check failed, nothing was changed; 73 an apply command failed, the
-    previous state is back; 75 refused by a guard, or busy; 1 anything else
+    Exit codes: 0 applied, or nothing to do; 65 a check failed, nothing was
+    changed; 73 an apply command failed, the previous state is back; 75 refused
+    by a guard, or busy; 1 anything else
     """
     overrides = {
         "even_if_backup": "not-master",
@@ -173,7 +180,7 @@ def push(
 @peer_option("A peer's history, not this node's.")
 @click.option("-n", "--limit", type=click.IntRange(1), help="The latest so many.")
 def history(settings_path: str, as_json: bool, peer: str, limit: int | None) -> None:
-    """List the states that were applied on this node, or on a peer."""
+    """List the states that were applied here, or on a peer."""
     answer = _client(settings_path).ask("GET", "/revisions", query={"peer": peer or None})
     answer["revisions"] = answer["revisions"][-limit:] if limit else answer["revisions"]
     if as_json:
@@ -210,7 +217,10 @@ def show(number: int, settings_path: str, as_json: bool, peer: str) -> None:
 @restart_option
 @click.option("--json", "as_json", is_flag=True, help="Every step and the outcome, one JSON object a line.")
 def roll_back(number: int, settings_path: str, peer: str, restart: str, as_json: bool) -> None:
-    """Bring revision N back, checked, applied and verified as a push is; it becomes a new revision."""
+    """Bring revision N back, as a push does.
+
+    It is checked, applied and verified, and becomes a new revision.
+    """
     path, query = f"/revisions/{number}/restore", {"peer": peer or None}
     _carry_out(settings_path, path, {"restart": restart}, query, as_json=as_json, silent=False)
 

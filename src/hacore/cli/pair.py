@@ -82,7 +82,7 @@ def invite(settings_path: str, valid_for: float, as_json: bool) -> None:
 @click.option("--via", metavar="ADDRESS", required=True, help="[control] listen of the node that made the token.")
 @json_option
 def join(settings_path: str, token: str, via: str, as_json: bool) -> None:
-    """Join the node that made TOKEN ("-": read it from standard input).
+    """Join the node that made TOKEN ("-": from standard input).
 
     Nothing is sent to a node that does not show the certificate named in the token.
     """
@@ -105,7 +105,7 @@ def join(settings_path: str, token: str, via: str, as_json: bool) -> None:
 @settings_option
 @json_option
 def show(settings_path: str, as_json: bool) -> None:
-    """Show whom this node trusts, until when, and who answers."""
+    """Show whom this node trusts, and who answers."""
     import msgspec
 
     answer = _worker(settings_path).ask("GET", "/pair")
@@ -128,7 +128,10 @@ def show(settings_path: str, as_json: bool) -> None:
 @click.argument("name")
 @json_option
 def revoke(settings_path: str, name: str, as_json: bool) -> None:
-    """Trust the node NAME no more, from this moment on: its connections are closed."""
+    """Trust the node NAME no more, from this moment on.
+
+    Its connections are closed.
+    """
     answer = _worker(settings_path).ask("POST", "/pair/revoke", {"name": name})
     if _printed(answer, as_json):
         return
@@ -140,7 +143,7 @@ def revoke(settings_path: str, name: str, as_json: bool) -> None:
 @settings_option
 @json_option
 def renew(settings_path: str, as_json: bool) -> None:
-    """Make a new key and certificate, and give the certificate to every peer.
+    """Replace this node's key and certificate, on every peer.
 
     It is used as soon as all peers know it. One that does not answer is told when it does; that goes on by itself,
     over restarts too.

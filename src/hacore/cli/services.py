@@ -27,7 +27,10 @@ class ActionFailed(HacoreError):
 
 @click.group
 def services() -> None:
-    """Show, start, stop and restart the services that stand in the settings."""
+    """Show, start, stop and restart services.
+
+    Only those that stand in the settings, here or on a peer.
+    """
 
 
 @services.command("list")
@@ -35,7 +38,10 @@ def services() -> None:
 @peer_option
 @json_option
 def list_(settings_path: str, peer: str, as_json: bool) -> None:
-    """Show the services, since when they are as they are, and the journal of those that failed."""
+    """Show the services, and why those that failed did.
+
+    With the time since when each is as it is, and the last lines of its journal.
+    """
     _show(_client(settings_path), peer, as_json)
 
 
@@ -62,7 +68,7 @@ def stop(name: str, settings_path: str, peer: str) -> None:
 @settings_option
 @peer_option
 def restart(name: str, settings_path: str, peer: str) -> None:
-    """Stop the service NAME, start it again, and wait until it runs."""
+    """Restart the service NAME and wait until it runs."""
     _act(settings_path, name, "restart", peer)
 
 
@@ -115,11 +121,11 @@ def _as(answer: Any, kind: type[T]) -> T:
 @peer_option
 @click.option("--sync", is_flag=True, help="On the peer: push the configuration to it first; go on if that succeeds.")
 def restart_all(settings_path: str, peer: str, sync: bool) -> None:
-    """Restart all services, one after the other in the order of the settings.
+    """Restart all services, in the order of the settings.
 
-    One that fails does not keep the others from their turn. With --sync the configuration is pushed to the peer first,
-    then all its services are restarted, and their list is read again afterwards; --peer is needed only where there are
-    several.
+    One after the other; one that fails does not keep the others from their turn. With --sync the configuration is
+    pushed to the peer first, then all its services are restarted, and their list is read again afterwards; --peer is
+    needed only where there are several.
 
     \b
     Exit codes: 0 all of them run again, 1 some failed, those of hacore config push where that failed
