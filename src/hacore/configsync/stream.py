@@ -22,12 +22,15 @@ def stream_bytes(objects: Mapping[str, int]) -> int:
 
 
 class Part(NamedTuple):
-    """A piece of one content, in order; `last` ends it. The data is valid until the next call of `feed`."""
+    """A piece of one content, in order; `last` ends it. `data` stands `at` so many bytes in what was fed, and is valid
+    as long as that is.
+    """
 
     digest: str
     data: memoryview
     first: bool
     last: bool
+    at: int
 
 
 class StreamReader:
@@ -52,6 +55,7 @@ class StreamReader:
     def feed(self, data: bytes | bytearray | memoryview) -> Iterator[Part]:
         """The parts in `data`."""
         view = memoryview(data)
+        begin = self.offset
         while len(view):
             first = not self._digest
             if first:
@@ -70,7 +74,7 @@ class StreamReader:
             if last:
                 self._digest = ""
             if first or len(piece):
-                yield Part(digest, piece, first, last)
+                yield Part(digest, piece, first, last, self.offset - len(piece) - begin)
 
     def _begin(self) -> None:
         raw, size = HEAD.unpack(self._head)

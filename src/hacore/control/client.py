@@ -10,7 +10,7 @@ import errno
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -22,6 +22,7 @@ from hacore.control import tls
 from hacore.control.certificates import Certificate, Place
 from hacore.control.problems import ApiError, from_body
 from hacore.control.schemas import API_HEADER, API_VERSION, VERSION_HEADER
+from hacore.control.uploading import Upload
 from hacore.errors import PlatformError
 from hacore.node.event import NOT_JSON
 from hacore.node.settings_values import Endpoint
@@ -92,14 +93,11 @@ class PeerClient:
                         raise from_body(answer.status, _decode(bytes(line), object, self), f"{self.name}: ")
                     yield _decode(bytes(line), response, self)
 
-    async def upload(
-        self, method: str, path: str, data: AsyncIterable[bytes], *, response: type[T],
-        silence: float = SILENCE_TIMEOUT,
-    ) -> T:  # fmt: skip
-        """Send what `data` yields as the body; the answer as the struct `response`."""
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT, sock_read=silence)
-        async with self._request(method, path, data, None, timeout) as answer:
-            return _decode(await _all(answer, self), response, self)
+    def upload(self, method: str, path: str, total_bytes: int) -> Upload:
+        """A request with a long body, to be run in a thread."""
+        if self._retired:
+            raise self._retirement()
+        return Upload(self, method, path, total_bytes)
 
     @asynccontextmanager
     async def download(
@@ -115,15 +113,13 @@ class PeerClient:
         self, method: str, path: str, body: Any, query: Mapping[str, str | int] | None, timeout: aiohttp.ClientTimeout
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         if self._retired:
-            raise ApiError(503, "connection-lost", f"{self}: its settings or certificates changed", "try again")
+            raise self._retirement()
         session = self._open()
-        headers = {API_HEADER: str(API_VERSION), VERSION_HEADER: __version__}
-        data = body
-        if body is not None and not isinstance(body, AsyncIterable):
+        headers = self.headers()
+        data = None
+        if body is not None:
             data = msgspec.json.encode(body)
             headers["Content-Type"] = "application/json"
-        elif body is not None:
-            headers["Content-Type"] = "application/octet-stream"
         self._asked += 1
         try:
             async with session.request(
@@ -131,7 +127,7 @@ class PeerClient:
                 allow_redirects=False,
             ) as answer:  # fmt: skip
                 if answer.status >= 300:
-                    raise from_body(answer.status, _decode(await _all(answer, self), object, self), f"{self.name}: ")
+                    self.answer(answer.status, await _all(answer, self), object)
                 yield answer
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise self.explain(error) from error
@@ -140,21 +136,37 @@ class PeerClient:
             if self._retired and not self._asked:
                 await self.close()
 
+    def _retirement(self) -> ApiError:
+        return ApiError(503, "connection-lost", f"{self}: its settings or certificates changed", "try again")
+
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
-            if not self.trusted:
-                raise ApiError(
-                    502, "certificate-unknown", f"{self}: this node is not paired with it",
-                    "pair the nodes: hacore pair invite, then hacore pair join",
-                )  # fmt: skip
-            try:
-                certificate, key = self._own or (None, None)
-                context = tls.client_context(certificate, key, [one.der for one in self.trusted])
-            except PlatformError as error:
-                raise ApiError(500, "not-configured", str(error)) from None
-            connector = aiohttp.TCPConnector(ssl=context, limit=4, keepalive_timeout=20.0)
+            connector = aiohttp.TCPConnector(ssl=self.context(), limit=4, keepalive_timeout=20.0)
             self._session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
         return self._session
+
+    def context(self) -> ssl.SSLContext:
+        """For one more connection; raises ApiError."""
+        if not self.trusted:
+            raise ApiError(
+                502, "certificate-unknown", f"{self}: this node is not paired with it",
+                "pair the nodes: hacore pair invite, then hacore pair join",
+            )  # fmt: skip
+        try:
+            certificate, key = self._own or (None, None)
+            return tls.client_context(certificate, key, [one.der for one in self.trusted])
+        except PlatformError as error:
+            raise ApiError(500, "not-configured", str(error)) from None
+
+    def headers(self) -> dict[str, str]:
+        """Of every request."""
+        return {API_HEADER: str(API_VERSION), VERSION_HEADER: __version__}
+
+    def answer(self, status: int, body: bytes, response: type[T]) -> T:
+        """A whole answer as the struct `response`; raises ApiError where it is a refusal."""
+        if status >= 300:
+            raise from_body(status, _decode(body, object, self), f"{self.name}: ")
+        return _decode(body, response, self)
 
     def explain(self, error: Exception) -> ApiError:
         """The failure class of a connection, in words."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from hacore import __version__
@@ -12,7 +13,7 @@ from hacore.configsync.guards import sender_objections, standing
 from hacore.configsync.manifest import Manifest
 from hacore.configsync.report import Outcome, Progress
 from hacore.configsync.stream import stream_bytes
-from hacore.control.client import PeerClient
+from hacore.control.client import CONNECT_TIMEOUT, SILENCE_TIMEOUT, PeerClient
 from hacore.control.config import Configuration, as_api_error
 from hacore.control.config_differences import from_mapping, section_difference, texts_wanted
 from hacore.control.config_rekey import Rekeying
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 TELL_INTERVAL = 0.1
 #: The peer reads its files, perhaps all of them for the first time.
 COMPARE_TIMEOUT = 600.0
-AHEAD = 4  # chunks that were read and are not sent yet
 
 
 class Pushing:
@@ -165,19 +165,24 @@ class Pushing:
         if not opened.lacking:
             return
         total = stream_bytes(opened.lacking)
-        chunks = _Ahead(self._part, sending.stream(opened.lacking))
-        upload = asyncio.create_task(
-            client.upload("PUT", f"/push/{opened.transaction}/objects", chunks.read(), response=Transaction)
-        )
+        upload = client.upload("PUT", f"/push/{opened.transaction}/objects", total)
+        work = partial(
+            upload.run, sending.stream(opened.lacking), response=Transaction,
+            connect=CONNECT_TIMEOUT, silence=SILENCE_TIMEOUT,
+        )  # fmt: skip
+        running = asyncio.ensure_future(asyncio.to_thread(work))
         try:
-            while not upload.done():
-                await asyncio.wait([upload], timeout=TELL_INTERVAL)
-                yield _line("send", f"{len(opened.lacking)} contents", chunks.sent, total)
-            if chunks.error is not None:
-                raise as_api_error(chunks.error)
-            await upload
+            while not running.done():
+                await asyncio.wait([running], timeout=TELL_INTERVAL)
+                yield _line("send", f"{len(opened.lacking)} contents", upload.sent, total)
+            await running
+        except HacoreError as error:
+            raise as_api_error(error) from None
         finally:
-            upload.cancel()
+            upload.abort()
+            if not running.done():
+                with suppress(HacoreError):  # the thread meets the end of its connection
+                    await running
 
     async def _ended(self, outcome: Outcome, sending: Sending) -> Line:
         if outcome.result in ("applied", "unchanged") and "vips" in sending.names:
@@ -187,36 +192,6 @@ class Pushing:
             number = f", revision {outcome.revision} there" if outcome.revision else ""
             self._worker.record("config", f"push of {names} to {outcome.node}: {outcome.result}{number}")
         return Line(outcome=outcome)
-
-
-class _Ahead:
-    """Reads chunks in a thread, a few ahead of what is sent."""
-
-    def __init__(self, part: Configuration, chunks: Iterator[bytes]) -> None:
-        self._part, self._chunks = part, chunks
-        self.sent = 0
-        self.error: HacoreError | None = None
-
-    async def read(self) -> AsyncIterator[bytes]:
-        """For the body of the request."""
-        queue: asyncio.Queue[bytes | None] = asyncio.Queue(AHEAD)
-        filling = asyncio.create_task(self._fill(queue))
-        try:
-            while (chunk := await queue.get()) is not None:
-                yield chunk
-                self.sent += len(chunk)
-            if self.error is not None:
-                raise ConnectionAbortedError(str(self.error))  # the peer is not to take it for whole
-        finally:
-            filling.cancel()
-
-    async def _fill(self, queue: asyncio.Queue[bytes | None]) -> None:
-        try:
-            while (chunk := await self._part.read(lambda: next(self._chunks, None))) is not None:
-                await queue.put(chunk)
-        except HacoreError as error:
-            self.error = error
-        await queue.put(None)
 
 
 def _look_at_problems(client: PeerClient, sending: Sending, there: ConfigAnswer) -> None:

@@ -29,6 +29,7 @@ from hacore.control.config_schemas import (
     Transaction,
     WantedFiles,
 )
+from hacore.control.contents import Contents
 from hacore.control.problems import ApiError
 from hacore.control.registry import Call, Route
 from hacore.errors import HacoreError
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
 
 #: Of the manifests in a push: some 200 bytes an entry, at most 200,000 entries.
 PUSH_BYTES = 64 << 20
-GATHER_BYTES = 1 << 20
 MOST_FILES = 500
 #: Between two parts of the contents.
 CONTENT_TIMEOUT = 30.0
@@ -133,25 +133,21 @@ class Handlers:
     async def objects(self, call: Call) -> Transaction:
         """One stream; a piece is written while the next one comes. A part that is wrong ends the push."""
         node, transaction = self._part.node, call.parameters.transaction
-        gathered: list[bytes] = []
-        size = 0
-        writing = asyncio.ensure_future(_nothing())
+        length = call.request.content_length
+        if length is None:
+            raise ApiError(411, "bad-request", "the contents come with a Content-Length")
         try:
             node.opened(transaction)
-            while True:
-                async with asyncio.timeout(CONTENT_TIMEOUT):
-                    chunk = await call.request.content.readany()
-                gathered.append(chunk)
-                size += len(chunk)
-                if size >= GATHER_BYTES or not chunk:
+            async with Contents(call.request, length) as contents:
+                writing = asyncio.ensure_future(_nothing())
+                while (piece := await contents.next(CONTENT_TIMEOUT)) is not None:
                     await writing
-                    pieces, gathered, size = gathered, [], 0
                     writing = asyncio.ensure_future(
-                        self._part.write(lambda pieces=pieces: node.take_all(transaction, pieces))  # type: ignore[misc]
+                        self._part.write(lambda piece=piece: node.take(transaction, piece))  # type: ignore[misc]
                     )
-                if not chunk:
-                    await writing
-                    return Transaction(transaction=transaction)
+                    writing.add_done_callback(lambda _, piece=piece: contents.give_back(piece))  # type: ignore[misc]
+                await writing
+                return Transaction(transaction=transaction)
         except HacoreError as error:
             await self._part.write(lambda: node.discard(transaction))
             raise as_api_error(error) from None

@@ -11,7 +11,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -319,13 +319,7 @@ class ConfigNode:
         with self._mutex:
             reader = self.opened(transaction)[2]
             self._touched = time.monotonic()
-            for part in reader.feed(data):
-                self.parts.store.take(part)
-
-    def take_all(self, transaction: str, pieces: Iterable[bytes]) -> None:
-        """Several pieces of the stream."""
-        for piece in pieces:
-            self.take(transaction, piece)
+            self.parts.store.take(data, reader.feed(data))
 
     def commit(self, transaction: str, report: Report) -> Outcome:
         """Run the push to its end. Raises WireError where contents are missing."""

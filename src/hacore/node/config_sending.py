@@ -12,8 +12,7 @@ from hacore.configsync.stream import head
 from hacore.node.config_digests import READ_BYTES, ChangedMeanwhile
 from hacore.node.config_node import ConfigNode, PushRequest, Restart
 from hacore.node.config_sections import Sections, SectionStatus
-
-GATHER_BYTES = 1 << 20  # small contents travel together
+from hacore.node.config_tree import Folder, Tree
 
 
 class Sending:
@@ -68,38 +67,63 @@ class Sending:
             dry_run=dry_run,
         )
 
-    def stream(self, lacking: Mapping[str, int]) -> Iterator[bytes]:
-        """The contents that the peer lacks, framed; raises ChangedMeanwhile where a file is no longer as it was read,
-        BadManifest where the peer wants what this push does not have.
+    def stream(self, lacking: Mapping[str, int]) -> Iterator[memoryview]:
+        """The contents that the peer lacks, framed, in pieces that are valid until the next one is asked for.
+
+        Raises ChangedMeanwhile where a file is no longer as it was read, BadManifest where the peer wants what this
+        push does not have.
         """
         left = dict(lacking)
-        gathered: list[bytes] = []
-        size = 0
-        for manifest in self.manifests:
-            for entry in manifest.entries:
-                if not entry.has_content or left.pop(entry.digest, None) is None:
-                    continue
-                gathered.append(head(entry.digest, entry.size))
-                for data in self._content(manifest.section, entry):
-                    gathered.append(data)
-                    size += len(data)
-                    if size >= GATHER_BYTES:
-                        yield b"".join(gathered)
-                        gathered, size = [], 0
-        if gathered:
-            yield b"".join(gathered)
+        piece = _Piece(self._node.parts.tree)
+        try:
+            for manifest in self.manifests:
+                roots = self._sections.roots(manifest.section)
+                for entry in manifest.entries:
+                    if not entry.has_content or left.pop(entry.digest, None) is None:
+                        continue
+                    yield from piece.bytes(head(entry.digest, entry.size))
+                    if (content := self._held(entry)) is not None:
+                        yield from piece.bytes(content)
+                    else:
+                        yield from piece.file(entry, roots)
+            if piece.filled:
+                yield piece.view[: piece.filled]
+        finally:
+            piece.close()
         if left:
             raise BadManifest("content-missing", f"the peer asks for {len(left)} contents that this push does not have")
 
-    def _content(self, section: str, entry: Entry) -> Iterator[bytes]:
+    def _held(self, entry: Entry) -> bytes | None:
+        """The content of an entry that stands nowhere as a file."""
         if entry.kind == "settings":
-            yield self._sections.contents[entry.digest]
-            return
+            return self._sections.contents[entry.digest]
         if entry.template and self._node.parts.store.has(entry.digest):
-            yield self._node.parts.store.read(entry.digest)
-            return
+            return self._node.parts.store.read(entry.digest)
+        return None
+
+
+class _Piece:
+    """A buffer that is filled with small contents and parts of large ones, and given away whenever it is full."""
+
+    def __init__(self, tree: Tree) -> None:
+        self._folder = Folder(tree)
+        self.view = memoryview(bytearray(READ_BYTES))
+        self.filled = 0
+
+    def close(self) -> None:
+        self._folder.close()
+
+    def bytes(self, data: bytes) -> Iterator[memoryview]:
+        left = memoryview(data)
+        while len(left):
+            count = min(len(left), len(self.view) - self.filled)
+            self.view[self.filled : self.filled + count] = left[:count]
+            left = left[count:]
+            yield from self._count(count)
+
+    def file(self, entry: Entry, roots: Sequence[str]) -> Iterator[memoryview]:
         try:
-            handle = self._node.parts.tree.open_file(entry.path, self._sections.roots(section))
+            handle = self._folder.open_file(entry.path, roots)
         except OSError as error:
             raise ChangedMeanwhile(f"{entry.path} cannot be read any more: {error.strerror}") from None
         try:
@@ -107,10 +131,16 @@ class Sending:
             if os.fstat(handle).st_size != left:
                 raise ChangedMeanwhile(f"{entry.path} changed while it was sent; try again")
             while left:
-                data = os.read(handle, min(left, READ_BYTES))
-                if not data:
+                count = os.readv(handle, [self.view[self.filled : self.filled + left]])
+                if not count:
                     raise ChangedMeanwhile(f"{entry.path} changed while it was sent; try again")
-                left -= len(data)
-                yield data
+                left -= count
+                yield from self._count(count)
         finally:
             os.close(handle)
+
+    def _count(self, count: int) -> Iterator[memoryview]:
+        self.filled += count
+        if self.filled == len(self.view):
+            self.filled = 0
+            yield self.view

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
-from hacore.configsync.stream import Part
+from hacore.configsync.stream import HEAD, Part
 from hacore.errors import HacoreError
 from hacore.linux.libc import start_writeback
 from hacore.node.config_digests import READ_BYTES, ChangedMeanwhile
@@ -122,56 +122,61 @@ class Store:
             self._done(digest)
         return digest
 
-    def take(self, part: Part) -> None:
-        """A piece of a content from a stream; raises StoreError when the last one shows that it was another."""
-        if part.first:
-            self._start()
-        self._write(part.data)
-        if part.last:
-            if self._hashed.hexdigest() != part.digest:
-                self._end = self._begin
-                raise StoreError(
-                    f"the content {part.digest[:12]} is not what was announced: the file changed while it was sent"
-                )
-            self._done(part.digest)
+    def take(self, data: bytes | bytearray | memoryview, parts: Iterable[Part]) -> None:
+        """A piece of a stream, written as it came, and the parts of contents in it.
+
+        Raises StoreError where the last part of a content shows that it was another; what is new is of no use then.
+        """
+        self._open_new()
+        begin = self._end
+        self._write(data)
+        for part in parts:
+            if part.first:
+                self._begin = begin + part.at
+                self._hashed = hashlib.sha256()
+            self._hashed.update(part.data)
+            if part.last:
+                if self._hashed.hexdigest() != part.digest:
+                    raise StoreError(
+                        f"the content {part.digest[:12]} is not what was announced: the file changed while it was sent"
+                    )
+                self._done(part.digest, begin + part.at + len(part.data))
 
     def copy_in(self, handle: int, digest: str) -> None:
         """Take the content of an open file that is said to have this digest; raises ChangedMeanwhile."""
         self._start()
         while data := os.read(handle, READ_BYTES):
+            self._hashed.update(data)
             self._write(data)
         if self._hashed.hexdigest() != digest:
-            self._end = self._begin
             raise ChangedMeanwhile("a file changed while it was read; try again")
         self._done(digest)
 
-    def _start(self) -> None:
-        """A content begins; what of one before it is not whole is written over."""
+    def _open_new(self) -> None:
         if self._writing < 0:
             path = self.directory / f"{self._pack}.new"
             self._writing = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
             self._end = self._flushed = 0
-        self._end = max((place.offset + place.size for place in self._last_new()), default=0)
+
+    def _start(self) -> None:
+        """A content begins."""
+        self._open_new()
         self._begin = self._end
         self._hashed = hashlib.sha256()
 
-    def _last_new(self) -> list[Place]:
-        last = next(reversed(self._new.values()), None)
-        return [] if last is None else [last]
-
-    def _write(self, data: bytes | memoryview) -> None:
-        self._hashed.update(data)
+    def _write(self, data: bytes | bytearray | memoryview) -> None:
         view = memoryview(data)
         while len(view):
             count = os.pwrite(self._writing, view, self._end)
             self._end += count
             view = view[count:]
 
-    def _done(self, digest: str) -> None:
-        self._new[digest] = Place(self._pack, self._begin, self._end - self._begin)
-        if self._end - self._flushed >= FLUSH_BYTES:
+    def _done(self, digest: str, end: int | None = None) -> None:
+        end = self._end if end is None else end
+        self._new[digest] = Place(self._pack, self._begin, end - self._begin)
+        if end - self._flushed >= FLUSH_BYTES:
             start_writeback(self._writing)
-            self._flushed = self._end
+            self._flushed = end
 
     def keep(self) -> None:
         """Everything new is on the disk when this returns. Raises OSError."""
@@ -209,7 +214,8 @@ class Store:
         for path in list(self.directory.glob("*.pack")):
             pack = int(path.stem)
             digests = left.get(pack, [])
-            if digests and sum(self._places[each].size for each in digests) >= SPARSE * path.stat().st_size:
+            used = sum(self._places[each].size + HEAD.size for each in digests)
+            if digests and used >= SPARSE * path.stat().st_size:
                 continue
             self._move(digests)
             (self.directory / f"{pack}.index").unlink(missing_ok=True)

@@ -81,17 +81,45 @@ class Tree:
 
     def open_file(self, path: str, roots: Sequence[str]) -> int:
         """A descriptor to read a regular file in one of `roots`; raises OSError, TreeError."""
-        parent = self.open_parent(path, roots)
+        folder = Folder(self)
         try:
-            handle = os.open(
-                posixpath.basename(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=parent
-            )
+            return folder.open_file(path, roots)
         finally:
-            os.close(parent)
+            folder.close()
+
+
+class Folder:
+    """The directory that was used last, open, for many files one after the other. Of one thread."""
+
+    def __init__(self, tree: Tree) -> None:
+        self._tree = tree
+        self._directory, self._handle = "", -1
+
+    def parent(self, path: str, roots: Sequence[str]) -> int:
+        """A descriptor of the directory that holds `path`, valid until the next call; raises OSError."""
+        directory = posixpath.dirname(path)
+        if self._directory != directory or self._handle < 0:
+            self.close()
+            self._handle = self._tree.open_parent(path, roots)
+            self._directory = directory
+        return self._handle
+
+    def open_file(self, path: str, roots: Sequence[str]) -> int:
+        """As `Tree.open_file`."""
+        parent = self.parent(path, roots)
+        handle = os.open(
+            posixpath.basename(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=parent
+        )
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             os.close(handle)
             raise TreeError(f"{path} is no regular file any more")
         return handle
+
+    def close(self) -> None:
+        """Let go of it."""
+        if self._handle >= 0:
+            os.close(self._handle)
+        self._handle = -1
 
 
 class _Scanner:
