@@ -3,7 +3,11 @@
 python bench/config_push.py --files 10000 --size 1000000000 --repeat 3
 
 `pushed`: from the command line's start to its end, onto a backup that has nothing of it; `nothing changed`: the same
-again. `--tmpfs` keeps the trees and the stores in memory.
+again. `--tmpfs` keeps the trees and the stores in memory, `--image` on a new ext4 in a file: one from which much was
+deleted in the last minutes makes new files slowly.
+
+`bare`: the same files written by one thread and flushed (once), and beside them one file of that size (twice), which
+is what a node does that keeps what it was sent. `ratio` is the push's rate by that of twice.
 """
 
 from __future__ import annotations
@@ -16,11 +20,14 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Self
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from hacore.linux.libc import syncfs
 from tests.control.push_pair import PushNode, push_pair
 
 SECTION = '[[section]]\nid = "tree"\npaths = ["FILES/tree"]'
@@ -65,6 +72,48 @@ def fill(node: PushNode, files: int, total_bytes: int) -> None:
         node.write(f"tree/{number // 100}/{number}", os.urandom(size))
 
 
+def bare(directory: Path, files: int, total_bytes: int) -> tuple[float, float]:
+    """Seconds for the same files, flushed; and for these and one file with all of it."""
+    size = total_bytes // files
+    content = os.urandom(size)
+    started = time.perf_counter()
+    for number in range(files):
+        folder = directory / str(number // 100)
+        if number % 100 == 0:
+            folder.mkdir(parents=True)
+        handle = os.open(folder / str(number), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        os.write(handle, content)
+        os.close(handle)
+    flush(directory)
+    once = time.perf_counter()
+    with open(directory / "pack", "wb", buffering=0) as pack:
+        pack.writelines(content for _ in range(files))
+    flush(directory)
+    return once - started, time.perf_counter() - started
+
+
+def flush(directory: Path) -> None:
+    """The whole file system."""
+    handle = os.open(directory, os.O_RDONLY)
+    syncfs(handle)
+    os.close(handle)
+
+
+@contextmanager
+def image(directory: Path, size_bytes: int) -> Iterator[Path]:
+    """A new ext4 in a file."""
+    file, place = directory / "image", directory / "mounted"
+    with open(file, "wb") as made:
+        made.truncate(size_bytes)
+    place.mkdir()
+    subprocess.run(["mkfs.ext4", "-q", file], check=True)
+    subprocess.run(["mount", "-o", "loop", file, place], check=True)
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "--lazy", place], check=True)
+
+
 def timed(node: PushNode, *arguments: str) -> tuple[float, list[dict[str, object]]]:
     """Seconds, and the lines that the command wrote."""
     started = time.perf_counter()
@@ -76,12 +125,16 @@ def timed(node: PushNode, *arguments: str) -> tuple[float, list[dict[str, object
 def play(directory: Path, files: int, total_bytes: int, repeat: int) -> dict[str, object]:
     """One pair, pushed to several times, each time with everything changed."""
     results: dict[str, object] = {"files": files, "bytes": total_bytes}
-    rates, unchanged, memory = [], [], {"fw1": 0, "fw2": 0}
-    with push_pair(directory, SECTION) as nodes:
+    rates, once, twice, unchanged, memory = [], [], [], [], {"fw1": 0, "fw2": 0}
+    (directory / "pair").mkdir()
+    with push_pair(directory / "pair", SECTION) as nodes:
         one, two = nodes
-        for _ in range(repeat):
+        for number in range(repeat):
             fill(one, files, total_bytes)
             subprocess.run(["sync"], check=True)
+            seconds = bare(directory / f"bare{number}", files, total_bytes)
+            once.append(total_bytes / seconds[0])
+            twice.append(total_bytes / seconds[1])
             with Peak(nodes) as peak:
                 elapsed, lines = timed(one, "tree")
             outcome = lines[-1]["outcome"]
@@ -93,6 +146,9 @@ def play(directory: Path, files: int, total_bytes: int, repeat: int) -> dict[str
             different = subprocess.run(["diff", "-r", one.files, two.files], check=False)
             assert different.returncode == 0
     results["pushed_mb_per_second"] = [round(rate / 1e6, 1) for rate in rates]
+    results["bare_once_mb_per_second"] = [round(rate / 1e6, 1) for rate in once]
+    results["bare_twice_mb_per_second"] = [round(rate / 1e6, 1) for rate in twice]
+    results["ratio"] = [round(rate / disk, 2) for rate, disk in zip(rates, twice, strict=True)]
     results["nothing_changed_seconds"] = [round(seconds, 3) for seconds in unchanged]
     results["memory_mb"] = {name: round(most / 1e6, 1) for name, most in memory.items()}
     return results
@@ -105,9 +161,13 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=1_000_000_000)
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--tmpfs", action="store_true")
+    parser.add_argument("--image", action="store_true")
     chosen = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir="/dev/shm" if chosen.tmpfs else None) as directory:
-        sys.stdout.write(json.dumps(play(Path(directory), chosen.files, chosen.size, chosen.repeat)) + "\n")
+    with ExitStack() as stack:
+        place = Path(stack.enter_context(tempfile.TemporaryDirectory(dir="/dev/shm" if chosen.tmpfs else None)))
+        if chosen.image:
+            place = stack.enter_context(image(place, (5 * chosen.repeat + 3) * chosen.size))
+        sys.stdout.write(json.dumps(play(place, chosen.files, chosen.size, chosen.repeat)) + "\n")
 
 
 if __name__ == "__main__":

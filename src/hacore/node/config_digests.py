@@ -7,7 +7,6 @@ import hashlib
 import os
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -50,14 +49,9 @@ class Digests:
         except (OSError, msgspec.DecodeError):
             self._known = {}
 
-    def of(self, status: os.stat_result, name: str, directory: int) -> str | Callable[[], str]:
-        """The digest of the regular file `name` in the open directory, whose status that is; or, where the file has to
-        be read, a function that does so, in any thread.
-
-        That raises ChangedMeanwhile, OSError.
-        """
-        key = f"{status.st_dev}:{status.st_ino}"
-        known = self._known.get(key)
+    def known(self, status: os.stat_result) -> str:
+        """The digest of the regular file whose status that is; "" where it has to be read."""
+        known = self._known.get(f"{status.st_dev}:{status.st_ino}")
         if (
             known is not None
             and known.mtime_ns == status.st_mtime_ns
@@ -65,28 +59,31 @@ class Digests:
             and known.size == status.st_size
         ):
             return known.digest
-        handle = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
-        return lambda: self._compute(key, name, handle)
+        return ""
 
-    def _compute(self, key: str, name: str, handle: int) -> str:
+    def read(self, status: os.stat_result, name: str, directory: int) -> str:
+        """The digest of the file `name` in the open directory, which is to have that status before and after it is
+        read; raises ChangedMeanwhile, OSError.
+        """
+        handle = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
         try:
-            before, now = os.fstat(handle), time.time()
+            now = time.time()
+            left = status.st_size
             hashed = hashlib.sha256()
             view = self._view()
-            while count := os.readv(handle, [view]):
+            while left > 0 and (count := os.readv(handle, [view[:left]])):
                 hashed.update(view[:count])
+                left -= count
             after = os.fstat(handle)
         finally:
             os.close(handle)
-        if (before.st_size, before.st_mtime_ns, before.st_ctime_ns) != (
-            after.st_size,
-            after.st_mtime_ns,
-            after.st_ctime_ns,
-        ):
+        mark = status.st_ino, status.st_dev, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+        if left or mark != (after.st_ino, after.st_dev, after.st_size, after.st_mtime_ns, after.st_ctime_ns):
             raise ChangedMeanwhile(f"{name} changed while it was read; try again")
         digest = hashed.hexdigest()
-        if now - before.st_ctime > SETTLED:
-            self._known[key] = Known(before.st_size, before.st_mtime_ns, before.st_ctime_ns, digest)
+        if now - status.st_ctime > SETTLED:
+            key = f"{status.st_dev}:{status.st_ino}"
+            self._known[key] = Known(status.st_size, status.st_mtime_ns, status.st_ctime_ns, digest)
             self._changed = True
         return digest
 

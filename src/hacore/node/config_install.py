@@ -12,8 +12,9 @@ import posixpath
 import shutil
 import stat
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 
 from hacore.configsync.difference import Change
 from hacore.configsync.manifest import LONGEST_NAME_BYTES, TEMPORARY, Entry
@@ -24,6 +25,7 @@ from hacore.node.config_tree import DIRECTORY, Tree, TreeError, group_id, user_i
 Progress = Callable[[int, int], None]
 STRIDE = 100  # files that one thread writes, between two calls of the progress function
 WRITERS = 2
+FLUSH_INTERVAL = 0.1
 
 
 def check_owners(changes: Sequence[Change]) -> None:
@@ -83,7 +85,7 @@ class Installer:
 
     def _prepare_files(self, files: Sequence[Change]) -> None:
         """In several threads, each with a run of neighbours."""
-        with ThreadPoolExecutor(WRITERS, "install") as threads:
+        with self._flushing(len(files) > STRIDE), ThreadPoolExecutor(WRITERS, "install") as threads:
             pieces = [files[start : start + STRIDE] for start in range(0, len(files), STRIDE)]
             futures = [threads.submit(self._each, piece, _prepare) for piece in pieces]
             try:
@@ -95,8 +97,30 @@ class Installer:
                 raise
 
     def _flush(self) -> None:
-        for handle in self._devices.values():
+        with self._mutex:
+            handles = list(self._devices.values())
+        for handle in handles:
             syncfs(handle)
+
+    @contextmanager
+    def _flushing(self, many: bool) -> Iterator[None]:
+        """What is written goes to the disk while the rest is written, so that little is left at the end."""
+        ended = threading.Event()
+
+        def flush() -> None:
+            while not ended.wait(FLUSH_INTERVAL):
+                with suppress(OSError):  # the last one tells
+                    self._flush()
+
+        thread = threading.Thread(target=flush, name="flush")
+        if many:
+            thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            if many:
+                thread.join()
 
     def _make_room(self, changes: Sequence[Change]) -> None:
         """The directories above the sections' paths, which no manifest knows."""

@@ -12,7 +12,7 @@ import os
 import posixpath
 import pwd
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import BoundedSemaphore
 
@@ -23,7 +23,8 @@ from hacore.errors import HacoreError
 from hacore.node.config_digests import Digests
 
 READERS = 2  # threads that read files: a digest is a matter of one core
-MOST_OPEN = 64  # files at a time
+TOGETHER = 50  # files that are handed to a thread at once
+MOST_WAITING = 8  # such batches: each holds a directory open
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -47,22 +48,27 @@ class Tree:
     def scan(self, section: str, paths: Sequence[str]) -> Manifest:
         """What is there now. Raises TreeError, ChangedMeanwhile."""
         scanner = _Scanner(self._digests)
-        for path in paths:
-            if any(other != path and within(path, [other]) for other in paths):
-                continue
-            try:
-                parent = os.open(self.real(posixpath.dirname(path)), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            except FileNotFoundError:
-                continue
-            except OSError as error:
-                raise TreeError(f"{posixpath.dirname(path)} cannot be read: {error.strerror}") from None
-            try:
-                scanner.take(path, posixpath.basename(path), parent)
-            finally:
-                os.close(parent)
-        entries = scanner.finish()
+        try:
+            for path in paths:
+                if not any(other != path and within(path, [other]) for other in paths):
+                    self._take(scanner, path)
+            entries = scanner.finish()
+        finally:
+            scanner.close()
         self._digests.save()
         return Manifest.of(section, entries)
+
+    def _take(self, scanner: _Scanner, path: str) -> None:
+        try:
+            parent = os.open(self.real(posixpath.dirname(path)), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise TreeError(f"{posixpath.dirname(path)} cannot be read: {error.strerror}") from None
+        try:
+            scanner.take(path, posixpath.basename(path), parent)
+        finally:
+            os.close(parent)
 
     def open_parent(self, path: str, roots: Sequence[str]) -> int:
         """A descriptor of the directory that holds `path`, which lies in one of `roots`; raises OSError."""
@@ -122,6 +128,26 @@ class Folder:
         self._handle = -1
 
 
+class _Batch:
+    """Files of one directory that are read in one go, in a thread of their own."""
+
+    def __init__(self, directory: int) -> None:
+        self._directory = os.dup(directory)
+        self.files: list[tuple[int, str, str, os.stat_result]] = []  # place among the entries, path, name, status
+
+    def read(self, digests: Digests) -> list[tuple[int, str]]:
+        found = []
+        try:
+            for place, path, name, status in self.files:
+                try:
+                    found.append((place, digests.read(status, name, self._directory)))
+                except OSError as error:
+                    raise TreeError(f"{path} cannot be read: {error.strerror}") from None
+        finally:
+            os.close(self._directory)
+        return found
+
+
 class _Scanner:
     """Walks depth first; directories that vanish meanwhile are an error, as the picture would be of no moment."""
 
@@ -131,30 +157,42 @@ class _Scanner:
         self._users: dict[int, str] = {}
         self._groups: dict[int, str] = {}
         self._readers: ThreadPoolExecutor | None = None
-        self._unread: list[tuple[int, str, Future[str]]] = []
-        self._free = BoundedSemaphore(MOST_OPEN)
+        self._batch: _Batch | None = None
+        self._batches: list[Future[list[tuple[int, str]]]] = []
+        self._free = BoundedSemaphore(MOST_WAITING)
 
     def finish(self) -> list[Entry]:
         """All entries, when every file is read."""
-        try:
-            for index, path, future in self._unread:
-                try:
-                    self._entries[index] = msgspec.structs.replace(self._entries[index], digest=future.result())
-                except OSError as error:
-                    raise TreeError(f"{path} cannot be read: {error.strerror}") from None
-        finally:
-            if self._readers is not None:
-                self._readers.shutdown(wait=True)
+        self._hand_over()
+        for future in self._batches:
+            for place, digest in future.result():
+                self._entries[place] = msgspec.structs.replace(self._entries[place], digest=digest)
         return self._entries
 
-    def _read(self, path: str, compute: Callable[[], str]) -> None:
+    def close(self) -> None:
+        """Nothing is read any more."""
+        self._hand_over()
+        if self._readers is not None:
+            self._readers.shutdown(wait=True)
+
+    def _read(self, path: str, name: str, directory: int, status: os.stat_result) -> None:
         """Later, beside the walk: the entry that comes next gets the result."""
+        if self._batch is None:
+            self._batch = _Batch(directory)
+        self._batch.files.append((len(self._entries), path, name, status))
+        if len(self._batch.files) == TOGETHER:
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        batch, self._batch = self._batch, None
+        if batch is None:
+            return
         if self._readers is None:
             self._readers = ThreadPoolExecutor(READERS, "digests")
         self._free.acquire()
-        future = self._readers.submit(compute)
+        future = self._readers.submit(batch.read, self._digests)
         future.add_done_callback(lambda _future: self._free.release())
-        self._unread.append((len(self._entries), path, future))
+        self._batches.append(future)
 
     def _names(self, status: os.stat_result) -> tuple[str, str]:
         user, group = status.st_uid, status.st_gid
@@ -170,6 +208,7 @@ class _Scanner:
         except FileNotFoundError:
             return
         self._take(path, name, parent, status)
+        self._hand_over()
 
     def _take(self, path: str, name: str, parent: int, status: os.stat_result) -> None:
         if name.startswith(TEMPORARY):
@@ -179,10 +218,9 @@ class _Scanner:
         owner, group = self._names(status)
         try:
             if kind == stat.S_IFREG:
-                digest = self._digests.of(status, name, parent)
-                if not isinstance(digest, str):
-                    self._read(path, digest)
-                    digest = ""
+                digest = self._digests.known(status)
+                if not digest:
+                    self._read(path, name, parent, status)
                 self._entries.append(Entry(path, "file", mode, owner, group, status.st_size, digest))
             elif kind == stat.S_IFDIR:
                 self._entries.append(Entry(path, "folder", mode, owner, group))
@@ -196,6 +234,7 @@ class _Scanner:
             raise TreeError(f"{path} cannot be read: {error.strerror}") from None
 
     def _folder(self, path: str, name: str, parent: int) -> None:
+        self._hand_over()  # it is about another directory
         handle = os.open(name, DIRECTORY, dir_fd=parent)
         try:
             with os.scandir(handle) as found:
@@ -204,6 +243,7 @@ class _Scanner:
                     if not each.name.isascii():
                         _checked(inner)
                     self._take(inner, each.name, handle, each.stat(follow_symlinks=False))
+            self._hand_over()
         finally:
             os.close(handle)
 
