@@ -6,8 +6,8 @@ python bench/config_push.py --files 10000 --size 1000000000 --repeat 3
 again. `--tmpfs` keeps the trees and the stores in memory, `--image` on a new ext4 in a file: one from which much was
 deleted in the last minutes makes new files slowly.
 
-`bare`: the same files written by one thread and flushed (once), and beside them one file of that size (twice), which
-is what a node does that keeps what it was sent. `ratio` is the push's rate by that of twice.
+`bare`: the same files written by one thread and flushed (once), and beside them one file of that size (twice),
+which is what a node does that keeps what it was sent. `ratio` is the push's rate by that of twice.
 """
 
 from __future__ import annotations

@@ -123,7 +123,7 @@ def entry(**changes: Any) -> dict[str, Any]:
 
 def test_diff(run: Run, control: FakeControl) -> None:
     rights = entry()["old"]
-    control.answers["GET /config/difference"] = {
+    answer = {
         "old": "fw2", "new": "fw1",
         "sections": [
             {"id": "rules", "in_sync": False, "kind": "files", "changed_there": True, "problem": "", "tables": [],
@@ -143,7 +143,11 @@ def test_diff(run: Run, control: FakeControl) -> None:
              "left_out": 0, "tables": []},
         ],
     }  # fmt: skip
+    control.answers["GET /config/difference"] = answer
+    control.answers["GET /config/differences"] = {"peers": [{"name": "fw2", "difference": answer, "problem": None}]}
     result = run("config", "diff", width=100)
+    assert run("config", "diff", "--peer", "fw2", width=100).stdout == result.stdout
+    assert json.loads(run("config", "diff", "--json").stdout) == answer
     assert result.exit_code == 1
     assert result.stdout.splitlines() == [
         "rules: fw2 -> fw1  changed on fw2 since the last push",
@@ -159,6 +163,27 @@ def test_diff(run: Run, control: FakeControl) -> None:
         "dns: in sync",
     ]  # fmt: skip
     assert "rules, vips: not alike" in result.stderr
+
+
+def test_diff_with_several_peers(run: Run, control: FakeControl) -> None:
+    differs = {"id": "rules", "in_sync": False, "kind": "files", "changed_there": False, "problem": "", "entries": [],
+               "tables": [], "left_out": 1}  # fmt: skip
+    peers: list[dict[str, Any]] = [
+        {"name": "fw2", "difference": {"old": "fw2", "new": "fw1", "sections": []}, "problem": None},
+        {"name": "fw3", "difference": None, "problem": {"code": "refused", "message": "gone", "hint": ""}},
+        {"name": "fw4", "difference": {"old": "fw4", "new": "fw1", "sections": [differs]}, "problem": None},
+    ]
+    control.answers["GET /config/differences"] = {"peers": peers}
+    result = run("config", "diff", "rules")
+    assert result.exit_code == 1
+    assert result.stdout == "fw2:\nno difference\nfw4:\nrules: fw4 -> fw1\n  and 1 more\n"
+    assert "fw3: gone" in result.stderr
+    assert "fw4: rules: not alike" in result.stderr
+    assert json.loads(run("config", "diff", "--json").stdout) == {"peers": peers}
+    control.answers["GET /config/differences"] = {"peers": [peers[1]]}
+    assert run("config", "diff").exit_code == 69
+    control.answers["GET /config/differences"] = {"peers": [peers[0]]}
+    assert run("config", "diff").exit_code == 0
 
 
 def test_diff_of_revisions(run: Run, control: FakeControl) -> None:
@@ -201,6 +226,29 @@ def test_push(run: Run, control: FakeControl) -> None:
         "sections": ["rules"], "peer": "", "restart": "all", "overrides": ["not-master"], "dry_run": False,
         "if_master": False,
     }  # fmt: skip
+
+
+def test_push_to_several_peers(run: Run, control: FakeControl) -> None:
+    def failure(code: str) -> dict[str, Any]:
+        return {"step": "x", "code": code, "message": "it failed", "command": [], "output": ""}
+
+    gone = {"peer": "fw4", "problem": {"code": "refused", "message": "fw4: gone", "hint": ""}}
+    lines: list[dict[str, Any]] = [
+        progress("compare", "the sections") | {"peer": "fw2"}, outcome() | {"peer": "fw2"},
+        progress("compare", "the sections") | {"peer": "fw3"},
+        outcome(result="refused", node="fw3", failure=failure("check-failed")) | {"peer": "fw3"}, gone,
+    ]  # fmt: skip
+    control.answers["POST /config/push"] = lines
+    result = run("config", "push")
+    assert result.exit_code == 65
+    assert result.stdout == "applied on fw2 as revision 8\n"
+    for part in ("fw2: comparing the sections", "fw3: comparing", "fw3: it failed (step: x)", "fw4: gone"):
+        assert part in result.stderr
+    undone = outcome(result="undone", node="fw5", failure=failure("apply-failed")) | {"peer": "fw5"}
+    control.answers["POST /config/push"] = [*lines, undone]
+    assert run("config", "push", "--json").exit_code == 73
+    control.answers["POST /config/push"] = [lines[1], gone]
+    assert run("config", "push").exit_code == 69
 
 
 @pytest.mark.parametrize(

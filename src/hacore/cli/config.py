@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -25,7 +25,11 @@ class Differs(HacoreError):
 
 
 class NotDone(HacoreError):
-    """A push or roll-back that failed."""
+    """A push or roll-back that failed; `severity` says how far it came."""
+
+    def __init__(self, message: str, severity: int = 0) -> None:
+        super().__init__(message)
+        self.severity = severity
 
 
 class CheckFailed(NotDone):
@@ -40,6 +44,16 @@ class ApplyFailed(NotDone):
     exit_code = 73
 
 
+class SeveralFailed(HacoreError):
+    """A push to several peers; ends with the exit code of the one that is worst off."""
+
+    def __init__(self, failed: Sequence[HacoreError]) -> None:
+        super().__init__("\n".join(str(each) for each in failed))
+        self.exit_code = max(failed, key=lambda each: getattr(each, "severity", 0)).exit_code
+
+
+#: By the result: nothing was changed, everything is put back, it could not be.
+SEVERITY = {"refused": 0, "undone": 1, "broken": 2}
 #: By the code of the failure.
 FAILURES = {"check-failed": CheckFailed, "apply-failed": ApplyFailed}
 
@@ -99,11 +113,11 @@ def status(sections: tuple[str, ...], settings_path: str, as_json: bool, peer: s
 @click.argument("what", metavar="[SECTION...|N [M]]", nargs=-1)
 @settings_option
 @json_option
-@peer_option("The peer to compare with, or whose revisions are meant.")
+@peer_option("The one peer to compare with, or whose revisions are meant.")
 def diff(what: tuple[str, ...], settings_path: str, as_json: bool, peer: str) -> None:
     """Show what a push would change, or how revisions differ.
 
-    With names of sections (or nothing, for all): from what the peer has to what this node has. With one or two
+    With names of sections (or nothing, for all): from what each peer has to what this node has. With one or two
     numbers: what revision N changed, or what turns revision N into M, on this node or, with --peer, on that one.
 
     \b
@@ -116,24 +130,59 @@ def diff(what: tuple[str, ...], settings_path: str, as_json: bool, peer: str) ->
     if numbers:
         query = {"to": numbers[1] if len(numbers) > 1 else 0, "peer": peer or None}
         answer = client.ask("GET", f"/revisions/{numbers[0]}/difference", query=query, timeout=PATIENCE)
-    else:
+    elif peer:
         answer = client.ask("GET", "/config/difference", query=_query(what, peer), timeout=PATIENCE)
-    if as_json:
-        _print_json(answer)
     else:
-        from hacore.cli.config_view import difference_view
-        from hacore.cli.terminal import console
-
-        console().print(difference_view(answer), soft_wrap=True)
-    differing = [each["id"] for each in answer["sections"] if not each["in_sync"]]
+        answer = client.ask("GET", "/config/differences", query=_query(what, ""), timeout=PATIENCE)
+        _diff_all(answer["peers"], as_json)
+        return
+    _show_difference(answer, as_json)
+    differing = _differing(answer)
     if differing:
         raise Differs(f"{', '.join(differing)}: not alike")
+
+
+def _diff_all(peers: list[dict[str, Any]], as_json: bool) -> None:
+    """With every peer. One alone is shown, and fails, as if it had been named."""
+    from hacore.control.problems import from_body
+
+    problems = [from_body(502, {"error": each["problem"]}) for each in peers if each["problem"]]
+    if len(peers) == 1 and problems:
+        raise problems[0]
+    if as_json and len(peers) > 1:
+        _print_json({"peers": peers})
+    differing = []
+    for each in peers:
+        if each["problem"]:
+            click.echo(f"Error: {each['name']}: {each['problem']['message']}", err=True)
+            continue
+        if not (as_json and len(peers) > 1):
+            _show_difference(each["difference"], as_json, each["name"] if len(peers) > 1 else "")
+        differing += [f"{each['name']}: {name}" if len(peers) > 1 else name for name in _differing(each["difference"])]
+    if differing or problems:
+        raise Differs(f"{', '.join(differing)}: not alike" if differing else "not every peer could be compared with")
+
+
+def _show_difference(answer: dict[str, Any], as_json: bool, peer: str = "") -> None:
+    if as_json:
+        _print_json(answer)
+        return
+    from hacore.cli.config_view import difference_view
+    from hacore.cli.terminal import console
+
+    if peer:
+        click.echo(f"{peer}:")
+    console().print(difference_view(answer), soft_wrap=True)
+
+
+def _differing(answer: dict[str, Any]) -> list[str]:
+    return [each["id"] for each in answer["sections"] if not each["in_sync"]]
 
 
 @config.command
 @click.argument("sections", metavar="[SECTION]...", nargs=-1)
 @settings_option
-@peer_option("The peer to push to, where there are several.")
+@peer_option("One peer alone.")
 @click.option("--dry-run", is_flag=True, help="The backup stages and checks everything, and changes nothing.")
 @restart_option
 @click.option("--if-master", is_flag=True, help="On a node that is not MASTER of all its VIPs: end with 0, silently.")
@@ -148,14 +197,16 @@ def push(
 ) -> None:  # fmt: skip
     """Bring sections to the backup, as one transaction.
 
-    All that the settings list, unless some are named. The backup stages all files, runs every check, swaps, applies,
+    All that the settings list, unless some are named; to every peer, one after the other, unless one is named. The
+    backup stages all files, runs every check, swaps, applies,
     restarts services and reads everything back. Whatever fails, it returns to what it had, and this says which step,
     which command and its output.
 
     \b
     Exit codes: 0 applied, or nothing to do; 65 a check failed, nothing was
     changed; 73 an apply command failed, the previous state is back; 75 refused
-    by a guard, or busy; 1 anything else
+    by a guard, or busy; 1 anything else. Of several peers, that of the one
+    that is worst off: not put back, put back, refused
     """
     overrides = {
         "even_if_backup": "not-master",
@@ -246,23 +297,37 @@ def _carry_out(
     settings_path: str, path: str, body: dict[str, Any], query: dict[str, Any], *, as_json: bool, silent: bool
 ) -> None:
     lines = _client(settings_path).stream("POST", path, body, query=query)
+    failed: list[HacoreError] = []
     if as_json:
         import json
 
-        outcome: dict[str, Any] = {}
         for line in lines:
-            outcome = line.get("outcome") or outcome
             click.echo(json.dumps(line, ensure_ascii=False))
+            failed += _failures(line)
     else:
         from hacore.cli.config_progress import follow
-
-        outcome = follow(lines)
         from hacore.cli.config_view import outcome_text
 
-        if not (silent and outcome["result"] == "unchanged"):
-            click.echo(outcome_text(outcome))
-    failure = outcome.get("failure")
-    if failure:
-        from hacore.cli.config_view import failure_text
+        for line in follow(lines):
+            outcome = line.get("outcome")
+            if outcome and not (silent and outcome["result"] == "unchanged") and (text := outcome_text(outcome)):
+                click.echo(text)
+            failed += _failures(line)
+    if len(failed) == 1:
+        raise failed[0]
+    if failed:
+        raise SeveralFailed(failed)
 
-        raise FAILURES.get(failure["code"], NotDone)(failure_text(outcome))
+
+def _failures(line: dict[str, Any]) -> list[HacoreError]:
+    """What a command is to end with because of this line, if anything."""
+    from hacore.cli.config_view import failure_text
+    from hacore.control.problems import from_body
+
+    outcome, problem = line.get("outcome"), line.get("problem")
+    if problem:
+        return [from_body(502, {"error": problem}, "" if line["peer"] in problem["message"] else f"{line['peer']}: ")]
+    if outcome and outcome["failure"]:
+        kind = FAILURES.get(outcome["failure"]["code"], NotDone)
+        return [kind(failure_text(outcome), SEVERITY.get(outcome["result"], 0))]
+    return []

@@ -23,25 +23,27 @@ NAMES = {
 BAR_COLUMNS = 60
 
 
-def follow(lines: Iterator[dict[str, Any]]) -> dict[str, Any]:
-    """Shows what comes; returns the outcome."""
+def follow(lines: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Shows what comes; the lines that end something: an outcome, or the problem of one of several peers."""
     from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, TextColumn
 
     screen = console(stderr=True)
     columns: list[ProgressColumn] = [SpinnerColumn(), TextColumn("{task.description}")]
     if screen.width >= BAR_COLUMNS:
         columns += [BarColumn(bar_width=20), TextColumn("{task.fields[amount]}")]
-    outcome: dict[str, Any] | None = None
+    ended = False
     said = ""
     with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as progress:
         task = progress.add_task("", total=None, amount="")
         for line in lines:
-            outcome = line.get("outcome") or outcome
             if "progress" not in line:
+                ended = True
+                yield line
                 continue
             step, text = line["progress"]["step"], line["progress"]["text"]
             done, total = line["progress"].get("done", 0), line["progress"].get("total", 0)
-            name = NAMES.get(step, step)
+            whom = f"{line['peer']}: " if line.get("peer") else ""
+            name = whom + NAMES.get(step, step)
             progress.update(
                 task, description=f"{name} {text}", completed=done, total=total or None,
                 amount=amount(step, done, total),
@@ -49,9 +51,8 @@ def follow(lines: Iterator[dict[str, Any]]) -> dict[str, Any]:
             if not screen.is_terminal and said != f"{name} {text}":
                 said = f"{name} {text}"
                 screen.print(said, soft_wrap=True)
-    if outcome is None:
+    if not ended:
         raise PlatformError("the control worker ended without an outcome: see hacore events")
-    return outcome
 
 
 def amount(step: str, done: int, total: int) -> str:

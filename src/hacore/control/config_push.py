@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from hacore import __version__
 from hacore.configsync.guards import sender_objections, standing
@@ -22,12 +24,13 @@ from hacore.control.config_schemas import (
     Differences,
     Files,
     Line,
+    PeerDifference,
     PushOrder,
     SectionDifference,
     Transaction,
     WantedFiles,
 )
-from hacore.control.problems import ApiError
+from hacore.control.problems import ApiError, as_problem
 from hacore.control.schemas import NodeAnswer
 from hacore.errors import HacoreError
 from hacore.node.config_node import Guarded, Opened
@@ -75,6 +78,18 @@ class Pushing:
         found = [await self._section(client, sending, name, known.get(name)) for name in sending.names]
         return Differences(old=client.name, new=self._worker.name, sections=found)
 
+    async def differences(self, names: list[str]) -> list[PeerDifference]:
+        """The same for every peer; raises ApiError where the settings name none."""
+        if not self._worker.peers:
+            self._worker.peer()
+        found = []
+        for name in self._worker.peers:
+            try:
+                found.append(PeerDifference(name=name, difference=await self.difference(names, name)))
+            except HacoreError as error:
+                found.append(PeerDifference(name=name, problem=as_problem(as_api_error(error))))
+        return found
+
     async def _section(
         self, client: PeerClient, sending: Sending, name: str, there: SectionStatus | None
     ) -> SectionDifference:
@@ -107,10 +122,30 @@ class Pushing:
         return all(self._worker.states.get(vip.name) == "MASTER" for vip in self._worker.settings.vips)
 
     async def push(self, order: PushOrder) -> AsyncIterator[Line]:
-        """Progress, then the outcome; raises ApiError where the push does not come about."""
+        """Progress, then the outcome; raises ApiError where the push does not come about.
+
+        Without a peer in the order it goes to all of them, one after the other, whatever becomes of the others: each
+        push is a transaction of its own, with the peer's name in its lines and an outcome or a problem at its end.
+        """
         if order.if_master and not self.is_master():
             yield Line(outcome=Outcome(result="unchanged", node=self._worker.name, notes=["not MASTER: nothing to do"]))
             return
+        names = [order.peer] if order.peer or len(self._worker.peers) < 2 else list(self._worker.peers)
+        for name in names:
+            lines = self._push(msgspec.structs.replace(order, peer=name))
+            try:
+                async for line in lines:
+                    line.peer = name
+                    yield line
+            except HacoreError as error:
+                if len(names) == 1:
+                    raise as_api_error(error) from None
+                yield Line(peer=name, problem=as_problem(as_api_error(error)))
+            finally:
+                await lines.aclose()
+
+    async def _push(self, order: PushOrder) -> AsyncGenerator[Line, None]:
+        """To one peer."""
         client = self._worker.peer(order.peer)
         node = self._part.node
         await self._part.read(lambda: node.claim(f"{self._worker.name} pushes to {client.name}"))

@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from hacore.configsync.difference import FieldChange
 from hacore.configsync.report import Outcome, Progress
+from hacore.control.schemas import Problem
 from hacore.node.config_sections import SectionStatus
 
 
@@ -58,14 +59,23 @@ class Transaction(Struct, kw_only=True):
 
 
 class Line(Struct, kw_only=True, omit_defaults=True):
-    """A line of a stream: progress, or at its end the outcome."""
+    """A line of a stream: progress, or at its end the outcome.
+
+    Of a push to several peers each line says to which in `peer`, and each peer has an end of its own: an outcome, or
+    the `problem` for which the push to it did not come about.
+    """
 
     progress: Progress | None = None
     outcome: Outcome | None = None
+    peer: str = ""
+    problem: Problem | None = None
 
 
 class PushOrder(Struct, kw_only=True):
-    """A push as the local command line orders it; `sections` none for all, `overrides` are codes of guards."""
+    """A push as the local command line orders it; `sections` none for all, `overrides` are codes of guards.
+
+    `peer` "": to all of them, one after the other.
+    """
 
     sections: list[str] = []
     peer: str = ""
@@ -115,6 +125,20 @@ class Differences(Struct, kw_only=True):
     old: str
     new: str
     sections: list[SectionDifference]
+
+
+class PeerDifference(Struct, kw_only=True):
+    """What a push would change on one peer, or why it does not say."""
+
+    name: str
+    difference: Differences | None = None
+    problem: Problem | None = None
+
+
+class AllDifferences(Struct, kw_only=True):
+    """What a push would change on each peer."""
+
+    peers: list[PeerDifference]
 
 
 class RevisionLine(Struct, kw_only=True):

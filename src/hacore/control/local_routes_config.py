@@ -13,6 +13,7 @@ from hacore.control.config_push import COMPARE_TIMEOUT, Pushing
 from hacore.control.config_rekey import Rekeying
 from hacore.control.config_schemas import (
     Against,
+    AllDifferences,
     AtPeer,
     ConfigAnswer,
     Differences,
@@ -24,7 +25,7 @@ from hacore.control.config_schemas import (
     RollBackOrder,
     SectionNames,
 )
-from hacore.control.problems import ApiError
+from hacore.control.problems import ApiError, as_problem
 from hacore.control.registry import Call, Route
 from hacore.control.schemas import Problem
 from hacore.errors import HacoreError
@@ -56,6 +57,10 @@ def routes(worker: ControlWorker) -> list[Route]:
         Route("GET", "/config", part.status, "Are the peers in sync", response=ConfigStatus, query=SectionNames),
         Route(
             "GET", "/config/difference", part.difference, "What a push would change", response=Differences,
+            query=SectionNames,
+        ),
+        Route(
+            "GET", "/config/differences", part.differences, "The same for every peer", response=AllDifferences,
             query=SectionNames,
         ),
         Route("POST", "/config/push", part.push, "Push", request=PushOrder, response=Line, streams=True),
@@ -94,7 +99,7 @@ class LocalHandlers:
         try:
             _, there, sending = await self._pushing.compare(sections, name)
         except ApiError as error:
-            return PeerSections(name=name, problem=Problem(code=error.code, message=error.message, hint=error.hint))
+            return PeerSections(name=name, problem=as_problem(error))
         in_sync = {section: section in sending.unchanged for section in sending.names}
         return PeerSections(name=name, answer=there, in_sync=in_sync)
 
@@ -105,8 +110,12 @@ class LocalHandlers:
         except HacoreError as error:
             raise as_api_error(error) from None
 
+    async def differences(self, call: Call) -> AllDifferences:
+        """With each peer."""
+        return AllDifferences(peers=await self._pushing.differences(call.query.names))
+
     async def push(self, call: Call) -> AsyncIterator[Line]:
-        """To one peer."""
+        """To one peer, or to all."""
         async for line in self._pushing.push(call.body):
             yield line
 

@@ -10,7 +10,7 @@ from msgspec import Struct
 from hacore import __version__
 from hacore.control import routes_node
 from hacore.control.openapi import document
-from hacore.control.problems import ApiError
+from hacore.control.problems import ApiError, as_problem
 from hacore.control.registry import Call, Route
 from hacore.control.schemas import NodeAnswer, Problem
 from hacore.node.snapshot import Snapshot
@@ -88,7 +88,7 @@ async def peers(call: Call) -> list[PeerAnswer]:
         try:
             answer.node = await peer.ask("GET", "/node", response=NodeAnswer)
         except ApiError as error:
-            answer.problem = Problem(code=error.code, message=error.message, hint=error.hint)
+            answer.problem = as_problem(error)
         return answer
 
     return list(await asyncio.gather(*(one(name) for name in call.worker.peers)))

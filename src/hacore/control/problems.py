@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from hacore.control.schemas import Problem
 from hacore.errors import HacoreError
 
 #: What a command ends with (sysexits.h) when the API answered with this code; every other code ends with 1.
@@ -64,6 +65,11 @@ def from_body(status: int, body: Any, whence: str = "") -> ApiError:
         str(error.get("hint", "")),
         **{str(key): value for key, value in error.items() if key not in known},
     )
+
+
+def as_problem(error: ApiError) -> Problem:
+    """The same as a value."""
+    return Problem(code=error.code, message=error.message, hint=error.hint)
 
 
 def busy(what: str) -> ApiError:
