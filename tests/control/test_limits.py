@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import threading
+from collections import deque
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
 
-from hacore.control import answering, connection, server
+from hacore.control import answering, connection, places, server
 from hacore.control.registry import SMALL_BODY_BYTES, Call, Route
 from hacore.control.schemas import NodeAnswer
 from tests.control.worker_pair import pair, until
@@ -121,7 +123,7 @@ def test_a_body_of_unknown_length_ends_at_the_limit(world: World) -> None:
 def test_connections_of_one_address(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "HEAD_TIMEOUT", 60.0)
     with ExitStack() as stack:
-        held = [stack.enter_context(connect(world)) for _ in range(server.CONNECTIONS_PER_ADDRESS)]
+        held = [stack.enter_context(connect(world)) for _ in range(places.CONNECTIONS_PER_ADDRESS)]
         with pytest.raises(OSError, match=r"."):
             connect(world)
         with connect(world, "fw3", "127.0.0.9") as other:
@@ -133,15 +135,75 @@ def test_connections_of_one_address(world: World, monkeypatch: pytest.MonkeyPatc
     told(world, "too-many", "too many connections at once")
 
 
-def test_connections_altogether(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_showed_a_certificate_does_not_make_way(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "HEAD_TIMEOUT", 60.0)
+    monkeypatch.setattr(places.Places, "_is_peers", lambda *_: False)
     with ExitStack() as stack:
-        for number in range(server.CONNECTIONS):
-            source = f"127.0.1.{1 + number // server.CONNECTIONS_PER_ADDRESS}"
+        for number in range(places.CONNECTIONS):
+            source = f"127.0.1.{1 + number // places.CONNECTIONS_PER_ADDRESS}"
             stack.enter_context(connect(world, "fw3", source))
         with pytest.raises(OSError, match=r"."):
             connect(world)
     told(world, "too-many", "too many connections at once")
+
+
+def test_the_oldest_stranger_makes_way(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "HANDSHAKE_TIMEOUT", 60.0)
+    with ExitStack() as stack:
+        held = []
+        for number in range(places.CONNECTIONS):
+            source = (f"127.0.2.{1 + number // places.CONNECTIONS_PER_ADDRESS}", 0)
+            there = ("127.0.0.1", world.port)
+            held.append(stack.enter_context(socket.create_connection(there, timeout=20, source_address=source)))
+        assert world.send(Case("", NODE, "", "", 200)).status == 200  # a peer has places of its own
+        assert world.refusals() == []
+        with connect(world, "fw3", "127.0.2.9") as other:
+            other.sendall(NODE)
+            assert other.recv(65536).startswith(b"HTTP/1.1 200")
+            assert rest(held[0]) == b""
+    told(world, "too-many", "made way")
+
+
+def test_a_peer_is_served_in_a_flood(world: World) -> None:
+    """Strangers that connect as fast as they can, and say nothing, or half of something."""
+    ended = threading.Event()
+    opened = [0]
+
+    def flood(number: int) -> None:
+        held: deque[socket.socket] = deque()
+        while not ended.is_set():
+            source = (f"127.0.{3 + number}.{1 + opened[0] % 50}", 0)
+            try:
+                one = socket.create_connection(("127.0.0.1", world.port), timeout=20, source_address=source)
+            except OSError:
+                continue
+            opened[0] += 1
+            held.append(one)
+            if opened[0] % 2:
+                with suppress(OSError):
+                    one.send(b"\x16\x03\x01\x02\x00\x01")
+            if len(held) > places.CONNECTIONS:
+                held.popleft().close()
+        for one in held:
+            one.close()
+
+    threads = [threading.Thread(target=flood, args=(number,)) for number in range(2)]
+    for each in threads:
+        each.start()
+    try:
+        world.run(until(lambda: opened[0] > 4 * places.CONNECTIONS))
+        for _ in range(15):
+            before = opened[0]
+            with connect(world) as one:
+                one.sendall(NODE)
+                assert one.recv(65536).startswith(b"HTTP/1.1 200")
+            world.run(until(lambda before=before: opened[0] > before))
+            assert len(world.node.worker.server._places) <= 2 * places.CONNECTIONS
+    finally:
+        ended.set()
+        for each in threads:
+            each.join()
+    assert {one for one, _ in world.refusals()} <= {"too-many", "timed-out", "tls"}
 
 
 def test_a_stream_that_nobody_reads(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

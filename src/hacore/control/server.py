@@ -10,7 +10,6 @@ import asyncio
 import os
 import socket
 import ssl
-from collections import Counter
 from collections.abc import Collection
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -20,6 +19,7 @@ from aiohttp import web
 from hacore.control import tls
 from hacore.control.answering import answering, handler_of
 from hacore.control.connection import HTTP_LIMITS, PeerProtocol, watched
+from hacore.control.places import Place, Places
 from hacore.control.registry import Route, collect
 from hacore.errors import PlatformError
 from hacore.node.bus import SocketPath
@@ -33,10 +33,8 @@ PEER_ROOT = "/v1"
 LOCAL_ROOT = "/local/v1"
 
 HANDSHAKE_TIMEOUT = 5.0
-#: From one address; a peer needs a handful.
-CONNECTIONS_PER_ADDRESS = 16
-#: Altogether: bounds the memory that strangers can force.
-CONNECTIONS = 64
+#: Connections that are there and not accepted yet; a flood of strangers is not to keep a peer out by filling this.
+BACKLOG = 1024
 #: Data that is not acknowledged for so long: the other side is gone.
 DEAD_PEER_MS = 30_000
 #: After accept(2) failed for want of descriptors.
@@ -62,7 +60,8 @@ class Server:
         self._context: ssl.SSLContext | None = None
         self._accepting: asyncio.Task[None] | None = None
         self._handshakes: set[asyncio.Task[None]] = set()
-        self._open: Counter[str] = Counter()
+        self._places = Places()
+        self._looking_up: asyncio.Task[None] | None = None
 
     def collect(self) -> None:
         """Find the routes; makes the parts behind them."""
@@ -118,6 +117,7 @@ class Server:
         if self._peer_runner is None:
             self._peer_runner = await self._runner(PEER_ROOT, self.peer_routes)
         self._context = context
+        self._know_peers()
         if place == self._place and context is not None and self._accepting is not None:
             return
         await self._stop_listening()
@@ -125,6 +125,16 @@ class Server:
             self._place = place
             self._accepting = asyncio.get_running_loop().create_task(self._accept(place))
             self._accepting.add_done_callback(self._accepting_ended)
+
+    def _know_peers(self) -> None:
+        """Whose addresses have places of their own."""
+        places = [place for peer in self._worker.settings.peers for place in (peer.control, peer.states) if place]
+        names = self._places.know(place.host for place in places)
+        if self._looking_up is not None:
+            self._looking_up.cancel()
+            self._looking_up = None
+        if names:
+            self._looking_up = asyncio.get_running_loop().create_task(self._places.look_up(names))
 
     def _accepting_ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
@@ -150,14 +160,17 @@ class Server:
                 await asyncio.sleep(ACCEPT_PAUSE)
                 continue
             source = str(address[0])
-            if self._open[source] >= CONNECTIONS_PER_ADDRESS or self._open.total() >= CONNECTIONS:
+            coming = _Coming(self, connection, source)
+            coming.place = self._places.take(source, coming.drop)
+            if coming.place is None:
                 connection.close()
                 self._worker.refusals.note(source, "too-many", "too many connections at once")
                 continue
-            self._open[source] += 1
-            task = loop.create_task(self._serve(connection, source))
+            task = coming.task = loop.create_task(self._serve(coming))
             self._handshakes.add(task)
             task.add_done_callback(self._handshakes.discard)
+            task.add_done_callback(coming.handshake_ended)
+            await asyncio.sleep(0)  # sock_accept does not wait while there are more, and the handshakes have their turn
 
     async def _bind(self, place: Endpoint) -> socket.socket:
         loop = asyncio.get_running_loop()
@@ -171,7 +184,7 @@ class Server:
                     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                     listener.setblocking(False)
                     listener.bind(address)
-                    listener.listen(CONNECTIONS)
+                    listener.listen(BACKLOG)
                 except OSError:
                     listener.close()
                     raise
@@ -182,22 +195,22 @@ class Server:
             self._worker.warnings.pop("listen", None)
             return listener
 
-    async def _serve(self, connection: socket.socket, source: str) -> None:
+    async def _serve(self, coming: _Coming) -> None:
         """The handshake; from then on the connection is aiohttp's."""
         assert self._peer_runner is not None
         assert self._peer_runner.server is not None
         loop = asyncio.get_running_loop()
-        protocol = PeerProtocol(self._peer_runner.server, self._worker, source, lambda: self._closed(source))
-        connected = False
+        connection, source = coming.connection, coming.source
+        protocol = PeerProtocol(self._peer_runner.server, self._worker, source, coming.leave)
         spare = connection.dup()  # asyncio closes its own before the reason can be sent
         try:
             connection.setblocking(False)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, DEAD_PEER_MS)
-            await loop.connect_accepted_socket(
+            transport, _ = await loop.connect_accepted_socket(
                 lambda: protocol, connection, ssl=self._context, ssl_handshake_timeout=HANDSHAKE_TIMEOUT
             )
-            connected = True
+            self._connected(coming, transport)
         except OSError as error:
             code, reason = tls.refusal(error)
             if code != "connection-lost":
@@ -207,14 +220,22 @@ class Server:
                     await _say_last(spare, tls.alert_of(error))
         finally:
             spare.close()
-            if not connected:
-                connection.close()
-                self._closed(source)
 
-    def _closed(self, source: str) -> None:
-        self._open[source] -= 1
-        if self._open[source] <= 0:
-            del self._open[source]
+    def _connected(self, coming: _Coming, transport: asyncio.Transport) -> None:
+        coming.transport = transport
+        shown = transport.get_extra_info("ssl_object")
+        certificate = shown.getpeercert(True) if shown is not None else None
+        peer = self._worker.identify(certificate) if certificate else ""
+        if peer and coming.place is not None:
+            self._places.shown(coming.place, peer)
+
+    def leave(self, place: Place) -> None:
+        """A connection is over."""
+        self._places.leave(place)
+
+    def dropped(self, source: str) -> None:
+        """A connection made way for another."""
+        self._worker.refusals.note(source, "too-many", "made way: too many connections, and it did not say who it is")
 
     def drop(self, certificates: Collection[bytes]) -> int:
         """Closes the connections over which one of these (DER) was shown, whatever is being answered on them; returns
@@ -240,6 +261,37 @@ class Server:
             await runner.cleanup()
         for task in list(self._handshakes):
             task.cancel()
+        if self._looking_up is not None:
+            self._looking_up.cancel()
+
+
+class _Coming:
+    """A connection from its acceptance on, as its place knows it."""
+
+    def __init__(self, server: Server, connection: socket.socket, source: str) -> None:
+        self._server, self.connection, self.source = server, connection, source
+        self.place: Place | None = None
+        self.task: asyncio.Task[None] | None = None
+        self.transport: asyncio.Transport | None = None
+
+    def handshake_ended(self, _task: asyncio.Task[None]) -> None:
+        """Also one that had not begun."""
+        if self.transport is None:
+            self.connection.close()
+            self.leave()
+
+    def leave(self) -> None:
+        """It is over."""
+        if self.place is not None:
+            self._server.leave(self.place)
+
+    def drop(self) -> None:
+        """Another one gets its place."""
+        if self.transport is not None:
+            self.transport.abort()
+        elif self.task is not None:
+            self.task.cancel()
+        self._server.dropped(self.source)
 
 
 async def _say_last(connection: socket.socket, data: bytes) -> None:
