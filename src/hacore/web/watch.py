@@ -163,9 +163,9 @@ class Watch:
         while True:
             try:
                 await self._take(view, client.stream("GET", "/live", response=LiveWord, silence=STALE))
-                view.lose(f"{client}: it ended the connection")
+                view.lose("it ended the connection")
             except ApiError as error:
-                view.lose(error.message, error.hint)
+                view.lose(error.message.removeprefix(f"{client}: "), error.hint)
             self._changed()
             await asyncio.sleep(RETRY_INTERVAL)
 
