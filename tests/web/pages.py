@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Playwright, expect
@@ -64,7 +65,7 @@ class PagePair:
 
 
 @contextmanager
-def page_pair(directory: Path, *tables: str, wan_too: bool = True, **settings: object) -> Iterator[PagePair]:
+def page_pair(directory: Path, *tables: str, wan_too: bool = True, **settings: Any) -> Iterator[PagePair]:
     """In `tables`, FILES stands for the path of the nodes' own files, as in `push_pair`."""
     make_test_certificates(directory / "certificates", ["fw1", "fw2"])
     shared = directory / "shared"
@@ -82,11 +83,13 @@ def page_pair(directory: Path, *tables: str, wan_too: bool = True, **settings: o
             made.append(node)
         client = segment.host("client", 50)
         for node, other, number in ((made[0], made[1], 11), (made[1], made[0], 12)):
-            skew = {"advskew": 20 if number == 11 else 40, "advskew_step": 20}
+            skew: dict[str, Any] = {"advskew": 20 if number == 11 else 40, "advskew_step": 20}
             node.configure(
                 vip(**skew | settings),
                 *([wan(**skew | settings)] if wan_too else []),
-                table("peer", name=other.name, control=f"10.1.0.{23 - number}:8117", states=f"10.1.0.{23 - number}:8116"),
+                table(
+                    "peer", name=other.name, control=f"10.1.0.{23 - number}:8117", states=f"10.1.0.{23 - number}:8116"
+                ),
                 f'[control]\nlisten = "10.1.0.{number}:8117"',
                 f'[states]\nlisten = "10.1.0.{number}:8116"\nbulk_deadline = 5.0',
                 f'[web]\nlisten = "10.1.0.{number}:8118"',
@@ -164,4 +167,3 @@ def live(page: Page) -> None:
 
 def wait_for(page: Page, node: str, state: str, vip: str = "lan") -> None:
     expect(page.locator(f'#roles td[data-node="{node}"][data-vip="{vip}"] .chip')).to_have_text(state)
-

@@ -27,8 +27,8 @@ from hacore.node.messages import (
     Ready,
     StatesAnswer,
     StatesCondition,
-    StatesPeer,
     StatesFigures,
+    StatesPeer,
 )
 from hacore.node.settings import Settings
 from hacore.node.settings_values import Endpoint

@@ -128,5 +128,3 @@ def _kind(event: Event) -> str:
     if event.kind in NOTICE:
         return "notice"
     return "person" if event.kind == "web" else "plain"
-
-

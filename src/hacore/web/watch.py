@@ -177,4 +177,3 @@ class Watch:
     def _changed(self) -> None:
         for call in self._on_change:
             call()
-
