@@ -56,7 +56,7 @@ class PagePair:
     def connections(self, node: PageNode, count: int, first: int = 1) -> None:
         """Puts connections into the kernel of a node, as traffic through it would."""
         lines = "".join(
-            f"-I -p tcp -s 10.1.{number >> 8 & 127}.{number & 255} -d 10.2.0.50 --sport {20000 + number % 40000} "
+            f"-I -p tcp -s 10.1.{1 + (number >> 8 & 127)}.{number & 255} -d 10.2.0.50 --sport {20000 + number % 40000} "
             "--dport 443 --state ESTABLISHED -u SEEN_REPLY,ASSURED -t 3600\n"
             for number in range(first, first + count)
         )
