@@ -63,7 +63,7 @@
     asked = Date.now();
     let known = true;
     try {
-      known = (await fetch(location.href, { redirect: "manual", cache: "no-store", headers: { Accept: "*/*" } })).status !== 401;
+      known = (await fetch(location.href, { redirect: "manual", cache: "no-store", headers: { Accept: "*/*" }, signal: AbortSignal.timeout(2500) })).status !== 401;
     } catch {
       // nobody answers
     }
