@@ -41,6 +41,8 @@ def test_the_worker_answers_as_the_document_says(world: World, mode: GenerationM
     session = requests.Session()
     session.cert, session.verify, session.trust_env = certificate, False, False
     for operation in operations:
+        if operation.path.endswith("/live"):
+            continue  # it never ends; its own test reads it
         asked = 0
 
         @settings(

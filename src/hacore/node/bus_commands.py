@@ -99,6 +99,7 @@ class BusCommands:
                 carp_enabled=node.carp_enabled,
                 preempt=settings.carp.preempt,
                 peers=last.peers if last else [],
+                links=last.links if last else [],
                 counters=last.counters if last else Counters(),
                 realtime=Realtime(
                     obtained=not node.refused,
@@ -115,6 +116,7 @@ class BusCommands:
                 settings_path=str(settings.path),
             ),
             vips=vips,
+            states=node.replication.figures,
         )
         return dict(msgspec.to_builtins(snapshot))
 

@@ -13,6 +13,8 @@ from hacore.node.worker_supervision import WorkerSupervision
 if TYPE_CHECKING:
     from hacore.node.supervisor import Supervisor
 
+MODULE = "hacore.node.control"
+MODULE_WITH_PAGE = "hacore.web"  # the same with the status page as one more part
 LEAVE_TIMEOUT = 9.0  # what is being answered has two seconds, and services that follow a VIP five to stop
 
 
@@ -20,7 +22,7 @@ class ControlSupervision(WorkerSupervision[ControlCondition | ControlEvent]):
     """Present on every node; without `[control]` there is no worker."""
 
     def __init__(self, node: Supervisor) -> None:
-        super().__init__(node, "control", "hacore.node.control", FromControl, LEAVE_TIMEOUT)
+        super().__init__(node, "control", MODULE, FromControl, LEAVE_TIMEOUT)
         self._settings: Settings | None = None
         self._warnings: list[str] = []
         self.certificates: list[CertificateStatus] = []
@@ -28,6 +30,10 @@ class ControlSupervision(WorkerSupervision[ControlCondition | ControlEvent]):
     def load(self, settings: Settings) -> None:
         """Bring the worker in line with the settings: it reads them itself, and goes on answering meanwhile."""
         self._settings = settings
+        module = MODULE if settings.web is None else MODULE_WITH_PAGE
+        if module != self._module:
+            self._end()
+        self._module = module
         if settings.control is None:
             self._end()
         elif self._worker is None:

@@ -9,7 +9,8 @@ import msgspec
 from hacore.carp.counters import Counters
 from hacore.carp.events import AnyEvent
 from hacore.carp.router import RouterSettings
-from hacore.node.snapshot import CertificateStatus, PeerHeard, VipStatus
+from hacore.node.snapshot import CertificateStatus, LinkStatus, PeerHeard, VipStatus
+from hacore.node.states_snapshot import StatesStatus
 
 
 class Device(msgspec.Struct, frozen=True, kw_only=True):
@@ -114,6 +115,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     counters: Counters
     enabled: bool
     warnings: list[str]
+    links: list[LinkStatus] = []
 
 
 class WantsDevices(msgspec.Struct, frozen=True, tag=True):
@@ -189,6 +191,12 @@ class StatesCondition(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     problem: str = ""
 
 
+class StatesFigures(msgspec.Struct, frozen=True, tag=True):
+    """What the states worker says of itself once a second, for the status."""
+
+    status: StatesStatus
+
+
 class StatesAnswer(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """`answer` as the bus gives it, or why there is none."""
 
@@ -205,7 +213,7 @@ class StatesEvent(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     at: float  # unix time
 
 
-FromStates = Ready | StatesCondition | StatesAnswer | StatesEvent
+FromStates = Ready | StatesCondition | StatesFigures | StatesAnswer | StatesEvent
 
 
 class ConfigureControl(msgspec.Struct, frozen=True, kw_only=True, tag=True):

@@ -12,6 +12,7 @@ from typing import Literal
 from msgspec import Struct, field
 
 from hacore.carp.counters import Counters
+from hacore.node.states_snapshot import StatesStatus
 
 State = Literal["INIT", "BACKUP", "MASTER"]
 WorkerState = Literal["running", "starting", "stopped", "failed", "off"]
@@ -69,6 +70,19 @@ class PeerHeard(Struct, kw_only=True):
     form: Literal["freebsd", "openbsd"] = "freebsd"
 
 
+class LinkStatus(Struct, frozen=True, kw_only=True):
+    """An interface that VIPs stand on: `present`: it exists, `up`: it has a carrier; adverts go out from `source4` and
+    `source6`.
+    """
+
+    name: str
+    present: bool = False
+    up: bool = False
+    mac: str = ""
+    source4: str = ""
+    source6: str = ""
+
+
 class Realtime(Struct, frozen=True, kw_only=True):
     """Whether the election worker has SCHED_RR, locked memory and a frozen collector; if not, `problem` says why."""
 
@@ -122,8 +136,8 @@ class NodeStatus(Struct, kw_only=True):
 
     `carp_enabled` is False between `carp disable` and the next start; `reported` is when the election worker said what
     stands under `vips` and `peers` (0: never), which is older than `generated` when that worker does not answer.
-    `counters` are of the packets that belong to no virtual router, such as those of an unknown VHID. `certificates` are
-    those of pairing, as the control worker said last.
+    `links` are the interfaces that VIPs stand on. `counters` are of the packets that belong to no virtual router, such
+    as those of an unknown VHID. `certificates` are those of pairing, as the control worker said last.
     """
 
     name: str
@@ -137,6 +151,7 @@ class NodeStatus(Struct, kw_only=True):
     carp_enabled: bool = True
     preempt: bool = True
     peers: list[PeerHeard] = []
+    links: list[LinkStatus] = []
     counters: Counters = field(default_factory=Counters)
     realtime: Realtime = Realtime()
     warnings: list[str] = []
@@ -148,7 +163,29 @@ class NodeStatus(Struct, kw_only=True):
 
 
 class Snapshot(Struct, kw_only=True):
-    """The whole of `status --json`."""
+    """The whole of `status --json`. `states` are the figures of the replication as the states worker said last, None
+    where it said none: without `[states]`, or while that worker is not running.
+    """
 
     node: NodeStatus
     vips: list[VipStatus]
+    states: StatesStatus | None = None
+
+
+#: Seconds after which what the election worker said is old; it is asked for each status.
+OLD = 3.0
+
+
+def doubt(snapshot: Snapshot) -> str:
+    """Why nobody vouches for the states of the VIPs; "" while the election worker does."""
+    node = snapshot.node
+    worker = node.workers.get("election")
+    if worker is None:
+        return "the node says nothing of its election worker"
+    if worker.state != "running":
+        return f"the election worker is not running: {worker.state}"
+    if not node.reported:
+        return "the election worker has not reported yet"
+    if node.generated - node.reported > OLD:
+        return f"the election worker does not answer, since {node.generated - node.reported:.0f} s"
+    return ""

@@ -26,11 +26,13 @@ from hacore.node.messages import (
     StatesAnswer,
     StatesCondition,
     StatesEvent,
+    StatesFigures,
     StatesPeer,
 )
 from hacore.node.settings import Settings
 from hacore.node.settings_values import Endpoint
 from hacore.node.snapshot import Worker
+from hacore.node.states_snapshot import StatesStatus
 from hacore.node.worker_process import WorkerProcess
 from hacore.node.worker_supervision import WorkerSupervision
 
@@ -101,7 +103,7 @@ def untracked(settings: Settings) -> list[dict[str, object]]:
     ]
 
 
-class StatesSupervision(WorkerSupervision[StatesCondition | StatesEvent | StatesAnswer]):
+class StatesSupervision(WorkerSupervision[StatesCondition | StatesFigures | StatesEvent | StatesAnswer]):
     """Present on every node; without `[states]` there is no worker and no demotion."""
 
     def __init__(self, node: Supervisor) -> None:
@@ -109,6 +111,7 @@ class StatesSupervision(WorkerSupervision[StatesCondition | StatesEvent | States
         self._settings: Settings | None = None
         self._configuration: ConfigureStates | None = None
         self._condition: StatesCondition | None = None
+        self.figures: StatesStatus | None = None
         self._bulk_since: float | None = None
         self._deadline: Timer | None = None
         self._number = 0
@@ -128,19 +131,19 @@ class StatesSupervision(WorkerSupervision[StatesCondition | StatesEvent | States
             self._begin()
         self._decide()
 
-    def _configure(self, worker: WorkerProcess[StatesCondition | StatesEvent | StatesAnswer]) -> None:
+    def _configure(self, worker: WorkerProcess[StatesCondition | StatesFigures | StatesEvent | StatesAnswer]) -> None:
         assert self._configuration is not None
         worker.send(self._configuration)
         worker.send(Held(self._held()))
 
     def _forget(self) -> None:
-        self._condition = None
+        self._condition = self.figures = None
         self._warn("")
 
     def _ended(self, why: str) -> None:
         for number in list(self._waiting):
             self._refuse(number, f"the states worker {why}")
-        self._condition = None
+        self._condition = self.figures = None
         self._node.history.record("worker", f"states worker {why}", why=why)
         self._await_bulk()
         self._decide()
@@ -153,7 +156,7 @@ class StatesSupervision(WorkerSupervision[StatesCondition | StatesEvent | States
 
     # What it says
 
-    def _hear(self, message: StatesCondition | StatesEvent | StatesAnswer, current: bool) -> None:
+    def _hear(self, message: StatesCondition | StatesFigures | StatesEvent | StatesAnswer, current: bool) -> None:
         if not current:
             return
         if isinstance(message, StatesCondition):
@@ -162,6 +165,8 @@ class StatesSupervision(WorkerSupervision[StatesCondition | StatesEvent | States
             if before is None or set(message.awaited) - set(before.awaited):
                 self._await_bulk()
             self._decide()
+        elif isinstance(message, StatesFigures):
+            self.figures = message.status
         elif isinstance(message, StatesAnswer):
             if deferred := self._waiting.pop(message.number, None):
                 if message.refusal:
