@@ -68,7 +68,7 @@ def heal(lab: Lab) -> None:
 
 def wait_for_master(lab: Lab) -> None:
     """Wait until one node is MASTER of everything and the other BACKUP. HacoreError where that does not come about."""
-    deadline = time.monotonic() + _STARTING + 2 * lab.profile.dead_time
+    deadline = time.monotonic() + _STARTING + 2 * lab.intervals.dead_time
     while True:
         states = {name: set(node.states().values()) for name, node in lab.nodes.items()}
         if sorted(states.values(), key=sorted) == [{"BACKUP"}, {"MASTER"}]:
