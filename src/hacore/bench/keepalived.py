@@ -14,12 +14,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hacore.bench.peer import Pace, PeerNode, Program
-from hacore.errors import PlatformError
+from hacore.errors import ProgramMissing
 from hacore.lab import namespaces, topology
 
 KEEPALIVED = Program("keepalived", "keepalived")
 CONNTRACKD = Program("conntrackd", "conntrackd")
 HOOK = Path("/usr/share/doc/conntrackd/examples/sync/primary-backup.sh")
+HOOKS = (HOOK, HOOK.with_name(f"{HOOK.name}.gz"))
 
 INTERVALS = ("1", "0.1", "0.01")
 PRIORITIES = (254, 253)
@@ -95,12 +96,12 @@ General {{
 
 
 def hook_text() -> str:
-    """The transition script of the package conntrackd. PlatformError where the installation left it out."""
-    for path in (HOOK, HOOK.with_name(HOOK.name + ".gz")):
+    """The transition script of the package conntrackd. ProgramMissing where the installation left it out."""
+    for path in HOOKS:
         if path.exists():
             read = path.read_bytes()
             return (gzip.decompress(read) if path.suffix == ".gz" else read).decode()
-    raise PlatformError(f"{HOOK} is missing: apt-get install --reinstall conntrackd, with its documentation")
+    raise ProgramMissing(missing()[0])
 
 
 class KeepalivedNode(PeerNode):
@@ -193,7 +194,14 @@ class KeepalivedNode(PeerNode):
         (self.directory / "maintenance").write_text("-254\n" if enter else "0\n", encoding="ascii")
 
 
+def missing() -> list[str]:
+    """What is not installed, with the package that brings it."""
+    lacks = [each.lack() for each in (KEEPALIVED, CONNTRACKD) if each.path() is None]
+    if not lacks and not any(path.exists() for path in HOOKS):
+        lacks.append(f"{HOOK} is missing: apt-get install --reinstall conntrackd, with its documentation")
+    return lacks
+
+
 def versions() -> dict[str, str]:
-    """keepalived's and conntrackd's own words. PlatformError where one is missing."""
-    hook_text()
+    """keepalived's and conntrackd's own words."""
     return {"keepalived": KEEPALIVED.version("--version"), "conntrackd": CONNTRACKD.version("--version")}

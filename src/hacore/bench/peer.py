@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from hacore.errors import HacoreError, PlatformError
+from hacore.errors import HacoreError, ProgramMissing
 from hacore.lab import nodes, topology
 
 if TYPE_CHECKING:
@@ -40,11 +40,15 @@ class Program(NamedTuple):
         return shutil.which(self.name, path=f"{os.environ.get('PATH', os.defpath)}:{_SYSTEM_PATH}")
 
     def found(self) -> str:
-        """Where it is. PlatformError, with the package, where it is not installed."""
+        """Where it is. ProgramMissing, with the package, where it is not installed."""
         path = self.path()
         if path is None:
-            raise PlatformError(f"{self.name} is missing: apt-get install {self.package}")
+            raise ProgramMissing(self.lack())
         return path
+
+    def lack(self) -> str:
+        """What to say where it is not installed."""
+        return f"{self.name} is missing: apt-get install {self.package}"
 
     def version(self, *arguments: str) -> str:
         """The first line of what it says of itself."""

@@ -48,3 +48,13 @@ class UcarpNode(PeerNode):
 def _own_address(node: str, interface: str) -> str:
     cable = next(cable for cable in topology.CABLES if (cable.role, cable.interface) == (node, interface))
     return cable.addresses[0].split("/")[0]
+
+
+def missing() -> list[str]:
+    """What is not installed, with the package that brings it."""
+    return [UCARP.lack()] if UCARP.path() is None else []
+
+
+def versions() -> dict[str, str]:
+    """ucarp's own words."""
+    return {"ucarp": UCARP.version("--help")}
