@@ -45,12 +45,6 @@ class NotRunning(HacoreError):
     exit_code = 69
 
 
-class ProgramMissing(HacoreError):
-    """A program that is needed is not installed; the message names its package."""
-
-    exit_code = 69
-
-
 class AlreadyRunning(HacoreError):
     """Another node holds the runtime directory or the network namespace."""
 

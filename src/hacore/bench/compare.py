@@ -16,7 +16,7 @@ from typing import Literal
 import msgspec
 import numpy as np
 
-from hacore.bench.result import Figure, Run, Value
+from hacore.bench.result import Figure, Parameters, Result
 
 LEVEL = 0.01
 EXACT = 10
@@ -28,14 +28,14 @@ Verdict = Literal["same", "better", "worse", "regression", "only before", "only 
 
 class Change(msgspec.Struct, kw_only=True, frozen=True):
     """One figure in both runs. `ratio`: median after over before; interval: of it; None where a median is 0, or one is
-    missing. noise: the change is not beyond the noise.
+    missing. chance: how likely such a difference is without a change.
     """
 
     name: str
     unit: str
     better: str
     subject: str
-    parameters: dict[str, Value]
+    parameters: Parameters
     before: float | None
     after: float | None
     ratio: float | None
@@ -46,10 +46,10 @@ class Change(msgspec.Struct, kw_only=True, frozen=True):
 
 def key_of(figure: Figure) -> tuple[object, ...]:
     """What makes a figure the same in two runs."""
-    return (figure.name, figure.unit, figure.subject, *sorted(figure.parameters.items()))
+    return (*figure.key, figure.unit, figure.subject)
 
 
-def compare(before: Run, after: Run, bound: float) -> list[Change]:
+def compare(before: Result, after: Result, bound: float) -> list[Change]:
     """Every figure of both runs, in the order of the first. bound: a change for the worse by more than this share,
     beyond the noise, is a regression.
     """

@@ -13,12 +13,10 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from hacore.bench.peer import Pace, PeerNode, Program
-from hacore.errors import ProgramMissing
+from hacore.bench.machine import MissingProgram, program
+from hacore.bench.peer import Pace, PeerNode
 from hacore.lab import namespaces, topology
 
-KEEPALIVED = Program("keepalived", "keepalived")
-CONNTRACKD = Program("conntrackd", "conntrackd")
 HOOK = Path("/usr/share/doc/conntrackd/examples/sync/primary-backup.sh")
 HOOKS = (HOOK, HOOK.with_name(f"{HOOK.name}.gz"))
 
@@ -96,12 +94,12 @@ General {{
 
 
 def hook_text() -> str:
-    """The transition script of the package conntrackd. ProgramMissing where the installation left it out."""
+    """The transition script of the package conntrackd. MissingProgram where the installation left it out."""
     for path in HOOKS:
         if path.exists():
             read = path.read_bytes()
             return (gzip.decompress(read) if path.suffix == ".gz" else read).decode()
-    raise ProgramMissing(missing()[0])
+    raise MissingProgram(f"{HOOK} is missing: apt-get install --reinstall conntrackd, with its documentation")
 
 
 class KeepalivedNode(PeerNode):
@@ -147,7 +145,7 @@ class KeepalivedNode(PeerNode):
         hook = self.directory / "primary-backup.sh"
         text = hook_text()
         for variable, value in (
-            ("CONNTRACKD_BIN", CONNTRACKD.found()),
+            ("CONNTRACKD_BIN", program("conntrackd")),
             ("CONNTRACKD_LOCK", self.directory / "conntrackd.lock"),
             ("CONNTRACKD_CONFIG", conf),
         ):
@@ -163,17 +161,17 @@ class KeepalivedNode(PeerNode):
         before = [f"rm -f {at}/parent.pid {at}/vrrp.pid"]
         after = []
         if self._states:
-            command = f"{CONNTRACKD.found()} -C {at}/conntrackd.conf"
+            command = f"{program('conntrackd')} -C {at}/conntrackd.conf"
             before += [f"rm -f {at}/conntrackd.lock {at}/conntrackd.sock", f"{command} &"]
             before += [f"until [ -S {at}/conntrackd.sock ]; do sleep 0.02; done"]
             after = [f"{command} -k"]
-        run = f"{KEEPALIVED.found()} --vrrp --dont-fork --log-console --use-file {at}/keepalived.conf {pids}"
+        run = f"{program('keepalived')} --vrrp --dont-fork --log-console --use-file {at}/keepalived.conf {pids}"
         self.write_launcher([run], before=before, after=after)
 
     def _ask(self, *arguments: str) -> str:
         with namespaces.inside(self.namespace):
             done = subprocess.run(
-                [CONNTRACKD.found(), "-C", str(self.directory / "conntrackd.conf"), *arguments],
+                [program("conntrackd"), "-C", str(self.directory / "conntrackd.conf"), *arguments],
                 capture_output=True,
                 text=True,
                 check=False,
@@ -192,16 +190,3 @@ class KeepalivedNode(PeerNode):
     def maintenance(self, enter: bool) -> None:
         """By its tracked file: a value of -254 is a fault of the whole group, told to the other node at once."""
         (self.directory / "maintenance").write_text("-254\n" if enter else "0\n", encoding="ascii")
-
-
-def missing() -> list[str]:
-    """What is not installed, with the package that brings it."""
-    lacks = [each.lack() for each in (KEEPALIVED, CONNTRACKD) if each.path() is None]
-    if not lacks and not any(path.exists() for path in HOOKS):
-        lacks.append(f"{HOOK} is missing: apt-get install --reinstall conntrackd, with its documentation")
-    return lacks
-
-
-def versions() -> dict[str, str]:
-    """keepalived's and conntrackd's own words."""
-    return {"keepalived": KEEPALIVED.version("--version"), "conntrackd": CONNTRACKD.version("--version")}

@@ -6,54 +6,22 @@ asked for the state of a VIP, so that it is what the kernel's addresses say.
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from hacore.errors import HacoreError, ProgramMissing
+from hacore.bench.machine import PLACES
+from hacore.errors import HacoreError
 from hacore.lab import nodes, topology
 
 if TYPE_CHECKING:
     from hacore.node.event import Event
-
-_SYSTEM_PATH = "/usr/local/sbin:/usr/sbin:/sbin"
-
 
 class Pace(NamedTuple):
     """The times of a pair, in seconds."""
 
     interval: float
     dead_time: float
-
-
-class Program(NamedTuple):
-    """A program, and the Debian package that has it."""
-
-    name: str
-    package: str
-
-    def path(self) -> str | None:
-        """Where it is; None where it is not installed."""
-        return shutil.which(self.name, path=f"{os.environ.get('PATH', os.defpath)}:{_SYSTEM_PATH}")
-
-    def found(self) -> str:
-        """Where it is. ProgramMissing, with the package, where it is not installed."""
-        path = self.path()
-        if path is None:
-            raise ProgramMissing(self.lack())
-        return path
-
-    def lack(self) -> str:
-        """What to say where it is not installed."""
-        return f"{self.name} is missing: apt-get install {self.package}"
-
-    def version(self, *arguments: str) -> str:
-        """The first line of what it says of itself."""
-        done = subprocess.run([self.found(), *arguments], capture_output=True, text=True, check=False)
-        return next(iter((done.stdout + done.stderr).strip().splitlines()), "").strip()
 
 
 class PeerNode(nodes.Node):
@@ -74,7 +42,7 @@ class PeerNode(nodes.Node):
     def environment(self) -> dict[str, str]:
         """With the directories of system programs."""
         inherited = super().environment()
-        return inherited | {"PATH": f"{inherited['PATH']}:{_SYSTEM_PATH}"}
+        return inherited | {"PATH": f"{inherited['PATH']}:{PLACES}"}
 
     def make_directory(self, password: str) -> Path:
         """The node's directory, and the password in it."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import NamedTuple
 
-from hacore.bench import keepalived, ucarp
-from hacore.errors import ProgramMissing
+from hacore.bench import keepalived, machine, ucarp
+from hacore.bench.result import OWN
+from hacore.errors import HacoreError
 from hacore.lab import nodes
 
 
@@ -14,53 +15,52 @@ class Subject(NamedTuple):
     """One program with one choice of intervals.
 
     kind, profile: what the lab's nodes are. scenarios: those that the program has a counterpart for; None: all.
-    replicates: whether the pair shares connections. missing: says what is not installed.
+    replicates: whether the pair shares connections. programs: what has to be installed.
     """
 
     name: str
-    program: str
     kind: type[nodes.Node]
     profile: str
+    programs: tuple[str, ...] = ()
     scenarios: tuple[str, ...] | None = None
     replicates: bool = True
-    missing: Callable[[], Iterable[str]] = tuple
-    versions: Callable[[], dict[str, str]] = dict
+
+    def plays(self, scenario: str) -> bool:
+        """Whether the program has a counterpart for `scenario`."""
+        return self.scenarios is None or scenario in self.scenarios
 
 
 _UCARP = ("stop", "crash", "hang", "link-down", "power", "partition", "flap")
 
 SUBJECTS = (
-    Subject("hacore fast", "hacore", nodes.Node, "fast"),
-    Subject("hacore classic", "hacore", nodes.Node, "classic"),
+    Subject(OWN, nodes.Node, "fast"),
+    Subject(f"{OWN} classic", nodes.Node, "classic"),
     *(
-        Subject(
-            f"keepalived {interval}",
-            "keepalived",
-            keepalived.KeepalivedNode,
-            interval,
-            missing=keepalived.missing,
-            versions=keepalived.versions,
-        )
+        Subject(f"keepalived {interval}", keepalived.KeepalivedNode, interval, ("keepalived", "conntrackd"))
         for interval in reversed(keepalived.INTERVALS)
     ),
-    Subject(
-        "ucarp", "ucarp", ucarp.UcarpNode, "1", _UCARP, False, missing=ucarp.missing, versions=ucarp.versions
-    ),
+    Subject("ucarp", ucarp.UcarpNode, "1", ("ucarp",), _UCARP, replicates=False),
 )
-PROGRAMS = tuple(dict.fromkeys(subject.program for subject in SUBJECTS))
+NAMES = tuple(subject.name for subject in SUBJECTS)
+PEERS = ("keepalived", "ucarp")
 
 
 def chosen(names: Iterable[str], without: Iterable[str]) -> list[Subject]:
-    """The subjects of those names (all where there is none), less those of the programs in `without`.
+    """The subjects of those names, or all, less those of the programs in `without`.
 
-    ProgramMissing, before anything starts, where one of them cannot run.
+    MissingProgram, before anything starts, where one of them cannot run; HacoreError where none is left.
     """
     names, without = set(names), set(without)
-    found = [each for each in SUBJECTS if (not names or each.name in names) and each.program not in without]
-    lacks = {each.program: list(each.missing()) for each in found}
-    lines = [
-        f"{' and '.join(what)}, or leave it out: --without {program}" for program, what in lacks.items() if what
-    ]
-    if lacking := "; ".join(lines):
-        raise ProgramMissing(lacking)
+    found = [each for each in SUBJECTS if (not names or each.name in names) and not without & set(each.programs)]
+    for name in programs(found):
+        machine.program(name)
+    if "conntrackd" in programs(found):
+        keepalived.hook_text()
+    if not found:
+        raise HacoreError("no subject is left to measure")
     return found
+
+
+def programs(some: Iterable[Subject]) -> list[str]:
+    """The programs that `some` need, each once."""
+    return list(dict.fromkeys(name for each in some for name in each.programs))

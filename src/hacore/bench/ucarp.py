@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from hacore.bench.peer import Pace, PeerNode, Program
+from hacore.bench.machine import program
+from hacore.bench.peer import Pace, PeerNode
 from hacore.lab import topology
 
-UCARP = Program("ucarp", "ucarp")
 ADVSKEWS = (0, 1)
 
 
@@ -37,7 +37,7 @@ class UcarpNode(PeerNode):
                 script.chmod(0o755)
                 scripts.append(f"--{word}script={script}")
             commands.append(
-                f"{UCARP.found()} --interface={vip.interface} --srcip={_own_address(self.name, vip.interface)} "
+                f"{program('ucarp')} --interface={vip.interface} --srcip={_own_address(self.name, vip.interface)} "
                 f"--vhid={vip.vhid} --passfile={directory / 'carp.key'} --addr={vip.addresses[0].split('/')[0]} "
                 f"--advbase={profile} --advskew={ADVSKEWS[number]} {' '.join(scripts)} --shutdown"
                 + (" --preempt" if preempt else "")
@@ -48,13 +48,3 @@ class UcarpNode(PeerNode):
 def _own_address(node: str, interface: str) -> str:
     cable = next(cable for cable in topology.CABLES if (cable.role, cable.interface) == (node, interface))
     return cable.addresses[0].split("/")[0]
-
-
-def missing() -> list[str]:
-    """What is not installed, with the package that brings it."""
-    return [UCARP.lack()] if UCARP.path() is None else []
-
-
-def versions() -> dict[str, str]:
-    """ucarp's own words."""
-    return {"ucarp": UCARP.version("--help")}

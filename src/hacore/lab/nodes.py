@@ -147,10 +147,8 @@ class Node:
 
     @staticmethod
     def acquaint(pair: Sequence[Node], directory: Path) -> None:
-        """What the nodes of a pair that replicates have to have of each other. PlatformError where a package for it is
-        missing.
-        """
-        from hacore.node.states_certificates import make_test_certificates
+        """Give the nodes of a pair that replicates what they have to have of each other: certificates."""
+        from hacore.control.trial_certificates import make_test_certificates
 
         for made in make_test_certificates(directory / "certificates", [node.name for node in pair]):
             node = next(node for node in pair if node.name == made.parent.name)
