@@ -15,6 +15,7 @@ from typing import Literal
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from hacore.bench.result import Figure, Parameters, Result
 
@@ -132,15 +133,15 @@ def rank_sum(one: Sequence[float], two: Sequence[float]) -> float:
     return math.erfc(max(0.0, distance - 0.5) / math.sqrt(2 * spread))
 
 
-def _ranks(values: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+def _ranks(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Ranks from 1, equal values sharing the middle of theirs."""
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
-    return ((last - counts + 1 + last) / 2)[inverse.reshape(-1)]  # type: ignore[no-any-return]
+    return ((last - counts + 1 + last) / 2)[inverse.reshape(-1)]
 
 
 def interval(one: Sequence[float], two: Sequence[float]) -> tuple[float, float] | None:
-    """Where the ratio of medians, two over one, lies with 95 %; None where a median can be 0, or there is one sample."""
+    """Where the ratio of medians, two over one, lies with 95 %; None where a median can be 0, or there is 1 sample."""
     if min(len(one), len(two)) < 2 or min(*one, *two) <= 0:
         return None
     random = np.random.default_rng(1)

@@ -84,9 +84,7 @@ def measure(plan: Plan, into: samples.Samples, progress: Callable[[str], None]) 
                     continue
                 for number in range(times):
                     progress(f"{subject.name}: {scenario}, {number + 1} of {times}{_under(load)}")
-                    played = play.play(
-                        lab, SCENARIOS[scenario], family=plan.family, flows=load.flows, fill=load.fill
-                    )
+                    played = play.play(lab, SCENARIOS[scenario], family=plan.family, flows=load.flows, fill=load.fill)
                     _take(played, subject, load, into)
                     if played.error is not None:
                         notes.append(f"{subject.name}, {scenario}{_under(load)}: {played.error}")
@@ -105,7 +103,9 @@ def _take(played: ScenarioRun, subject: Subject, load: Load, into: samples.Sampl
         if load.any:
             parameters |= {"flows": load.flows, "fill": load.fill}
 
-        def add(name: str, unit: str, value: float, better: samples.Better = "less", of: Parameters = parameters) -> None:
+        def add(
+            name: str, unit: str, value: float, better: samples.Better = "less", of: Parameters = parameters
+        ) -> None:
             into.add(name, unit, better, subject.name, of, value)
 
         if phase.must_move:

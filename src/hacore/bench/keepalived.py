@@ -12,10 +12,11 @@ import re
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 from hacore.bench.machine import MissingProgram, program
 from hacore.bench.peer import Pace, PeerNode
-from hacore.lab import namespaces, topology
+from hacore.lab import namespaces, nodes, topology
 
 HOOK = Path("/usr/share/doc/conntrackd/examples/sync/primary-backup.sh")
 HOOKS = (HOOK, HOOK.with_name(f"{HOOK.name}.gz"))
@@ -105,7 +106,9 @@ def hook_text() -> str:
 class KeepalivedNode(PeerNode):
     """One firewall under keepalived. Its profiles are its advertisement intervals."""
 
-    profiles = {text: Pace(float(text), 3 * float(text) * 1.01) for text in INTERVALS}
+    profiles: ClassVar[dict[str, nodes.Intervals]] = {
+        text: Pace(float(text), 3 * float(text) * 1.01) for text in INTERVALS
+    }
     worker = "keepalived"
 
     _states = False

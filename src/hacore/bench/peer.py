@@ -17,6 +17,7 @@ from hacore.lab import nodes, topology
 if TYPE_CHECKING:
     from hacore.node.event import Event
 
+
 class Pace(NamedTuple):
     """The times of a pair, in seconds."""
 
@@ -84,7 +85,7 @@ class PeerNode(nodes.Node):
         """Nothing more than that it runs."""
         return {"node": {}} if self.running() else None
 
-    def maintenance(self, enter: bool) -> None:
+    def maintenance(self, enter: bool) -> None:  # noqa: ARG002 - the lab's signature
         """HacoreError: the program has no such thing."""
         raise HacoreError(f"{type(self).__name__} has no maintenance mode")
 
@@ -93,10 +94,8 @@ class PeerNode(nodes.Node):
         if not self.running():
             return {}
         held = topology.held_addresses(self.namespace)
-        return {
-            vip.name: "MASTER" if topology.addresses_of([vip]) <= held else "BACKUP" for vip in topology.gateways()
-        }
+        return {vip.name: "MASTER" if topology.addresses_of([vip]) <= held else "BACKUP" for vip in topology.gateways()}
 
-    def history(self, limit: int = 200) -> list[Event]:
+    def history(self, limit: int = 200) -> list[Event]:  # noqa: ARG002 - the lab's signature
         """It writes none."""
         return []

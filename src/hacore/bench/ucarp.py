@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from hacore.bench.machine import program
 from hacore.bench.peer import Pace, PeerNode
-from hacore.lab import topology
+from hacore.lab import nodes, topology
 
 ADVSKEWS = (0, 1)
 
@@ -18,11 +18,17 @@ ADVSKEWS = (0, 1)
 class UcarpNode(PeerNode):
     """One firewall under ucarp."""
 
-    profiles = {"1": Pace(1 + max(ADVSKEWS) / 256, 3 * (1 + max(ADVSKEWS) / 256))}
+    profiles: ClassVar[dict[str, nodes.Intervals]] = {"1": Pace(1 + max(ADVSKEWS) / 256, 3 * (1 + max(ADVSKEWS) / 256))}
     worker: ClassVar[str] = "ucarp"
 
     def configure(
-        self, profile: str, preempt: bool, password: str, vips: Sequence[topology.Vip], *, states: bool = False
+        self,
+        profile: str,
+        preempt: bool,
+        password: str,
+        vips: Sequence[topology.Vip],
+        *,
+        states: bool = False,  # noqa: ARG002 - it shares none
     ) -> None:
         """Write the scripts of each daemon."""
         directory = self.make_directory(password)

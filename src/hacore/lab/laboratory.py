@@ -75,9 +75,7 @@ class Lab:
         record.save(self.directory, self.record)
         password = nodes.new_password()
         for node in self.nodes.values():
-            node.configure(
-                profile, preempt, password, topology.gateways() if vips is None else vips, states=states
-            )
+            node.configure(profile, preempt, password, topology.gateways() if vips is None else vips, states=states)
         if states:
             self.preferred.acquaint(list(self.nodes.values()), self.directory)
 

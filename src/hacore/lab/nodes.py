@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 from hacore.errors import HacoreError
 from hacore.lab import namespaces, topology
@@ -108,7 +108,7 @@ class Node:
     for high availability take part in the same plays as subclasses: a profile is one choice of their intervals.
     """
 
-    profiles: Mapping[str, Intervals] = PROFILES
+    profiles: ClassVar[Mapping[str, Intervals]] = PROFILES
 
     def __init__(self, name: str, directory: Path, namespace: Path, command: Sequence[str] | None = None) -> None:
         self.name = name
