@@ -8,6 +8,7 @@ observer's copy of an advert is charged to the sender.
 from __future__ import annotations
 
 import contextlib
+import functools
 import secrets
 import signal
 import time
@@ -91,7 +92,7 @@ def measure(plan: Plan, into: samples.Samples, progress: Callable[[str], None]) 
         for size in plan.sizes:
             for subject in plan.subjects:
                 try:
-                    _measure(subject, size, plan.seconds, into, lambda text: progress(f"{text}, {turn}"))
+                    _measure(subject, size, plan.seconds, into, functools.partial(_say, progress, turn))
                 except HacoreError as error:
                     notes.append(f"{subject.name}, {size} VHIDs: {error}")
         if plan.whole:
@@ -100,6 +101,10 @@ def measure(plan: Plan, into: samples.Samples, progress: Callable[[str], None]) 
                     progress(f"{subject.name}: all of an idle node, {turn}")
                     _measure_whole(subject, plan.seconds, into)
     return notes
+
+
+def _say(progress: Callable[[str], None], turn: str, text: str) -> None:
+    progress(f"{text}, {turn}")
 
 
 def _measure(
