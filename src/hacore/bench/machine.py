@@ -33,7 +33,8 @@ def program(name: str) -> str:
     found = shutil.which(name, path=PLACES)
     if found is None:
         raise MissingProgram(
-            f"{name} is missing: install the Debian package {PACKAGES.get(name, name)}, or leave it out: --without {name}"
+            f"{name} is missing: install the Debian package {PACKAGES.get(name, name)}, "
+            f"or leave it out: --without {name}"
         )
     return found
 
