@@ -157,3 +157,16 @@ def shown(changes: Sequence[Change], everything: bool) -> Iterator[Change]:
     for change in changes:
         if everything or change.verdict != "same":
             yield change
+
+
+def different_places(before: Result, after: Result) -> Iterator[str]:
+    """What makes the runs two things: other machines, other settings, other peers."""
+    for name in ("processor", "cores", "kernel"):
+        old, new = getattr(before.machine, name), getattr(after.machine, name)
+        if old != new:
+            yield f"{name}: {old} before, {new} after"
+    if before.settings != after.settings:
+        yield "the settings differ"
+    for name, old in before.versions.items():
+        if (new := after.versions.get(name)) not in (None, old) and name != "hacore":
+            yield f"{name}: {old} before, {new} after"

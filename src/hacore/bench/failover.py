@@ -12,21 +12,20 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hacore.bench import samples
 from hacore.bench.result import Parameters, Series
+from hacore.bench.room import room_for
+from hacore.bench.samples import Better, Samples
 from hacore.bench.subjects import Subject
-from hacore.errors import PlatformError
 from hacore.lab import laboratory, play, record
-from hacore.lab.fill import most
 from hacore.lab.flows import FlowFigures
 from hacore.lab.play import ScenarioRun
 from hacore.lab.scenarios import SCENARIOS
 from hacore.lab.stage import PhaseFigures
 
-SCENARIO_NAMES = tuple(SCENARIOS)
-QUICK_SCENARIOS = ("stop", "crash", "power")
 AT_ONCE = 5
 """So often a subject plays each scenario before the next subject's turn."""
+_OWN = 10_000
+"""Connections that the kernel has beside those of the load, with room to spare."""
 
 
 class Load(NamedTuple):
@@ -59,43 +58,41 @@ class Plan(NamedTuple):
                         yield load, subject, min(AT_ONCE, self.repeat - first)
 
 
-def check(plan: Plan) -> None:
-    """PlatformError where the kernel would not take the load."""
-    needed = max((load.fill for load in plan.loads), default=0) * 5 // 4
-    if needed and most() < needed:
-        raise PlatformError(
-            f"the kernel takes {most()} connections, this load needs {needed}: sysctl -w net.netfilter."
-            f"nf_conntrack_max={needed}, or --fill with less"
-        )
+def measure(plan: Plan, into: Samples, progress: Callable[[str], None]) -> list[str]:
+    """Play everything. Returns what a reader has to know; `progress` is told what is played.
 
-
-def measure(plan: Plan, into: samples.Samples, progress: Callable[[str], None]) -> list[str]:
-    """Play everything. Returns what a reader has to know; `progress` is told what is played."""
-    check(plan)
+    HacoreError where the kernel does not take the load, before anything is played.
+    """
+    most = max((load.fill + load.flows for load in plan.loads), default=0)
     notes: list[str] = []
-    for load, subject, times in plan.turns():
-        directory = record.directory_of(f"bench-{secrets.token_hex(3)}", record.base_directory())
-        with laboratory.temporary(
-            directory, profile=subject.profile, preempt=True, states=load.any, kind=subject.kind
-        ) as lab:
-            play.heal(lab)
-            for scenario in plan.scenarios:
-                if not subject.plays(scenario):
-                    continue
-                for number in range(times):
-                    progress(f"{subject.name}: {scenario}, {number + 1} of {times}{_under(load)}")
-                    played = play.play(lab, SCENARIOS[scenario], family=plan.family, flows=load.flows, fill=load.fill)
-                    _take(played, subject, load, into)
-                    if played.error is not None:
-                        notes.append(f"{subject.name}, {scenario}{_under(load)}: {played.error}")
+    with room_for(most * 5 // 4 + _OWN):
+        for load, subject, times in plan.turns():
+            notes += _turn(plan, load, subject, times, into, progress)
     return notes
+
+
+def _turn(
+    plan: Plan, load: Load, subject: Subject, times: int, into: Samples, progress: Callable[[str], None]
+) -> Iterator[str]:
+    directory = record.directory_of(f"bench-{secrets.token_hex(3)}", record.base_directory())
+    with laboratory.temporary(
+        directory, profile=subject.profile, preempt=True, states=load.any, kind=subject.kind
+    ) as lab:
+        play.heal(lab)
+        for scenario in plan.scenarios:
+            for number in range(times if subject.plays(scenario) else 0):
+                progress(f"{subject.name}: {scenario}, {number + 1} of {times}{_under(load)}")
+                played = play.play(lab, SCENARIOS[scenario], family=plan.family, flows=load.flows, fill=load.fill)
+                _take(played, subject, load, into)
+                if played.error is not None:
+                    yield f"{subject.name}, {scenario}{_under(load)}: {played.error}"
 
 
 def _under(load: Load) -> str:
     return f", {load.flows} flows and {load.fill} connections" if load.any else ""
 
 
-def _take(played: ScenarioRun, subject: Subject, load: Load, into: samples.Samples) -> None:
+def _take(played: ScenarioRun, subject: Subject, load: Load, into: Samples) -> None:
     moves = iter(played.flows_after_moves)
     last = len(played.phases) - 1
     for number, phase in enumerate(played.phases):
@@ -103,9 +100,7 @@ def _take(played: ScenarioRun, subject: Subject, load: Load, into: samples.Sampl
         if load.any:
             parameters |= {"flows": load.flows, "fill": load.fill}
 
-        def add(
-            name: str, unit: str, value: float, better: samples.Better = "less", of: Parameters = parameters
-        ) -> None:
+        def add(name: str, unit: str, value: float, better: Better = "less", of: Parameters = parameters) -> None:
             into.add(name, unit, better, subject.name, of, value)
 
         if phase.must_move:
@@ -131,7 +126,7 @@ def _dead(flows: FlowFigures) -> float:
     return float(sum(kind.total - kind.alive for kind in flows.kinds.values()))
 
 
-def distributions(into: samples.Samples) -> list[Series]:
+def distributions(into: Samples) -> list[Series]:
     """For each scenario and subject: the share of plays whose outage was at most so long."""
     found = []
     for figure in into.figures():

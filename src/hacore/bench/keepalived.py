@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
+from hacore.bench import conntrackd
 from hacore.bench.machine import MissingProgram, program
 from hacore.bench.peer import Pace, PeerNode
 from hacore.lab import namespaces, nodes, topology
@@ -51,44 +52,6 @@ vrrp_instance {name} {{
     }}
     virtual_ipaddress_excluded {{
 {six}
-    }}
-}}
-"""
-_CONNTRACKD = """
-Sync {{
-    Mode FTFW {{
-        ResendQueueSize 131072
-        PurgeTimeout 60
-        ACKWindowSize 300
-        DisableExternalCache Off
-    }}
-    UDP {{
-        IPv4_address 10.9.0.{own}
-        IPv4_Destination_Address 10.9.0.{other}
-        Port 3780
-        Interface sync
-        SndSocketBuffer 67108864
-        RcvSocketBuffer 67108864
-        Checksum on
-    }}
-}}
-General {{
-    HashSize 1048576
-    HashLimit 4194304
-    LogFile {directory}/conntrackd.log
-    Syslog off
-    LockFile {directory}/conntrackd.lock
-    UNIX {{
-        Path {directory}/conntrackd.sock
-    }}
-    NetlinkBufferSize 67108864
-    NetlinkBufferSizeMaxGrowth 268435456
-    Filter From Userspace {{
-        Address Ignore {{
-            IPv4_address 127.0.0.1
-            IPv4_address 10.9.0.{own}
-            IPv4_address 10.9.0.{other}
-        }}
     }}
 }}
 """
@@ -134,22 +97,32 @@ class KeepalivedNode(PeerNode):
                 four=four,
                 six="\n".join(f"        {address} dev {vip.interface}" for address in six),
             )
-        names = " ".join(vip.name for vip in vips)
         notify = self._write_replication(number) if states else []
-        text += "\n".join(["vrrp_sync_group all {", f"    group {{ {names} }}", *notify, "}"]) + "\n"
+        if tuple(vips) == topology.gateways():
+            # One group of very many instances never settles.
+            text += "\n".join(["vrrp_sync_group all {", "    group { lan wan }", *notify, "}"]) + "\n"
         (directory / "keepalived.conf").write_text(text, encoding="utf-8")
         self._write_launcher()
 
     def _write_replication(self, number: int) -> list[str]:
         conf = self.directory / "conntrackd.conf"
+        at = self.directory / "conntrackd"
+        at.mkdir(exist_ok=True)
         conf.write_text(
-            _CONNTRACKD.format(directory=self.directory, own=number + 1, other=2 - number), encoding="utf-8"
+            conntrackd.CONFIGURATION.format(
+                directory=at,
+                own=f"10.9.0.{number + 1}",
+                other=f"10.9.0.{2 - number}",
+                interface="sync",
+                no_external_cache="Off",
+            ),
+            encoding="utf-8",
         )
         hook = self.directory / "primary-backup.sh"
         text = hook_text()
         for variable, value in (
             ("CONNTRACKD_BIN", program("conntrackd")),
-            ("CONNTRACKD_LOCK", self.directory / "conntrackd.lock"),
+            ("CONNTRACKD_LOCK", at / "lock"),
             ("CONNTRACKD_CONFIG", conf),
         ):
             text = re.sub(rf"^{variable}=.*$", f"{variable}={value}", text, flags=re.MULTILINE)
@@ -165,8 +138,8 @@ class KeepalivedNode(PeerNode):
         after = []
         if self._states:
             command = f"{program('conntrackd')} -C {at}/conntrackd.conf"
-            before += [f"rm -f {at}/conntrackd.lock {at}/conntrackd.sock", f"{command} &"]
-            before += [f"until [ -S {at}/conntrackd.sock ]; do sleep 0.02; done"]
+            before += [f"rm -f {at}/conntrackd/lock {at}/conntrackd/control", f"{command} &"]
+            before += [f"until [ -S {at}/conntrackd/control ]; do sleep 0.02; done"]
             after = [f"{command} -k"]
         run = f"{program('keepalived')} --vrrp --dont-fork --log-console --use-file {at}/keepalived.conf {pids}"
         self.write_launcher([run], before=before, after=after)

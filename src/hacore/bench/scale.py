@@ -12,15 +12,16 @@ import functools
 import secrets
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from hacore.bench import samples
+from hacore.bench import machine
 from hacore.bench.keepalived import KeepalivedNode
 from hacore.bench.result import OWN, Parameters, Scalar
+from hacore.bench.samples import Samples
 from hacore.bench.usage import Usage
 from hacore.errors import HacoreError
 from hacore.lab import capture, faults, figures, laboratory, record, topology
@@ -28,9 +29,6 @@ from hacore.lab.laboratory import Lab
 from hacore.lab.nodes import Node
 from hacore.lab.observers import Recording
 
-SIZES = (1, 10, 100, 1000)
-QUICK_SIZES = (1, 100)
-MOST = topology.MOST_VIPS_OF_ALL_SEGMENTS
 PERCENTILES = (50.0, 99.0, 100.0)
 _INTERVAL = 1.0
 _PATIENCE = 120.0
@@ -84,7 +82,23 @@ class Plan(NamedTuple):
     whole: bool
 
 
-def measure(plan: Plan, into: samples.Samples, progress: Callable[[str], None]) -> list[str]:
+def chosen(without: Collection[str]) -> list[ScaleSubject]:
+    """All subjects but those of the programs in `without`. MissingProgram where one of them cannot run."""
+    found = [each for each in SUBJECTS if not set(each.programs) & set(without)]
+    for each in WHOLE:
+        if each.name in {subject.name for subject in found}:
+            for name in each.programs:
+                machine.program(name)
+    return found
+
+
+def needed(plan: Plan) -> list[ScaleSubject]:
+    """Everything that runs, also for what is measured of a whole node."""
+    names = {subject.name for subject in plan.subjects}
+    return [*plan.subjects, *(each for each in WHOLE if plan.whole and each.name in names)]
+
+
+def measure(plan: Plan, into: Samples, progress: Callable[[str], None]) -> list[str]:
     """Measure everything. Returns what a reader has to know; `progress` is told what is measured."""
     notes: list[str] = []
     for number in range(plan.repeat):
@@ -107,9 +121,7 @@ def _say(progress: Callable[[str], None], turn: str, text: str) -> None:
     progress(f"{text}, {turn}")
 
 
-def _measure(
-    subject: ScaleSubject, size: int, seconds: float, into: samples.Samples, progress: Callable[[str], None]
-) -> None:
+def _measure(subject: ScaleSubject, size: int, seconds: float, into: Samples, progress: Callable[[str], None]) -> None:
     segments = topology.SEGMENTS if size > topology.MOST_VIPS else topology.SIDES
     vips = topology.many_vips(size, (4,), segments)
     addresses = topology.addresses_of(vips)
@@ -150,7 +162,7 @@ def _measure(
             add("failover after a crash", "s", crashed)
 
 
-def _measure_whole(subject: ScaleSubject, seconds: float, into: samples.Samples) -> None:
+def _measure_whole(subject: ScaleSubject, seconds: float, into: Samples) -> None:
     directory = record.directory_of(f"bench-{secrets.token_hex(3)}", record.base_directory())
     with laboratory.temporary(directory, profile=subject.profile, preempt=True, start=False, kind=subject.kind) as lab:
         lab.configure(subject.profile, True, states=True)

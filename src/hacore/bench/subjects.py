@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from hacore.bench import keepalived, machine, ucarp
 from hacore.bench.result import OWN
@@ -41,8 +41,6 @@ SUBJECTS = (
     ),
     Subject("ucarp", ucarp.UcarpNode, "1", ("ucarp",), _UCARP, replicates=False),
 )
-NAMES = tuple(subject.name for subject in SUBJECTS)
-PEERS = ("keepalived", "ucarp")
 
 
 def chosen(names: Iterable[str], without: Iterable[str]) -> list[Subject]:
@@ -61,6 +59,14 @@ def chosen(names: Iterable[str], without: Iterable[str]) -> list[Subject]:
     return found
 
 
-def programs(some: Iterable[Subject]) -> list[str]:
+class Needing(Protocol):
+    """What cannot run without some programs."""
+
+    @property
+    def programs(self) -> tuple[str, ...]:
+        """Their names."""
+
+
+def programs(some: Iterable[Needing]) -> list[str]:
     """The programs that `some` need, each once."""
     return list(dict.fromkeys(name for each in some for name in each.programs))

@@ -6,6 +6,9 @@ import os
 
 import click
 
+from hacore.cli.bench_compare import compare, report
+from hacore.cli.bench_failover import failover
+from hacore.cli.bench_scale import scale
 from hacore.cli.bench_sync import sync
 
 
@@ -16,4 +19,5 @@ def bench() -> None:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
-bench.add_command(sync)
+for _command in (sync, failover, scale, report, compare):
+    bench.add_command(_command)

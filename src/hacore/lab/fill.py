@@ -36,11 +36,6 @@ def idle_connections(count: int, first: int = 0) -> Rows:
     return rows
 
 
-def most() -> int:
-    """How many connections this kernel takes in a namespace."""
-    return conntrack.limit()
-
-
 def fill(lab: Lab, node: Node, count: int) -> None:
     """Give `node` so many idle connections, and wait until the other node has them, where the nodes replicate.
 
