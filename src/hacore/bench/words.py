@@ -9,7 +9,9 @@ from hacore.bench.result import OWN, Figure, Parameters, Result, Scalar
 
 _SECONDS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns"))
 _BYTES = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B"))
-_COUNTS = ((1e9, "G"), (1e6, "M"), (1e4, "k"), (1.0, ""))
+_COUNTS = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
+_FEW = 10_000
+"""Up to here counts are written out."""
 
 
 def scale_of(unit: str, largest: float) -> tuple[float, str]:
@@ -24,6 +26,8 @@ def scale_of(unit: str, largest: float) -> tuple[float, str]:
         # Whatever else there is counts something; a count of one thing is not written with a unit.
         steps, rest = _COUNTS, "" if unit == "1" else unit
         factor, letter = next((step for step in steps if abs(largest) >= step[0]), steps[-1])
+        if abs(largest) < _FEW:
+            factor, letter = steps[-1]
         return factor, f"{letter} {rest}".strip()
     factor, written = next((step for step in steps if abs(largest) >= step[0]), steps[-1])
     return (factor, f"{written}{rest}") if largest else (1.0, unit)
