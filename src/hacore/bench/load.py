@@ -31,6 +31,7 @@ LIFETIME = 40_000
 STAGE = 0.1
 """Seconds that a connection of the churn is new, and established, and closed."""
 
+LIFE = 3 * STAGE
 LEAST_SLICE, SLICE = 0.001, 0.005
 SLOW = 5_000  # connections a second; below it a slice is short, so that few arrive at once
 
@@ -60,18 +61,21 @@ def connections(count: int, first: int = 0, state: int = ESTABLISHED) -> Rows:
 class Load(msgspec.Struct, frozen=True, kw_only=True):
     """What is to be sent: `count` connections, numbered from `first`, `rate` of them a second.
 
-    "new": each is put there, and stays. "churn": each is new, established, closed and deleted, `STAGE` apart.
+    "new": each is put there, and stays; what was not sent within `longest` seconds is left out. "churn": each is new,
+    established, closed and deleted, `STAGE` apart.
     """
 
     kind: Literal["new", "churn"] = "new"
     count: int
     first: int = 0
     rate: float
+    longest: float = 600.0
 
 
 class Done(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of it: seconds on the clock and of a processor, and how many messages the kernel refused."""
+    """What came of it: connections, seconds on the clock and of a processor, and messages that the kernel refused."""
 
+    count: int
     took: float
     cpu: float
     refused: int
@@ -187,11 +191,16 @@ def run(load: Load, told: IO[str], heard: IO[str]) -> None:
             return
         began, used = time.perf_counter(), time.process_time()
         for number, part in enumerate(parts):
-            wait = began + number * duration - time.perf_counter()
-            if wait > 0:
-                time.sleep(wait)
+            ahead = began + number * duration - time.perf_counter()
+            if ahead > 0:
+                time.sleep(ahead)
+            elif time.perf_counter() - began > load.longest and load.kind == "new":
+                number -= 1
+                break
             refused += injector.inject_bare(part)
-        done = Done(took=time.perf_counter() - began, cpu=time.process_time() - used, refused=refused)
+        took, spent = time.perf_counter() - began, time.process_time() - used
+    count = min(load.count, round((number + 1) * duration * load.rate)) if load.kind == "new" else load.count
+    done = Done(count=count, took=took, cpu=spent, refused=refused)
     told.write(msgspec.json.encode(done).decode() + "\n")
     told.flush()
 

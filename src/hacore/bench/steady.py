@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 
-from hacore.bench.load import Done, Load, Stream
+from hacore.bench.load import LIFE, Done, Load, Stream
 from hacore.bench.meters import LOOK, Lag
 from hacore.bench.record import Record
 from hacore.bench.replicators import BARE, RECEIVER, SENDER, Pair, Replicator, Site
@@ -22,16 +22,18 @@ KEEPS_UP = 1.0
 
 LAG, REACHED = "lag of new connections", "reached of what was asked for"
 POINTS = 200
-STEP, SMALLER_STEP = 1.5, 1.2
+HIGHEST = 200_000  # new flows a second, which no kernel of today takes
+STEP = 1.5
+BETTER = 1.03  # a rate that is not higher than the best by this factor is no better
+FAILURES = 2
 QUIET = 0.3  # seconds after a load in which the processes come to rest
 
 
 class Play(NamedTuple):
-    """What came of one load: connections, those that did not arrive, seconds that the last one was late, and the CPU
-    seconds of each side.
+    """What came of one load: how it was sent, the connections that did not arrive, seconds that the last one was late,
+    and the CPU seconds of each side.
     """
 
-    count: int
     done: Done
     missing: int
     behind: float
@@ -40,23 +42,12 @@ class Play(NamedTuple):
     @property
     def rate(self) -> float:
         """Connections a second as they were really made."""
-        return self.count / self.done.took
+        return self.done.count / self.done.took
 
     @property
     def kept_up(self) -> bool:
         """Whether nothing was lost and the receiver was not left behind."""
         return self.missing == 0 and self.behind <= KEEPS_UP
-
-
-def _await_end(stream: Stream, look: Callable[[], bool]) -> tuple[Done, float]:
-    """Looks until the load has ended and all is there, or for `SETTLING` seconds more; how late the last was."""
-    while stream.running:
-        look()
-        time.sleep(LOOK)
-    done, ended = stream.result(), time.perf_counter()
-    while not look() and time.perf_counter() - ended < SETTLING:
-        time.sleep(LOOK)
-    return done, time.perf_counter() - ended
 
 
 def play(replicator: Replicator, load: Load, lag: Lag | None = None) -> Play:
@@ -69,23 +60,22 @@ def play(replicator: Replicator, load: Load, lag: Lag | None = None) -> Play:
         stream.begin()
         if replicator.to_the_kernel:
             lag = lag or Lag(sender, site.counters[RECEIVER])
-            watched = lag
-
-            def look() -> bool:
-                return watched.look() >= load.count
-
-            done, behind = _await_end(stream, look)
+            while stream.running:
+                lag.look()
+                time.sleep(LOOK)
+        done, ended = stream.result(), time.perf_counter()
+        if lag is not None and replicator.to_the_kernel:
+            while lag.look() < done.count and time.perf_counter() - ended < SETTLING:
+                time.sleep(LOOK)
         else:
             # The cache is asked for by a program of its own, which would be in the figures: only at the end.
-            done = stream.result()
-            ended = time.perf_counter()
-            while replicator.arrived() - before[1] < load.count and time.perf_counter() - ended < SETTLING:
+            while replicator.arrived() - before[1] < done.count and time.perf_counter() - ended < SETTLING:
                 time.sleep(QUIET / 3)
-            behind = time.perf_counter() - ended
+        behind = time.perf_counter() - ended
         time.sleep(QUIET)
         spent = {side: seconds - used[side] for side, seconds in replicator.used().items()}
-    missing = max(0, sender() - before[0] - (replicator.arrived() - before[1]))
-    return Play(load.count, done, missing, behind, spent)
+    missing = max(0, done.count - (replicator.arrived() - before[1]))
+    return Play(done, missing, behind, spent)
 
 
 def steady(replicators: list[Replicator], rate: int, duration: float, record: Record) -> None:
@@ -95,15 +85,11 @@ def steady(replicators: list[Replicator], rate: int, duration: float, record: Re
         site = replicator.site
         lag = Lag(site.counters[SENDER], site.counters[RECEIVER])
         with replicator:
-            idle, sent = replicator.memory(), site.wire()
+            sent = site.wire()
             found = play(replicator, load, lag)
             _note(record, "steady", replicator.name, found, rate)
-            record.less("steady: bytes a flow", "B", replicator.name, (site.wire() - sent) / load.count, rate=rate)
-            for side, octets in replicator.memory().items():
-                record.less(
-                    f"steady: memory a flow, {side}", "B", replicator.name, (octets - idle[side]) / load.count,
-                    rate=rate,
-                )  # fmt: skip
+            octets = (site.wire() - sent) / found.done.count
+            record.less("steady: bytes a flow", "B", replicator.name, octets, rate=rate)
             if replicator.to_the_kernel:
                 _note_lag(record, replicator.name, lag, rate)
             if isinstance(replicator, Pair):
@@ -116,7 +102,7 @@ def _note(record: Record, kind: str, subject: str, found: Play, rate: int) -> No
     record.more(f"{kind}: rate reached", "flows/s", subject, found.rate, rate=rate)
     record.less(f"{kind}: missing", "flows", subject, found.missing, rate=rate)
     for side, seconds in found.used.items():
-        record.less(f"{kind}: CPU a flow, {side}", "s", subject, seconds / found.count, rate=rate)
+        record.less(f"{kind}: CPU a flow, {side}", "s", subject, seconds / found.done.count, rate=rate)
 
 
 def _note_lag(record: Record, subject: str, lag: Lag, rate: int) -> None:
@@ -147,36 +133,33 @@ def _bare(site: Site, load: Load, record: Record) -> None:
         done = bare.result()
         beside.result()
     rate = round(load.rate)
-    record.more("steady: rate reached", "flows/s", BARE, load.count / done.took, rate=rate)
-    record.less(f"steady: CPU a flow, {RECEIVER}", "s", BARE, done.cpu / load.count, rate=rate)
+    record.more("steady: rate reached", "flows/s", BARE, done.count / done.took, rate=rate)
+    record.less(f"steady: CPU a flow, {RECEIVER}", "s", BARE, done.cpu / done.count, rate=rate)
 
 
 def highest(replicator: Replicator, first: int, duration: float, record: Record) -> None:
-    """Higher and higher rates until something is lost or the receiver is left behind, then smaller steps from the
-    last that went well. A rate that the machine does not reach counts as what was reached, and ends it.
+    """Higher and higher rates, until twice in a row nothing is won: something is lost, the receiver is left behind, or
+    the machine makes no more connections than before. What counts is the rate that was reached.
     """
-    best, rate, step = 0.0, float(first), STEP
-    points: list[tuple[float, Play]] = []
+    best, rate, failures = 0.0, float(first), 0
+    points: list[tuple[float, float]] = []
     with replicator:
-        while True:
-            found = play(replicator, Load(count=round(rate * duration), rate=rate))
-            points.append((rate, found))
-            better = found.kept_up and found.rate > best * 1.03
-            if better:
-                best = found.rate
-            if better and found.rate > 0.9 * rate:
-                rate *= step
-            elif step > SMALLER_STEP and found.rate > 0.9 * rate:
-                rate, step = rate / step * SMALLER_STEP, SMALLER_STEP
+        while failures < FAILURES and rate <= HIGHEST:
+            if points:
+                replicator.clear()
+            found = play(replicator, Load(count=round(rate * duration), rate=rate, longest=duration))
+            points.append((rate, found.rate))
+            if found.kept_up and found.rate > best * BETTER:
+                best, failures = found.rate, 0
             else:
-                break
-            replicator.clear()
+                failures += 1
+            rate = rate * STEP if found.kept_up else (best + rate) / 2
     record.more("highest loss-free rate", "flows/s", replicator.name, best)
     if not record.has_series(REACHED, replicator.name):
         record.series.append(
             Series(
                 name=REACHED, subject=replicator.name, x_name="asked for", x_unit="flows/s",
-                unit="flows/s", x=[asked for asked, _ in points], y=[round(found.rate) for _, found in points],
+                unit="flows/s", x=[round(asked) for asked, _ in points], y=[round(reached) for _, reached in points],
             )
         )  # fmt: skip
 
@@ -189,8 +172,7 @@ def churn(replicator: Replicator, rate: int, duration: float, record: Record) ->
         before = site.counters[SENDER](), replicator.arrived()
         sent, used = site.wire(), replicator.used()
         stream.begin()
-        done = stream.result()
-        ended = time.perf_counter()
+        done, ended = stream.result(), time.perf_counter()
         left = replicator.arrived() - before[1]
         while left > 0 and time.perf_counter() - ended < SETTLING:
             time.sleep(QUIET / 10 if replicator.to_the_kernel else QUIET / 3)
@@ -199,6 +181,7 @@ def churn(replicator: Replicator, rate: int, duration: float, record: Record) ->
         time.sleep(QUIET)
         spent = {side: seconds - used[side] for side, seconds in replicator.used().items()}
         octets = site.wire() - sent
-    _note(record, "churn", replicator.name, Play(load.count, done, max(0, left), behind, spent), rate)
+    done = msgspec.structs.replace(done, took=done.took - LIFE)
+    _note(record, "churn", replicator.name, Play(done, max(0, left), behind, spent), rate)
     record.less("churn: behind at the end", "s", replicator.name, behind, rate=rate)
     record.less("churn: bytes a flow", "B", replicator.name, octets / load.count, rate=rate)

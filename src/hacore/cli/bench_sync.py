@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 
-class Amount(click.ParamType):
+class Amount(click.ParamType):  # type: ignore[type-arg] # not to be subscripted in older versions of click
     """A whole number above 0, also written 10k or 1M."""
 
     name = "N"
