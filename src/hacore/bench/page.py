@@ -38,7 +38,7 @@ td small { display: block; color: var(--faint); }
   margin: .8rem 0; }
 figure { margin: 0; border: 1px solid var(--line); border-radius: 6px; padding: .6rem .6rem .3rem; min-width: 0; }
 figcaption { font-size: .87rem; margin-bottom: .3rem; } svg { display: block; width: 100%; height: auto; }
-svg text { fill: var(--text); font-size: 12.5px; } svg .tick { fill: var(--faint); } svg .name { fill: var(--faint); }
+svg text { fill: var(--text); font-size: 15px; } svg .tick { fill: var(--faint); } svg .name { fill: var(--faint); }
 svg .grid { stroke: var(--line); stroke-width: 1; } svg .course { fill: none; stroke-width: 2; }
 svg .dot { stroke: none; fill-opacity: .75; } svg .bar { stroke-width: 2.5; }
 """ + "".join(f".c{n} {{ fill: var(--c{n}); stroke: var(--c{n}); }}\n" for n in range(plots.COLOURS))

@@ -14,7 +14,7 @@ import numpy as np
 from hacore.bench import words
 
 WIDTH = 640
-_LEFT, _RIGHT, _TOP, _BOTTOM = 132, 18, 8, 40
+_LEFT, _RIGHT, _TOP, _BOTTOM = 156, 20, 8, 44
 _LANE = 30
 _HEIGHT = 260
 _STEEP = 30.0
@@ -90,11 +90,11 @@ def _below(axis: _Axis, top: float, bottom: float, name: str) -> list[str]:
     parts = []
     for at, text in axis.ticks():
         parts.append(f'<line class="grid" x1="{at:.1f}" x2="{at:.1f}" y1="{top}" y2="{bottom}"/>')
-        parts.append(f'<text class="tick" x="{at:.1f}" y="{bottom + 15}" text-anchor="middle">{text}</text>')
+        parts.append(f'<text class="tick" x="{at:.1f}" y="{bottom + 17}" text-anchor="middle">{text}</text>')
     said = f"{name}, {axis.unit}" if axis.unit else name
     said += " (logarithmic)" if axis.logarithmic else ""
     middle = (axis.start + axis.end) / 2
-    return [*parts, f'<text class="name" x="{middle:.0f}" y="{bottom + 32}" text-anchor="middle">{escape(said)}</text>']
+    return [*parts, f'<text class="name" x="{middle:.0f}" y="{bottom + 36}" text-anchor="middle">{escape(said)}</text>']
 
 
 def strips(name: str, unit: str, rows: Sequence[Strip]) -> str:
@@ -128,14 +128,14 @@ def lines(name: str, unit: str, x_name: str, x_unit: str, rows: Sequence[Line], 
     bottom = _TOP + _HEIGHT
     left = 64
     across = _Axis([value for row in rows for value in row.x], x_unit, left, WIDTH - _RIGHT, zero=False)
-    upward = _Axis([value for row in rows for value in row.y], unit, bottom, _TOP + 14, zero=True)
+    upward = _Axis([value for row in rows for value in row.y], unit, bottom, _TOP + 20, zero=True)
     parts = _below(across, _TOP, bottom, x_name)
     for at, text in upward.ticks():
         parts.append(f'<line class="grid" x1="{left}" x2="{WIDTH - _RIGHT}" y1="{at:.1f}" y2="{at:.1f}"/>')
         parts.append(f'<text class="tick" x="{left - 7}" y="{at + 4:.1f}" text-anchor="end">{text}</text>')
     said = f"{name}, {upward.unit}" if upward.unit else name
     said += " (logarithmic)" if upward.logarithmic else ""
-    parts.append(f'<text class="name" x="{left}" y="{_TOP + 6}">{escape(said)}</text>')
+    parts.append(f'<text class="name" x="{left}" y="{_TOP + 8}">{escape(said)}</text>')
     for row in rows:
         places = [(across.at(x), upward.at(y)) for x, y in zip(row.x, row.y, strict=True)]
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
@@ -147,11 +147,11 @@ def lines(name: str, unit: str, x_name: str, x_unit: str, rows: Sequence[Line], 
                     f"<title>{escape(row.subject)}: {words.single(value, unit)}</title></circle>"
                 )
     height = bottom + _BOTTOM
-    at_x, at_y = float(left), height + 12
+    at_x, at_y = float(left), height + 14
     for row in rows:
-        width = 26 + 7.2 * len(row.subject)
+        width = 28 + 8.4 * len(row.subject)
         if at_x + width > WIDTH - _RIGHT:
-            at_x, at_y = float(left), at_y + 18
+            at_x, at_y = float(left), at_y + 20
         parts.append(
             f'<line class="c{row.colour % COLOURS} bar" x1="{at_x}" x2="{at_x + 14}" y1="{at_y - 4}" y2="{at_y - 4}"/>'
         )

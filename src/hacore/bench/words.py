@@ -73,7 +73,9 @@ def scalar_text(value: Scalar) -> str:
 
 
 def parameters_text(parameters: Parameters) -> str:
-    """All of them in a line: `scenario stop, phase return`."""
+    """All of them in a line, a phase that is called as its scenario left out: `scenario stop, phase return`."""
+    if parameters.get("phase", "") == parameters.get("scenario"):
+        parameters = {name: value for name, value in parameters.items() if name != "phase"}
     parts = [name if value is True else f"{name} {scalar_text(value)}" for name, value in parameters.items()]
     return ", ".join(parts) or "all"
 
