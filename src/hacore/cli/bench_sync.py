@@ -61,10 +61,12 @@ def sync(parts: tuple[str, ...], quick: bool, output: str | None, as_json: bool,
     """
     from rich.console import Console
 
-    from hacore.bench import result, tables
+    from hacore.bench import result, terminal
     from hacore.bench import sync as measuring
     from hacore.lab import record
 
+    if output is not None and not Path(output).absolute().parent.is_dir():
+        raise click.BadParameter(f"there is no directory {Path(output).parent}", param_hint="--output")
     given = {key: value for key, value in chosen.items() if value not in (None, ())}
     defaults = measuring.QUICK if quick else measuring.Options()
     options = measuring.with_options(defaults, given | ({"parts": parts} if parts else {}))
@@ -75,4 +77,4 @@ def sync(parts: tuple[str, ...], quick: bool, output: str | None, as_json: bool,
     if as_json:
         click.echo(result.encode(found).decode(), nl=False)
     else:
-        Console(highlight=False).print(*tables.tables(found))
+        Console(highlight=False).print(terminal.report(found))
