@@ -5,6 +5,7 @@ own.
 
 from __future__ import annotations
 
+import functools
 import os
 import socket
 import struct
@@ -21,11 +22,15 @@ from pyroute2.netlink.nfnetlink.nfctsocket import nfct_msg  # type: ignore[impor
 from bench.realistic import realistic_table
 from hacore._fast import ctnetlink
 from hacore._fast.ctnetlink_dtypes import DISPLAY_DTYPE, EVENT_DTYPE
+from hacore.bench.room import room_for
 from hacore.linux import conntrack, libc
 from hacore.states.layout import KEY_BYTES, ROW_BYTES, Rows, empty_rows
 
-COUNT = 20_000
+SIZES = [1_000, 100_000, 1_000_000]
+ONE_BY_ONE = 500  # messages that pyroute2 gets: its rate is that of such a part
 INJECTED = 50_000
+
+sized = pytest.mark.parametrize("size", SIZES)
 
 
 def kernel_rows(count: int) -> Rows:
@@ -57,34 +62,41 @@ def namespace() -> Iterator[str]:
         subprocess.run(["ip", "netns", "del", name], check=True)
 
 
-@pytest.fixture(scope="module")
-def dumped(namespace: str) -> bytes:
+@functools.lru_cache(maxsize=1)
+def dump_of(size: int) -> bytes:
     """The messages of a dump, as they come from the kernel."""
-    Path("/proc/sys/net/netfilter/nf_conntrack_acct").write_text("1\n")
-    with conntrack.Injector() as injector:
-        injector.inject(kernel_rows(COUNT))
+    accounting = Path("/proc/sys/net/netfilter/nf_conntrack_acct")
+    accounting.write_text("1\n")
     octets = bytearray()
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12) as asking:
-        asking.send(struct.pack("=IHHIIBBH", 20, 0x101, 0x301, 1, 0, 0, 0, 0))
-        while True:
-            part = asking.recv(1 << 16)
-            if struct.unpack_from("=H", part, 4)[0] == 3:
-                break
-            octets += part
-    Path("/proc/sys/net/netfilter/nf_conntrack_acct").write_text("0\n")
-    conntrack.flush()
+    with room_for(2 * size), conntrack.Injector() as injector:
+        injector.inject(kernel_rows(size))
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12) as asking:
+            asking.send(struct.pack("=IHHIIBBH", 20, 0x101, 0x301, 1, 0, 0, 0, 0))
+            while True:
+                part = asking.recv(1 << 16)
+                if struct.unpack_from("=H", part, 4)[0] == 3:
+                    break
+                octets += part
+        conntrack.flush()
+    accounting.write_text("0\n")
     return bytes(octets)
 
 
+def note(benchmark: Any, count: int) -> None:
+    if benchmark.stats is not None:
+        benchmark.extra_info["million_a_second"] = round(count / benchmark.stats.stats.min / 1e6, 3)
+
+
+@sized
 @pytest.mark.parametrize("how", ["hacore", "hacore with display", "bare walk", "pyroute2"])
-def test_read(benchmark: Any, dumped: bytes, how: str) -> None:
-    benchmark.group = "read the messages of a dump"
-    octets = dumped
+def test_read(benchmark: Any, namespace: str, how: str, size: int) -> None:
+    benchmark.group = f"read the messages of a dump, {size:,}"
+    octets = dump_of(size)
     count = ctnetlink.count_messages(octets)
     if how == "bare walk":
-        benchmark(ctnetlink.count_messages, octets)
+        assert benchmark.pedantic(ctnetlink.count_messages, (octets,), rounds=3, warmup_rounds=1) == count
     elif how == "pyroute2":
-        count = 500
+        count = min(count, ONE_BY_ONE)
         end = 0
         for _ in range(count):
             end += (struct.unpack_from("=I", octets, end)[0] + 3) & ~3
@@ -97,26 +109,27 @@ def test_read(benchmark: Any, dumped: bytes, how: str) -> None:
                 message.decode()
                 at += (message["header"]["length"] + 3) & ~3
 
-        benchmark(read)
+        benchmark.pedantic(read, rounds=3)
     else:
         rows, events = empty_rows(count), np.zeros(count, EVENT_DTYPE)
         display = np.zeros(count, DISPLAY_DTYPE) if how.endswith("display") else None
-        received = benchmark(ctnetlink.parse, octets, rows, events, display=display)
+
+        def parse() -> ctnetlink.Received:
+            return ctnetlink.parse(octets, rows, events, display=display)
+
+        received = benchmark.pedantic(parse, rounds=3, warmup_rounds=1)
         assert (received.rows, received.malformed) == (count, 0)
-    benchmark.extra_info["million_a_second"] = (
-        round(count / benchmark.stats["min"] / 1e6, 2) if benchmark.stats else None
-    )
+    note(benchmark, count)
 
 
+@sized
 @pytest.mark.parametrize("operation", ["insert", "update", "delete"])
-def test_write(benchmark: Any, operation: str) -> None:
-    benchmark.group = "write messages"
-    rows = kernel_rows(COUNT)
+def test_write(benchmark: Any, operation: str, size: int) -> None:
+    benchmark.group = f"write messages, {size:,}"
+    rows = kernel_rows(size)
     operations = np.full(len(rows), getattr(ctnetlink, operation.upper()), np.uint8)
-    benchmark(ctnetlink.build, rows, operations)
-    benchmark.extra_info["million_a_second"] = (
-        round(len(rows) / benchmark.stats["min"] / 1e6, 2) if benchmark.stats else None
-    )
+    benchmark.pedantic(ctnetlink.build, (rows, operations), rounds=3, warmup_rounds=1)
+    note(benchmark, len(rows))
 
 
 @pytest.mark.parametrize("how", ["hacore", "bare sender"])

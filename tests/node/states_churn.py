@@ -12,8 +12,8 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from bench.states_load import table_of
 from hacore._fast import ctnetlink
+from hacore.bench.load import connections as table_of
 from hacore.errors import HacoreError
 from hacore.linux import conntrack
 from hacore.states.layout import Rows

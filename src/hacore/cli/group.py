@@ -44,6 +44,7 @@ COMMANDS: dict[str, dict[str, Place]] = {
     },
     "More": {
         "lab": Place("hacore.lab.cli:lab", "Break two real nodes in network namespaces, and measure."),
+        "bench": Place("hacore.cli.bench:bench", "Measure replication and failover beside what else does it."),
         "version": Place("hacore.cli.version:version", "Show versions."),
     },
 }

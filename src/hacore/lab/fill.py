@@ -50,12 +50,7 @@ def fill(lab: Lab, node: Node, count: int) -> None:
         for first in range(0, missing, AT_ONCE):
             injector.inject(idle_connections(min(AT_ONCE, count - first), first))
     deadline = time.monotonic() + PATIENCE
-    while lab.record.states and _entries(lab.other(node)) < count:
+    while lab.record.states and lab.other(node).replicated_count() < count:
         if time.monotonic() > deadline:
-            raise HacoreError(f"{lab.other(node).name} has {_entries(lab.other(node))} of {count} connections")
+            raise HacoreError(f"{lab.other(node).name} has {lab.other(node).replicated_count()} of {count} connections")
         time.sleep(0.05)
-
-
-def _entries(node: Node) -> int:
-    with namespaces.inside(node.namespace):
-        return conntrack.count()

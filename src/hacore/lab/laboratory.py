@@ -20,12 +20,18 @@ _PATIENCE = 5.0
 class Lab:
     """A lab that is up. `directory` holds all its files, `record` what has to be taken away."""
 
-    def __init__(self, directory: Path, known: Record, node_command: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        known: Record,
+        node_command: Sequence[str] | None = None,
+        kind: type[nodes.Node] = nodes.Node,
+    ) -> None:
         self.directory = directory
         self.record = known
         self.paths = {role: Path(path) for role, path in known.namespaces.items()}
         self.nodes = {
-            name: nodes.Node(name, directory / name, self.paths[name], node_command)
+            name: kind(name, directory / name, self.paths[name], node_command)
             for name in topology.NODES
             if name in self.paths
         }
@@ -38,6 +44,11 @@ class Lab:
     def profile(self) -> nodes.Profile:
         """The intervals that the nodes are configured with."""
         return nodes.PROFILES[self.record.profile]
+
+    @property
+    def intervals(self) -> nodes.Intervals:
+        """The times of the pair, whatever program it runs."""
+        return self.preferred.profiles[self.record.profile]
 
     @property
     def preferred(self) -> nodes.Node:
@@ -64,11 +75,9 @@ class Lab:
         record.save(self.directory, self.record)
         password = nodes.new_password()
         for node in self.nodes.values():
-            node.configure(
-                self.profile, preempt, password, topology.gateways() if vips is None else vips, states=states
-            )
+            node.configure(profile, preempt, password, topology.gateways() if vips is None else vips, states=states)
         if states:
-            nodes.give_certificates(list(self.nodes.values()), self.directory)
+            self.preferred.acquaint(list(self.nodes.values()), self.directory)
 
     def stop_nodes(self) -> None:
         """Tell both nodes to stop and wait; kill what does not."""
@@ -100,6 +109,7 @@ def create(
     states: bool = False,
     start: bool = True,
     node_command: Sequence[str] | None = None,
+    kind: type[nodes.Node] = nodes.Node,
 ) -> Lab:
     """Build a lab and start its nodes; call it with the lab's lock held.
 
@@ -128,7 +138,7 @@ def create(
         topology.make_namespaces(paths)
         rights.unlock_sysctls()
         topology.build(paths)
-        lab = Lab(directory, known, node_command)
+        lab = Lab(directory, known, node_command, kind)
         lab.configure(profile, preempt, states=states)
         if start:
             for node in lab.nodes.values():
@@ -205,8 +215,12 @@ def temporary(
     states: bool = False,
     start: bool = True,
     node_command: Sequence[str] | None = None,
+    kind: type[nodes.Node] = nodes.Node,
 ) -> Iterator[Lab]:
-    """A lab for the length of a `with`: gone afterwards, also after an exception, SIGTERM, SIGHUP or SIGINT."""
+    """A lab for the length of a `with`: gone afterwards, also after an exception, SIGTERM, SIGHUP or SIGINT.
+
+    kind: what its nodes run, with `profile` one of its profiles.
+    """
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
@@ -223,6 +237,7 @@ def temporary(
                 states=states,
                 start=start,
                 node_command=node_command,
+                kind=kind,
             )
             try:
                 yield lab

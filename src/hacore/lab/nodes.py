@@ -6,9 +6,9 @@ import os
 import secrets
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 from hacore.errors import HacoreError
 from hacore.lab import namespaces, topology
@@ -19,6 +19,18 @@ if TYPE_CHECKING:
 
 LEASE = 3.0
 """Seconds after which the kernel takes an address away that nobody renews."""
+
+
+class Intervals(Protocol):
+    """What a play has to know of the times of a pair, in seconds."""
+
+    @property
+    def interval(self) -> float:
+        """The longer of the two advertisement intervals."""
+
+    @property
+    def dead_time(self) -> float:
+        """The longest time in which a node takes over from one that fell silent."""
 
 
 class Profile(NamedTuple):
@@ -92,8 +104,11 @@ def _default_command() -> tuple[str, ...]:
 class Node:
     """One firewall: its namespace, its directory and, while it runs, its processes.
 
-    `command` is what is run with `run --settings FILE` after it; None: the hacore of this installation.
+    `command` is what is run with `run --settings FILE` after it; None: the hacore of this installation. Other programs
+    for high availability take part in the same plays as subclasses: a profile is one choice of their intervals.
     """
+
+    profiles: ClassVar[Mapping[str, Intervals]] = PROFILES
 
     def __init__(self, name: str, directory: Path, namespace: Path, command: Sequence[str] | None = None) -> None:
         self.name = name
@@ -119,16 +134,27 @@ class Node:
         return self.directory / "node.log"
 
     def configure(
-        self, profile: Profile, preempt: bool, password: str, vips: Sequence[topology.Vip], *, states: bool = False
+        self, profile: str, preempt: bool, password: str, vips: Sequence[topology.Vip], *, states: bool = False
     ) -> None:
-        """Write the settings file and what it needs, but for certificates (`give_certificates`)."""
+        """Write the settings file and what it needs, but for certificates (`acquaint`)."""
         for made in (self.directory, self.runtime_directory, self.directory / "state"):
             made.mkdir(parents=True, exist_ok=True, mode=0o700)
         key = self.directory / "carp.key"
         key.write_text(password + "\n", encoding="ascii")
         key.chmod(0o600)
-        text = settings_text(self.name, self.directory, profile, preempt, vips)
+        text = settings_text(self.name, self.directory, PROFILES[profile], preempt, vips)
         self.settings.write_text(text + (states_text(self.name) if states else ""), encoding="utf-8")
+
+    @staticmethod
+    def acquaint(pair: Sequence[Node], directory: Path) -> None:
+        """Give the nodes of a pair that replicates what they have to have of each other: certificates."""
+        from hacore.control.trial_certificates import make_test_certificates
+
+        for made in make_test_certificates(directory / "certificates", [node.name for node in pair]):
+            node = next(node for node in pair if node.name == made.parent.name)
+            place = node.directory / "state" / "tls"
+            place.mkdir(exist_ok=True, mode=0o700)
+            made.rename(place / made.name)
 
     def replicates(self) -> bool:
         """Whether what the peer has comes in, and all of it is in this node's kernel."""
@@ -150,12 +176,23 @@ class Node:
             "HACORE_SETTINGS": str(self.settings),
         }
 
+    def replicated_count(self) -> int:
+        """How many connections this node could go on with."""
+        from hacore.linux import conntrack
+
+        with namespaces.inside(self.namespace):
+            return conntrack.count()
+
+    def arguments(self) -> list[str]:
+        """The command that is the node: its process is the supervisor, and the parent of all others."""
+        return [*self.command, "run", "--settings", str(self.settings)]
+
     def start(self) -> Process:
-        """Start `hacore run` in the namespace; returns at once."""
+        """Start the node in its namespace; returns at once."""
         self.reap()
         with open(self.log, "ab") as log, namespaces.inside(self.namespace):
             self._child = subprocess.Popen(
-                [*self.command, "run", "--settings", str(self.settings)],
+                self.arguments(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -183,7 +220,7 @@ class Node:
     def election_worker(self) -> int:
         """The id of the election worker. HacoreError where none runs."""
         for pid in self.processes()[1:]:
-            if "hacore.node.election" in _command_line(pid):
+            if "hacore.node.election" in command_line(pid):
                 return pid
         raise HacoreError(f"{self.name} has no election worker running")
 
@@ -221,23 +258,13 @@ class Node:
             return ""
 
 
-def give_certificates(nodes: Sequence[Node], directory: Path) -> None:
-    """A certificate for each node, where its settings have it."""
-    from hacore.control.trial_certificates import make_test_certificates
-
-    for made in make_test_certificates(directory / "certificates", [node.name for node in nodes]):
-        node = next(node for node in nodes if node.name == made.parent.name)
-        place = node.directory / "state" / "tls"
-        place.mkdir(exist_ok=True, mode=0o700)
-        made.rename(place / made.name)
-
-
 def new_password() -> str:
     """A password for the VIPs of one lab, of the length that CARP takes."""
     return secrets.token_hex(8)
 
 
-def _command_line(pid: int) -> str:
+def command_line(pid: int) -> str:
+    """The command line of a process, its words apart by spaces; "" where it is gone."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
     except (FileNotFoundError, ProcessLookupError):

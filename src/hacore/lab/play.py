@@ -33,6 +33,9 @@ class ScenarioRun(msgspec.Struct, kw_only=True):
     missed: int
     error: str | None = None
     flows: FlowFigures | None = None
+    """At the end."""
+    flows_after_moves: list[FlowFigures] = []
+    """At the end of each phase that is about a failover, while the other node is MASTER."""
     logs: dict[str, str] = {}
 
     @property
@@ -68,7 +71,7 @@ def heal(lab: Lab) -> None:
 
 def wait_for_master(lab: Lab) -> None:
     """Wait until one node is MASTER of everything and the other BACKUP. HacoreError where that does not come about."""
-    deadline = time.monotonic() + _STARTING + 2 * lab.profile.dead_time
+    deadline = time.monotonic() + _STARTING + 2 * lab.intervals.dead_time
     while True:
         states = {name: set(node.states().values()) for name, node in lab.nodes.items()}
         if sorted(states.values(), key=sorted) == [{"BACKUP"}, {"MASTER"}]:
@@ -102,6 +105,7 @@ def play(
     """
     heal(lab)
     survived: FlowFigures | None = None
+    after_moves: list[FlowFigures] = []
     with contextlib.ExitStack() as stack:
         going: Flows | None = None
         recording = stack.enter_context(Recording(lab.paths, family=family, mark=lab.directory, watch=watch))
@@ -113,7 +117,8 @@ def play(
                 fill_table(lab, stage.master(), fill)
             if flows:
                 going = stack.enter_context(Flows(lab, flows))
-                stage.after_move = going.check
+                check = going.check
+                stage.after_move = lambda: after_moves.append(check())
             scenario.play(stage)
             if going is not None:
                 survived = going.check()
@@ -122,6 +127,7 @@ def play(
         phases = stage.results()
         missed = recording.observations().missed
     run = ScenarioRun(scenario=scenario.name, phases=phases, missed=missed, error=error, flows=survived)
+    run.flows_after_moves = after_moves
     if not run.failed_over:
         run.logs = {node.name: node.log_tail() for node in lab.nodes.values()}
     return run

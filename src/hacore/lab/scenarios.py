@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from hacore.lab import faults
+from hacore.lab import faults, topology
 from hacore.lab.nodes import LEASE
 from hacore.lab.stage import Stage
 
@@ -106,6 +106,7 @@ def power(stage: Stage) -> None:
         faults.forget_connections(master.namespace)
         stage.observe(_AFTER_LEASE)
     with stage.phase("return"):
+        topology.remove_virtual_addresses(master.namespace)
         stage.lab.faults.set_ports(stage.ports(master), "up")
         stage.boot(master)
 

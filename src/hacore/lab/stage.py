@@ -81,7 +81,7 @@ class Stage:
         self._phases: list[_Phase] = []
         self._dead: dict[str, list[list[float]]] = {name: [] for name in lab.nodes}
         self._all = set(topology.vip_addresses())
-        self._quiet = max(0.5, 0.5 * lab.profile.dead_time)
+        self._quiet = max(0.5, 0.5 * lab.intervals.dead_time)
 
     def holder(self) -> str | None:
         """The node that holds every virtual address while the other holds none; None where it is not so."""
@@ -119,7 +119,7 @@ class Stage:
 
         Unsettled after `patience`.
         """
-        deadline = time.monotonic() + (patience or _PATIENCE + 4 * self.lab.profile.dead_time)
+        deadline = time.monotonic() + (patience or _PATIENCE + 4 * self.lab.intervals.dead_time)
         calm_since: float | None = None
         while True:
             self.wait(_TICK)
@@ -142,7 +142,7 @@ class Stage:
         """Watch for `least` seconds, and on until the other node has taken all addresses or will not."""
         before = self._phases[-1].holder
         self.wait(least)
-        deadline = time.monotonic() + 3 * self.lab.profile.dead_time
+        deadline = time.monotonic() + 3 * self.lab.intervals.dead_time
         while time.monotonic() < deadline:
             if any(name != before and held == self._all for name, held in self.recording.held.items()):
                 break
@@ -187,7 +187,7 @@ class Stage:
     @contextlib.contextmanager
     def phase(self, name: str, *, must_move: bool = False) -> Iterator[None]:
         """Everything inside is one phase; it begins at no particular point between two adverts."""
-        self.wait(random.random() * self.lab.profile.interval)
+        self.wait(random.random() * self.lab.intervals.interval)
         phase = _Phase(name, must_move, time.monotonic(), self.holder(), self._held())
         self._phases.append(phase)
         try:
@@ -228,7 +228,7 @@ class Stage:
         }
         forwarded = {name: figures.sent_by(seen, name, capture.PROBE) for name in (one, two)}
         advertised = {name: figures.sent_by(seen, name, capture.ADVERT) for name in (one, two)}
-        join = 3 * self.lab.profile.interval
+        join = 3 * self.lab.intervals.interval
         takeover = self._takeover(phase, seen)
         gone = next(((name, away) for name in dead for away, _ in dead[name] if start <= away < end), None)
         return PhaseFigures(

@@ -98,22 +98,29 @@ def gateways() -> tuple[Vip, ...]:
     )
 
 
-def many_vips(count: int, families: Sequence[int] = tuple(PREFIXES)) -> tuple[Vip, ...]:
-    """The gateways and as many more VIPs as make `count`, on both sides in turn; those have an address of each of
+_FIRST_VHID = 3
+_VHIDS = 255 - 2
+SEGMENTS = ("lan", "wan", "lan2", "wan2")
+"""The interfaces that can have VIPs; those after the first two are there once `add_segments` made them."""
+MOST_VIPS = 2 + len(SIDES) * _VHIDS
+"""More would need a VHID twice on an interface, or more segments."""
+MOST_VIPS_OF_ALL_SEGMENTS = 2 + len(SEGMENTS) * _VHIDS
+
+
+def many_vips(
+    count: int, families: Sequence[int] = tuple(PREFIXES), segments: Sequence[str] = SIDES
+) -> tuple[Vip, ...]:
+    """The gateways and as many more VIPs as make `count`, on `segments` in turn; those have an address of each of
     `families`.
     """
-    networks = {"lan": {4: "10.1.1", 6: "2001:db8:1::1"}, "wan": {4: "10.2.1", 6: "2001:db8:2::1"}}
-    made = list(gateways())
+    made = list(gateways())[:count]
     for index in range(count - len(made)):
-        side, vhid = SIDES[index % len(SIDES)], 3 + index // len(SIDES)
-        written = {4: f"{networks[side][4]}.{vhid}", 6: f"{networks[side][6]}:{vhid:x}"}
+        side, vhid = segments[index % len(segments)], _FIRST_VHID + index // len(segments)
+        number = SEGMENTS.index(side) + 1
+        written = {4: f"10.{number}.1.{vhid}", 6: f"2001:db8:{number}::1:{vhid:x}"}
         addresses = tuple(f"{written[family]}/{PREFIXES[family]}" for family in families)
-        made.append(Vip(f"{side}{vhid}", side, vhid, addresses))
+        made.append(Vip(f"{side}-{vhid}" if side[-1].isdigit() else f"{side}{vhid}", side, vhid, addresses))
     return tuple(made)
-
-
-MOST_VIPS = 2 + len(SIDES) * (255 - 2)
-"""More would need a VHID twice on an interface."""
 
 
 def addresses_of(vips: Iterable[Vip]) -> set[str]:
@@ -157,6 +164,31 @@ def build(paths: dict[str, Path]) -> None:
         raise PlatformError(f"the kernel refused a part of the lab's network: {error}") from error
 
 
+def add_segments(paths: dict[str, Path]) -> None:
+    """Give both nodes the interfaces of `SEGMENTS` that a lab does not have by itself, each on a bridge of its own.
+
+    PlatformError where the kernel refuses one.
+    """
+    from pyroute2 import IPRoute
+    from pyroute2.netlink.exceptions import NetlinkError
+
+    cables = [
+        Cable(node, name, f"br-{name}", f"{name}-{node}", (f"10.{number}.0.1{place}/16",))
+        for number, name in enumerate(SEGMENTS, start=1)
+        if name not in SIDES
+        for place, node in enumerate(NODES, start=1)
+    ]
+    try:
+        with namespaces.inside(paths[SWITCH]), IPRoute() as switch:
+            _build_bridges(switch, dict.fromkeys(cable.bridge for cable in cables))
+            _build_cables(switch, paths, cables)
+        for node in NODES:
+            with namespaces.inside(paths[node]), IPRoute() as host:
+                _build_interfaces(node, host, cables)
+    except NetlinkError as error:
+        raise PlatformError(f"the kernel refused a part of the lab's network: {error}") from error
+
+
 def _set_sysctls(role: str, path: Path) -> None:
     forwards = int(role in NODES)
     values = {
@@ -177,30 +209,33 @@ def _set_sysctls(role: str, path: Path) -> None:
                 raise PlatformError(f"cannot set net/{key} in the namespace {path.name}: {error}") from error
 
 
-def _build_switch(switch: IPRoute, paths: dict[str, Path]) -> None:
-    def index(name: str) -> int:
-        return int(switch.link_lookup(ifname=name)[0])
+def _index(host: IPRoute, name: str) -> int:
+    return int(host.link_lookup(ifname=name)[0])
 
-    for bridge in BRIDGES:
+
+def _build_switch(switch: IPRoute, paths: dict[str, Path]) -> None:
+    _build_bridges(switch, BRIDGES)
+    _build_cables(switch, paths, CABLES)
+    switch.link("set", index=_index(switch, "lo"), state="up")
+
+
+def _build_bridges(switch: IPRoute, bridges: Iterable[str]) -> None:
+    for bridge in bridges:
         switch.link("add", ifname=bridge, kind="bridge", br_forward_delay=0, br_stp_state=0, br_mcast_snooping=0)
-        switch.link("set", index=index(bridge), state="up")
-    for cable in CABLES:
+        switch.link("set", index=_index(switch, bridge), state="up")
+
+
+def _build_cables(switch: IPRoute, paths: dict[str, Path], cables: Iterable[Cable]) -> None:
+    for cable in cables:
         peer = {"ifname": cable.interface, "net_ns_fd": str(paths[cable.role])}
         switch.link("add", ifname=cable.port, kind="veth", peer=peer)
-        switch.link("set", index=index(cable.port), master=index(cable.bridge), group=group_of(cable.role), state="up")
-    switch.link("set", index=index("lo"), state="up")
+        index, master = _index(switch, cable.port), _index(switch, cable.bridge)
+        switch.link("set", index=index, master=master, group=group_of(cable.role), state="up")
 
 
 def _build_host(role: str, host: IPRoute) -> None:
     host.link("set", index=1, state="up")
-    for cable in CABLES:
-        if cable.role != role:
-            continue
-        index = host.link_lookup(ifname=cable.interface)[0]
-        host.link("set", index=index, state="up")
-        for text in cable.addresses:
-            interface = ipaddress.ip_interface(text)
-            host.addr("add", index=index, address=str(interface.ip), prefixlen=interface.network.prefixlen)
+    _build_interfaces(role, host, CABLES)
     if role == CLIENT:
         for family in PREFIXES:
             host.route("add", dst="default", gateway=VIPS["lan"][family])
@@ -208,6 +243,30 @@ def _build_host(role: str, host: IPRoute) -> None:
         for family, prefix in PREFIXES.items():
             network = ipaddress.ip_interface(f"{HOSTS[CLIENT][family]}/{prefix}").network
             host.route("add", dst=str(network), gateway=VIPS["wan"][family])
+
+
+def _build_interfaces(role: str, host: IPRoute, cables: Iterable[Cable]) -> None:
+    for cable in cables:
+        if cable.role != role:
+            continue
+        index = _index(host, cable.interface)
+        host.link("set", index=index, state="up")
+        for text in cable.addresses:
+            interface = ipaddress.ip_interface(text)
+            host.addr("add", index=index, address=str(interface.ip), prefixlen=interface.network.prefixlen)
+
+
+def remove_virtual_addresses(path: Path) -> None:
+    """Take every virtual address away that the kernel has in the namespace at `path`, as a kernel that starts anew has
+    none.
+    """
+    from pyroute2 import IPRoute
+
+    wanted = vip_addresses()
+    with namespaces.inside(path), IPRoute() as host:
+        for message in host.get_addr():
+            if (address := message.get("address")) in wanted:
+                host.addr("del", index=message["index"], address=address, prefixlen=message["prefixlen"])
 
 
 def held_addresses(path: Path) -> set[str]:

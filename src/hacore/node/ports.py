@@ -34,27 +34,36 @@ class Ports:
         for change in dump_addresses():
             self._note_address(change)
 
-    def _note_address(self, change: AddressChange) -> None:
+    def _note_address(self, change: AddressChange) -> bool:
+        """Whether it was not known."""
         addresses = self._addresses.setdefault(change.ifindex, {})
-        if change.added:
-            addresses[change.address] = change.flags
-        else:
+        if not change.added:
             addresses.pop(change.address, None)
+            return True
+        if addresses.get(change.address) == change.flags:
+            return False
+        addresses[change.address] = change.flags
+        return True
 
     def read(self) -> list[Change]:
-        """Takes in what happened and returns it; after an overrun everything is asked for again."""
-        changes = self.monitor.read()
-        for change in changes:
-            if isinstance(change, Overrun):
-                self._resync()
-            elif isinstance(change, AddressChange):
-                self._note_address(change)
-            elif change.present:
-                self._links[change.ifindex] = change
-            else:
-                self._links.pop(change.ifindex, None)
-                self._addresses.pop(change.ifindex, None)
-        return changes
+        """Takes in what happened and returns it; after an overrun everything is asked for again.
+
+        An address that is there already, as the kernel tells of each renewed lifetime, is nothing that happened.
+        """
+        return [change for change in self.monitor.read() if self._take_in(change)]
+
+    def _take_in(self, change: Change) -> bool:
+        """Whether it is worth looking at."""
+        if isinstance(change, AddressChange):
+            return self._note_address(change)
+        if isinstance(change, Overrun):
+            self._resync()
+        elif change.present:
+            self._links[change.ifindex] = change
+        else:
+            self._links.pop(change.ifindex, None)
+            self._addresses.pop(change.ifindex, None)
+        return True
 
     def link(self, name: str) -> LinkChange | None:
         """The interface of this name, or None."""

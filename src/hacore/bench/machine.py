@@ -1,0 +1,72 @@
+"""The machine and the programs of a run, as they stand in its result."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import hacore
+from hacore.bench.result import Machine
+from hacore.errors import HacoreError
+
+PLACES = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
+
+PACKAGES = {"conntrackd": "conntrackd", "keepalived": "keepalived", "ucarp": "ucarp"}
+"""The Debian package of each peer."""
+
+_ASKED: dict[str, Sequence[str]] = {"conntrackd": ("-v",), "keepalived": ("-v",), "ucarp": ("-h",)}
+
+
+class MissingProgram(HacoreError):
+    """A peer that is to be measured is not installed."""
+
+    exit_code = 69
+
+
+def program(name: str) -> str:
+    """The path of a peer. MissingProgram where it is not installed."""
+    found = shutil.which(name, path=PLACES)
+    if found is None:
+        raise MissingProgram(
+            f"{name} is missing: install the Debian package {PACKAGES.get(name, name)}, "
+            f"or leave it out: --without {name}"
+        )
+    return found
+
+
+def versions(peers: Iterable[str]) -> dict[str, str]:
+    """Of hacore, Python and these peers. MissingProgram where one is not installed."""
+    found = {"hacore": hacore.__version__, "python": platform.python_version()}
+    for name in peers:
+        asked = subprocess.run([program(name), *_ASKED.get(name, ("--version",))], capture_output=True, check=False)
+        number = re.search(rb"v?(\d+(?:\.\d+)+)", asked.stdout + asked.stderr)
+        found[name] = number[1].decode() if number else "unknown"
+    return found
+
+
+def machine() -> Machine:
+    """This one, with its load now as the load before."""
+    load = round(os.getloadavg()[0], 2)
+    return Machine(
+        processor=_field("/proc/cpuinfo", r"^(?:model name|Processor|Hardware)\s*:\s*(.*)$") or platform.machine(),
+        cores=len(os.sched_getaffinity(0)),
+        memory_bytes=int(_field("/proc/meminfo", r"^MemTotal:\s*(\d+)") or 0) * 1024,
+        kernel=platform.release(),
+        distribution=_field("/etc/os-release", r'^PRETTY_NAME="?([^"\n]*)"?$'),
+        load_before=load,
+        load_after=load,
+    )
+
+
+def _field(path: str, pattern: str) -> str:
+    try:
+        text = Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    found = re.search(pattern, text, re.MULTILINE)
+    return found[1] if found else ""

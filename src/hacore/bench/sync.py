@@ -1,0 +1,140 @@
+"""`hacore bench sync`: how connections get from one kernel to another, by hacore, by conntrackd, and by a bare injector
+as the physical limit.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from hacore.bench import bulk, machine, steady
+from hacore.bench.record import Record
+from hacore.bench.replicators import Replicator, Site, replicators, site
+from hacore.bench.result import Result, Scalar
+from hacore.bench.room import room_for
+from hacore.errors import PrivilegeError
+from hacore.lab import rights
+
+PARTS = ("bulk", "steady", "highest", "churn")
+PEERS = ("conntrackd",)
+
+NOTES = (
+    "One kernel plays both nodes, with one lock for all changes of their tables. Compare ratios, not rates.",
+    "While anybody listens in one namespace the kernel builds events in all of them.",
+    "The bare injector of a bulk update works while nobody listens; beside a steady load it works while one does.",
+)
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """What is measured: sizes of bulk updates in states, rates in flows a second, seconds of each load."""
+
+    parts: tuple[str, ...] = PARTS
+    states: tuple[int, ...] = (10_000, 100_000, 1_000_000)
+    rates: tuple[int, ...] = (1_000, 10_000, 30_000)
+    first_rate: int = 20_000
+    churn_rates: tuple[int, ...] = (5_000,)
+    duration: float = 5.0
+    repeat: int = 3
+    without: tuple[str, ...] = ()
+
+    @property
+    def most(self) -> int:
+        """Entries that one kernel has at once, of both namespaces."""
+        flows = [rate * self.duration * 2 for rate in self.rates] if "steady" in self.parts else []
+        at_once = [*(self.states if "bulk" in self.parts else ()), *flows]
+        if "highest" in self.parts:
+            at_once.append(steady.HIGHEST * self.duration)
+        return round(2 * max(at_once, default=0)) + 200_000
+
+
+QUICK = Options(
+    states=(10_000, 100_000), rates=(1_000, 10_000), churn_rates=(2_000,), duration=2.0, repeat=1, first_rate=30_000
+)
+
+
+def with_options(defaults: Options, given: Mapping[str, Any]) -> Options:
+    """`defaults` with some fields replaced."""
+    return msgspec.structs.replace(defaults, **given)
+
+
+Told = Callable[[str], None]
+
+
+def measure(options: Options, directory: Path, tell: Told) -> Result:
+    """The whole run, in a lab in `directory`; `tell` is told what is measured now.
+
+    Raises:
+        MissingProgram: a program that is to take part is not installed; nothing was started.
+        PrivilegeError: not root.
+        HacoreError: the lab cannot be built, a node of it does not do what it should.
+    """
+    peers = [name for name in PEERS if name not in options.without]
+    versions = machine.versions(peers)
+    if rights.available() != rights.ROOT:
+        raise PrivilegeError(
+            "hacore bench sync fills the kernel's tables, whose size only root may set: run it as root"
+        )
+    began, started = time.time(), time.monotonic()
+    here = machine.machine()
+    record = Record()
+    with room_for(options.most), site(directory) as where:
+        for what, step in _steps(options, where, replicators(where, options.without), record):
+            tell(what)
+            step()
+    return Result(
+        command="sync",
+        started=began,
+        duration=round(time.monotonic() - started, 3),
+        machine=msgspec.structs.replace(here, load_after=machine.machine().load_before),
+        versions=versions,
+        settings=settings(options),
+        left_out=list(options.without),
+        figures=record.figures(),
+        series=record.series,
+        notes=list(NOTES),
+    )
+
+
+def settings(options: Options) -> dict[str, Scalar | list[Scalar]]:
+    """The options as a result has them."""
+    found: dict[str, Scalar | list[Scalar]] = {}
+    for name, value in msgspec.structs.asdict(options).items():
+        if name != "without":
+            found[name] = list(value) if isinstance(value, tuple) else value
+    return found
+
+
+def _steps(
+    options: Options, where: Site, everybody: list[Replicator], record: Record
+) -> Iterator[tuple[str, Callable[[], None]]]:
+    """Every measurement with what it is called, subjects by turns."""
+    if "bulk" in options.parts:
+        for states in options.states:
+            yield (
+                f"bulk update of {states:,} states",
+                lambda states=states: bulk.measure(where, states, options.repeat, everybody, record),  # type: ignore[misc]
+            )
+    for number in range(options.repeat):
+        of = f", {number + 1} of {options.repeat}"
+        if "steady" in options.parts:
+            for rate in options.rates:
+                yield (
+                    f"{rate:,} new flows a second{of}",
+                    lambda rate=rate: steady.steady(everybody, rate, options.duration, record),  # type: ignore[misc]
+                )
+        for replicator in everybody:
+            if "churn" in options.parts:
+                for rate in options.churn_rates:
+                    yield (
+                        f"churn of {rate:,} flows a second: {replicator.name}{of}",
+                        lambda one=replicator, rate=rate: steady.churn(one, rate, options.duration, record),  # type: ignore[misc]
+                    )
+            if "highest" in options.parts:
+                yield (
+                    f"the highest loss-free rate: {replicator.name}{of}",
+                    lambda one=replicator: steady.highest(one, options.first_rate, options.duration, record),  # type: ignore[misc]
+                )

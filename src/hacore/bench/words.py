@@ -1,0 +1,139 @@
+"""How the results of a run are put into words: numbers with their units, parameters, and the rows of its tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from hacore.bench.result import OWN, Figure, Parameters, Result, Scalar
+
+_SECONDS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns"))
+_BYTES = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B"))
+_COUNTS = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
+_FEW = 10_000
+"""Up to here counts are written out."""
+
+
+def scale_of(unit: str, largest: float) -> tuple[float, str]:
+    """What to divide by and what to write after it, for values of `unit` up to `largest`."""
+    if unit == "s" or unit.startswith("s/"):
+        steps, rest = _SECONDS, unit[1:]
+    elif unit == "bytes" or unit.startswith("bytes/"):
+        steps, rest = _BYTES, unit[5:]
+    elif unit == "cores":
+        return 0.01, "%"
+    else:
+        # Whatever else there is counts something; a count of one thing is not written with a unit.
+        steps, rest = _COUNTS, "" if unit == "1" else unit
+        factor, letter = next((step for step in steps if abs(largest) >= step[0]), steps[-1])
+        if abs(largest) < _FEW:
+            factor, letter = steps[-1]
+        return factor, f"{letter} {rest}".strip()
+    factor, written = next((step for step in steps if abs(largest) >= step[0]), steps[-1])
+    return (factor, f"{written}{rest}") if largest else (1.0, unit)
+
+
+def digits(value: float) -> str:
+    """Three figures at most before and after the point, never an exponent."""
+    size = abs(value)
+    if size >= 100 or value == int(value):
+        return f"{value:.0f}"
+    return f"{value:.1f}" if size >= 10 else f"{value:.2f}"
+
+
+def spread(figure: Figure) -> str:
+    """Median and worst of its samples with the unit, or the one value there is."""
+    middle, worst = figure.median, worst_of(figure)
+    factor, unit = scale_of(figure.unit, max(abs(middle), abs(worst)))
+    numbers = [digits(middle / factor)]
+    if (written := digits(worst / factor)) != numbers[0]:
+        numbers.append(written)
+    return f"{' / '.join(numbers)} {unit}".strip()
+
+
+def single(value: float, unit: str) -> str:
+    """One value with its unit."""
+    factor, written = scale_of(unit, value)
+    return f"{digits(value / factor)} {written}".strip()
+
+
+def worst_of(figure: Figure) -> float:
+    """Its least welcome sample."""
+    return max(figure.samples) if figure.better == "less" else min(figure.samples)
+
+
+def ratio_text(ratio: float) -> str:
+    """How many times as much."""
+    return f"{ratio:.2f}x" if ratio < 10 else f"{ratio:.0f}x"
+
+
+def scalar_text(value: Scalar) -> str:
+    """A parameter's value: thousands apart."""
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else f"{value}"
+
+
+def parameters_text(parameters: Parameters) -> str:
+    """All of them in a line, a phase that is called as its scenario left out: `scenario stop, phase return`."""
+    if parameters.get("phase", "") == parameters.get("scenario"):
+        parameters = {name: value for name, value in parameters.items() if name != "phase"}
+    parts = [name if value is True else f"{name} {scalar_text(value)}" for name, value in parameters.items()]
+    return ", ".join(parts) or "all"
+
+
+class Cell(NamedTuple):
+    """A figure of one subject; ratio: of its median to hacore's of the same figure, where there is one."""
+
+    figure: Figure
+    ratio: float | None
+
+
+class Block(NamedTuple):
+    """Everything measured under one choice of parameters: rows are subjects, columns figures."""
+
+    title: str
+    parameters: Parameters
+    subjects: list[str]
+    names: list[str]
+    cells: dict[tuple[str, str], Cell]
+
+
+def blocks(result: Result) -> list[Block]:
+    """The tables of a run, in the order in which it was measured."""
+    grouped: dict[tuple[tuple[str, Scalar], ...], list[Figure]] = {}
+    for figure in result.figures:
+        if figure.samples:
+            grouped.setdefault(figure.key[1], []).append(figure)
+    return [_block(figures) for figures in grouped.values()]
+
+
+def _block(figures: Sequence[Figure]) -> Block:
+    own = {figure.name: figure for figure in figures if figure.subject == OWN}
+    subjects = list(dict.fromkeys(figure.subject for figure in figures))
+    subjects.sort(key=lambda subject: subject != OWN)
+    cells = {}
+    for figure in figures:
+        base = own.get(figure.name)
+        known = base is not None and base is not figure and base.median != 0
+        cells[figure.subject, figure.name] = Cell(figure, figure.median / base.median if base and known else None)
+    names = list(dict.fromkeys(figure.name for figure in figures))
+    return Block(parameters_text(figures[0].parameters), figures[0].parameters, subjects, names, cells)
+
+
+def facts(result: Result) -> list[tuple[str, str]]:
+    """Where, with what and how it ran, for the head of a report."""
+    machine = result.machine
+    settings = ", ".join(
+        f"{name} {', '.join(map(scalar_text, value)) if isinstance(value, list) else scalar_text(value)}"
+        for name, value in result.settings.items()
+    )
+    found = [
+        ("machine", f"{machine.processor}, {machine.cores} cores, {machine.memory_bytes / 1e9:.1f} GB"),
+        ("system", f"{machine.distribution}, Linux {machine.kernel}"),
+        ("load", f"{machine.load_before:.2f} before, {machine.load_after:.2f} after"),
+        ("versions", ", ".join(f"{name} {number}" for name, number in result.versions.items())),
+        ("settings", settings),
+        ("took", f"{result.duration:.0f} s"),
+    ]
+    if result.left_out:
+        found.append(("left out", ", ".join(result.left_out)))
+    return found

@@ -1,0 +1,23 @@
+"""`hacore bench`: the group; each command has a file of its own."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from hacore.cli.bench_compare import compare, report
+from hacore.cli.bench_failover import failover
+from hacore.cli.bench_scale import scale
+from hacore.cli.bench_sync import sync
+
+
+@click.group()
+def bench() -> None:
+    """Measure replication and failover on this machine, beside what else does it, in one run."""
+    # Whatever threads numpy's library starts would be in the figures.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+
+for _command in (sync, failover, scale, report, compare):
+    bench.add_command(_command)

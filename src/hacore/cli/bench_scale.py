@@ -1,0 +1,67 @@
+"""`hacore bench scale`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from hacore.cli.bench_output import output_options, write
+
+if TYPE_CHECKING:
+    from hacore.bench.result import Scalar
+
+MOST = 1014
+SIZES = (1, 10, 100, 1000)
+QUICK_SIZES = (1, 100)
+
+
+@click.command()
+@click.argument("sizes", nargs=-1, type=click.IntRange(1, MOST), metavar="[VHIDS]...")
+@click.option("--repeat", type=click.IntRange(1, 100), default=1, show_default=True, help="How often all is measured.")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(5, 3600),
+    help="How long the idle pair is looked at, each time.  [default: 20; quick: 5]",
+)
+@click.option("--whole/--no-whole", default=True, help="Also an idle node with all its workers (the default).")
+@click.option("--without", type=click.Choice(["keepalived"]), multiple=True, help="Leave a program out.")
+@click.option("--quick", is_flag=True, help="1 and 100 VHIDs, shortly: three minutes.")
+@output_options
+def scale(
+    sizes: tuple[int, ...],
+    repeat: int,
+    seconds: float | None,
+    whole: bool,
+    without: tuple[str, ...],
+    quick: bool,
+    output: str | None,
+    html: str | None,
+    as_json: bool,
+) -> None:
+    """Measure a pair with 1 to 1,000 VHIDs, by turns with keepalived: both advertise each once a second.
+
+    VHIDS are the sizes, instead of 1, 10, 100 and 1000. Wants root, and the Debian packages keepalived and conntrackd.
+
+    \b
+    Exit codes: 69 a program is missing, 77 not allowed
+    """
+    from hacore.bench import samples, subjects
+    from hacore.bench import scale as measuring
+    from hacore.bench.running import Running
+    from hacore.cli.terminal import console
+
+    chosen = measuring.chosen(without)
+    measured = sizes or (QUICK_SIZES if quick else SIZES)
+    plan = measuring.Plan(chosen, measured, repeat, seconds or (5.0 if quick else 20.0), whole)
+    running = Running("scale", subjects.programs(measuring.needed(plan)))
+    into = samples.Samples()
+    with console(stderr=True).status("the labs are built") as progress:
+        notes = measuring.measure(plan, into, progress.update)
+    settings: dict[str, Scalar | list[Scalar]] = {
+        "sizes": list(measured),
+        "repeat": repeat,
+        "seconds": plan.seconds,
+        "whole": whole,
+    }
+    write(running.result(into, settings=settings, left_out=without, notes=notes), output, html, as_json)

@@ -1,0 +1,80 @@
+"""`hacore bench sync`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+class Amount(click.ParamType):  # type: ignore[type-arg] # not to be subscripted in older versions of click
+    """A whole number above 0, also written 10k or 1M."""
+
+    name = "N"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The number; a usage error where it is none."""
+        if isinstance(value, int):
+            return value
+        factor = {"k": 1_000, "M": 1_000_000}.get(value[-1:], 1)
+        try:
+            number = float(value[: -1 if factor > 1 else None].replace("_", "")) * factor
+        except ValueError:
+            number = 0
+        if number < 1 or number != round(number) or number > 10_000_000:
+            self.fail(f"{value!r} is no whole number from 1 to 10M (10000, 10k, 1M)", param, ctx)
+        return round(number)
+
+
+AMOUNT = Amount()
+PARTS = ("bulk", "steady", "highest", "churn")
+
+
+@click.command()
+@click.argument("parts", nargs=-1, type=click.Choice(PARTS), metavar="[PART]...")
+@click.option("--states", type=AMOUNT, multiple=True, help="Size of a bulk update; several times for several.")
+@click.option("--rate", "rates", type=AMOUNT, multiple=True, help="New flows a second of a steady load; also several.")
+@click.option("--churn-rate", "churn_rates", type=AMOUNT, multiple=True, help="Flows a second that come and go.")
+@click.option("--first-rate", type=AMOUNT, help="Where the search for the highest loss-free rate begins.")
+@click.option("--duration", type=click.FloatRange(0.5, 600), help="Seconds of each load.")
+@click.option("--repeat", type=click.IntRange(1, 100), help="How often everything is measured.")
+@click.option("--quick", is_flag=True, help="Small sizes, short loads, once: about two minutes.")
+@click.option("--without", type=click.Choice(["conntrackd"]), multiple=True, help="Leave a program out.")
+@click.option("--output", type=click.Path(dir_okay=False, writable=True), metavar="FILE", help="Write the JSON there.")
+@click.option("--json", "as_json", is_flag=True, help="JSON instead of the table.")
+@click.option("--name", default="bench", show_default=True, metavar="NAME", help="Name of the lab made for it.")
+def sync(parts: tuple[str, ...], quick: bool, output: str | None, as_json: bool, name: str, **chosen: Any) -> None:
+    """Measure how connections get from one kernel to another, beside conntrackd and a bare injector.
+
+    \b
+    bulk     everything at once, to a node that has nothing
+    steady   new connections at a steady rate: CPU, lag, bytes on the wire, memory
+    highest  the highest rate of new connections at which none is lost
+    churn    connections that are new, established, closed and destroyed
+    Without a PART, all of them.
+
+    Builds two nodes in network namespaces for the time of the run. Wants root, and the Debian package conntrackd.
+
+    \b
+    Exit codes: 69 a program is missing, 75 the lab's name is taken, 77 not root
+    """
+    from rich.console import Console
+
+    from hacore.bench import result, terminal
+    from hacore.bench import sync as measuring
+    from hacore.lab import record
+
+    if output is not None and not Path(output).absolute().parent.is_dir():
+        raise click.BadParameter(f"there is no directory {Path(output).parent}", param_hint="--output")
+    given = {key: value for key, value in chosen.items() if value not in (None, ())}
+    defaults = measuring.QUICK if quick else measuring.Options()
+    options = measuring.with_options(defaults, given | ({"parts": parts} if parts else {}))
+    with Console(stderr=True).status("the lab is built") as progress:
+        found = measuring.measure(options, record.directory_of(name, record.base_directory()), progress.update)
+    if output is not None:
+        Path(output).write_bytes(result.encode(found))
+    if as_json:
+        click.echo(result.encode(found).decode(), nl=False)
+    else:
+        Console(highlight=False).print(terminal.report(found))

@@ -1,0 +1,74 @@
+"""The load: what is sent, when, and that no connection comes twice."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+
+from hacore._fast import ctnetlink
+from hacore._fast.ctnetlink_dtypes import EVENT_DTYPE
+from hacore.bench.load import LIFE, Load, connections, messages, slice_of
+from hacore.bench.meters import Lag
+from hacore.states.layout import empty_rows, keys_of
+
+
+def rows_in(octets: bytes) -> int:
+    return ctnetlink.count_messages(octets)
+
+
+def test_connections_differ_in_both_directions() -> None:
+    rows = connections(1_000_000)
+    assert len(np.unique(keys_of(rows).view("V40"))) == len(rows)
+    assert (connections(1000, 999_000) == rows[-1000:]).all()
+    addresses = [rows[f"reply_{side}"][:, :4].copy().view(np.uint32)[:, 0] for side in ("source", "destination")]
+    replies = np.column_stack([*addresses, rows["reply_destination_port"].astype(np.uint32)])
+    assert len(np.unique(replies, axis=0)) == len(rows)
+
+
+@pytest.mark.parametrize(("rate", "count"), [(1, 3), (700, 350), (1_000, 1_000), (30_000, 45_001), (33_333, 9_999)])
+def test_each_connection_is_sent_once_at_its_time(rate: int, count: int) -> None:
+    parts = [rows_in(part) for part in messages(Load(count=count, rate=rate))]
+    assert sum(parts) == count
+    sent = np.cumsum(parts)
+    times = np.arange(len(parts)) * slice_of(rate)
+    assert (np.abs(sent - np.minimum((times + slice_of(rate)) * rate, count)) <= 1).all()
+
+
+def test_churn_is_four_messages_a_connection_and_ends_with_deletion() -> None:
+    load = Load(kind="churn", count=500, rate=1000)
+    parts = list(messages(load))
+    assert len(parts) == round((0.5 + LIFE) / slice_of(load.rate))
+    octets = b"".join(parts)
+    assert rows_in(octets) == 4 * load.count
+    rows, events = empty_rows(2000), np.zeros(2000, EVENT_DTYPE)
+    received = ctnetlink.parse(octets, rows, events)
+    assert received.malformed == 0
+    kinds, counts = np.unique(rows["protocol_state"][: received.rows], return_counts=True)
+    assert set(kinds.tolist()) >= {1, 3, 7}
+    assert (counts >= load.count).all()
+
+
+def test_lag_is_the_time_between_the_same_number_in_both() -> None:
+    one, two = iter([0, 0, 2, 4, 4, 4]), iter([0, 0, 0, 1, 3, 4])
+    lag = Lag(lambda: next(one), lambda: next(two))
+    assert [lag.look() for _ in range(5)] == [0, 0, 1, 3, 4]
+    lag._times = [0.0, 1.0, 2.0, 3.0, 4.0]
+    times, delays = lag.delays()
+    assert times.tolist() == [1.0, 1.0, 2.0, 2.0]
+    assert delays.tolist() == [1.0, 2.0, 1.0, 2.0]
+
+
+def test_nothing_seen_is_no_lag() -> None:
+    lag = Lag(lambda: 0, lambda: 0)
+    lag.look()
+    assert len(lag.delays()[1]) == 0
+
+
+def test_a_load_that_nobody_begins_ends() -> None:
+    from hacore.bench import load
+
+    told = io.StringIO()
+    load.run(Load(count=1, rate=1), told, io.StringIO(""))
+    assert told.getvalue() == "ready\n"
