@@ -14,8 +14,6 @@ from hacore.node.snapshot import NodeStatus, Snapshot, VipStatus
 
 #: Columns from which the VIPs are a table; below, each is a few lines.
 TABLE_COLUMNS = 100
-#: Seconds after which what the election worker said is old; it is asked for each status.
-OLD = 3.0
 #: Seconds before its end from which a certificate stands out.
 EXPIRY_NEAR = 30 * 86400.0
 
@@ -30,19 +28,7 @@ class Seen(NamedTuple):
     @property
     def fault(self) -> str:
         """Why nobody vouches for the states of the VIPs; empty while the election worker does."""
-        node = self.snapshot.node
-        if self.unreachable:
-            return self.unreachable
-        worker = node.workers.get("election")
-        if worker is None:
-            return "the node says nothing of its election worker"
-        if worker.state != "running":
-            return f"the election worker is not running: {worker.state}"
-        if not node.reported:
-            return "the election worker has not reported yet"
-        if node.generated - node.reported > OLD:
-            return f"the election worker does not answer, since {duration(node.generated - node.reported)}"
-        return ""
+        return self.unreachable or self.snapshot.fault()
 
 
 def view(seen: Seen, now: float, width: int) -> RenderableType:

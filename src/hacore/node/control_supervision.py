@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from hacore.node.control_snapshot import ControlStatus
 from hacore.node.loop import Timer
 from hacore.node.messages import ConfigureControl, ControlEvent, FromControl, Leave, Ready
 from hacore.node.settings import Settings
@@ -31,6 +32,7 @@ class ControlSupervision:
         self._leaving: WorkerProcess[FromControl] | None = None
         self._warnings: list[str] = []
         self.certificates: list[CertificateStatus] = []
+        self.status: ControlStatus | None = None
         self._heard = 0.0
         self._looking: Timer | None = None
 
@@ -92,6 +94,7 @@ class ControlSupervision:
             loop = self._node.loop
             loop.call_at(loop.now() + LEAVE_TIMEOUT, lambda now: worker.kill("did not leave in time", now))
         self._leaving, self._worker, self._warnings, self.certificates = worker, None, [], []
+        self.status = None
 
     @property
     def is_gone(self) -> bool:
@@ -99,7 +102,7 @@ class ControlSupervision:
         return not any(worker is not None and worker.runs for worker in (self._worker, self._leaving))
 
     def _ended(self, why: str) -> None:
-        self._warnings = []
+        self._warnings, self.status = [], None
         self._node.history.record("worker", f"control worker {why}", why=why)
 
     def _hear(self, message: FromControl, now: float, current: bool) -> None:
@@ -113,7 +116,7 @@ class ControlSupervision:
                 **{key: value for key, value in message.fields.items() if key not in ("kind", "text", "vip", "at")},
             )  # fmt: skip
         elif current:
-            self._warnings, self.certificates = message.warnings, message.certificates
+            self._warnings, self.certificates, self.status = message.warnings, message.certificates, message.status
 
     def workers(self) -> dict[str, Worker]:
         """For the status."""

@@ -12,9 +12,12 @@ from typing import Literal
 from msgspec import Struct, field
 
 from hacore.carp.counters import Counters
+from hacore.node.control_snapshot import ControlStatus
 
 State = Literal["INIT", "BACKUP", "MASTER"]
 WorkerState = Literal["running", "starting", "stopped", "failed", "off"]
+#: Seconds after which what the election worker said is old; it is asked for each status.
+OLD = 3.0
 
 
 class Master(Struct, kw_only=True):
@@ -31,7 +34,8 @@ class VipStatus(Struct, kw_only=True):
 
     `master` is None while this node is MASTER or none was heard. `gate` is what stands between a stopped node and the
     traffic: "nft" (timed set elements) or "lifetime" (address lifetimes alone); `device` is the link that carries the
-    addresses, `leaving` whether it has bowed out and waits for its successor.
+    addresses, `leaving` whether it has bowed out and waits for its successor. `failovers` is how often this node became
+    MASTER since it was started.
     """
 
     name: str
@@ -50,6 +54,7 @@ class VipStatus(Struct, kw_only=True):
     gate: str = ""
     device: str = ""
     virtual_mac: str = ""
+    failovers: int = 0
 
 
 class Demotion(Struct, kw_only=True):
@@ -148,7 +153,22 @@ class NodeStatus(Struct, kw_only=True):
 
 
 class Snapshot(Struct, kw_only=True):
-    """The whole of `status --json`."""
+    """The whole of `status --json`. `control` is None while no control worker runs."""
 
     node: NodeStatus
     vips: list[VipStatus]
+    control: ControlStatus | None = None
+
+    def fault(self) -> str:
+        """Why nobody vouches for the states of the VIPs; empty while the election worker does."""
+        node = self.node
+        worker = node.workers.get("election")
+        if worker is None:
+            return "the node says nothing of its election worker"
+        if worker.state != "running":
+            return f"the election worker is not running: {worker.state}"
+        if not node.reported:
+            return "the election worker has not reported yet"
+        if (silent := node.generated - node.reported) > OLD:
+            return f"the election worker does not answer, since {silent:.0f} s"
+        return ""
