@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hacore.cli.terminal import duration, folded, moment, state_text
-from hacore.node.snapshot import NodeStatus, Snapshot, VipStatus
+from hacore.node.snapshot import NodeStatus, Snapshot, VipStatus, doubt
 
 #: Columns from which the VIPs are a table; below, each is a few lines.
 TABLE_COLUMNS = 100
@@ -28,7 +28,7 @@ class Seen(NamedTuple):
     @property
     def fault(self) -> str:
         """Why nobody vouches for the states of the VIPs; empty while the election worker does."""
-        return self.unreachable or self.snapshot.fault()
+        return self.unreachable or doubt(self.snapshot)
 
 
 def view(seen: Seen, now: float, width: int) -> RenderableType:

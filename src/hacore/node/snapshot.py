@@ -13,6 +13,7 @@ from msgspec import Struct, field
 
 from hacore.carp.counters import Counters
 from hacore.node.control_snapshot import ControlStatus
+from hacore.node.states_snapshot import StatesStatus
 
 State = Literal["INIT", "BACKUP", "MASTER"]
 WorkerState = Literal["running", "starting", "stopped", "failed", "off"]
@@ -158,17 +159,19 @@ class Snapshot(Struct, kw_only=True):
     node: NodeStatus
     vips: list[VipStatus]
     control: ControlStatus | None = None
+    states: StatesStatus | None = None
 
-    def fault(self) -> str:
-        """Why nobody vouches for the states of the VIPs; empty while the election worker does."""
-        node = self.node
-        worker = node.workers.get("election")
-        if worker is None:
-            return "the node says nothing of its election worker"
-        if worker.state != "running":
-            return f"the election worker is not running: {worker.state}"
-        if not node.reported:
-            return "the election worker has not reported yet"
-        if (silent := node.generated - node.reported) > OLD:
-            return f"the election worker does not answer, since {silent:.0f} s"
-        return ""
+
+def doubt(snapshot: Snapshot) -> str:
+    """Why nobody vouches for the states of its VIPs; empty while the election worker does."""
+    node = snapshot.node
+    worker = node.workers.get("election")
+    if worker is None:
+        return "the node says nothing of its election worker"
+    if worker.state != "running":
+        return f"the election worker is not running: {worker.state}"
+    if not node.reported:
+        return "the election worker has not reported yet"
+    if (silent := node.generated - node.reported) > OLD:
+        return f"the election worker does not answer, since {silent:.0f} s"
+    return ""
