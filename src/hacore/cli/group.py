@@ -39,6 +39,9 @@ COMMANDS: dict[str, dict[str, Place]] = {
     "The other nodes": {
         "pair": Place("hacore.cli.pair:pair", "Make two nodes trust each other, and only each other."),
     },
+    "The status page": {
+        "web": Place("hacore.cli.web:web", "Say who may use the status page."),
+    },
     "More": {
         "lab": Place("hacore.lab.cli:lab", "Break two real nodes in network namespaces, and measure."),
         "version": Place("hacore.cli.version:version", "Show versions."),

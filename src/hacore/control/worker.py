@@ -24,6 +24,8 @@ from hacore.node.snapshot import CertificateStatus
 
 #: Called with the name of a VIP, its state before and now, and the transition's epoch (0: not known).
 OnTransition = Callable[[str, str, str, int], None]
+#: Called with each event of the node as the bus tells it, and with an empty one once nothing is missed any more.
+OnEvent = Callable[[Mapping[str, Any]], None]
 Told = Callable[[str, str, str, Mapping[str, Value]], None]
 P = TypeVar("P")
 
@@ -61,9 +63,11 @@ class ControlWorker:
         self._parts: dict[type[Any], Any] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._on_start: list[Callable[[], Coroutine[Any, Any, None]]] = []
+        self._on_leave: list[Callable[[], None]] = []
         self._on_stop: list[Callable[[], Coroutine[Any, Any, None]]] = []
         self._on_reload: list[Callable[[], None]] = []
         self._on_transition: list[OnTransition] = []
+        self._on_event: list[OnEvent] = []
         self._on_trust: list[Callable[[], None]] = []
         self._own_mark: tuple[int, int] | None = None
         self._pushing = ""
@@ -158,6 +162,10 @@ class ControlWorker:
         """Before the first request is answered."""
         self._on_start.append(call)
 
+    def on_leave(self, call: Callable[[], None]) -> None:
+        """When the worker is about to stop: what would never end by itself ends now."""
+        self._on_leave.append(call)
+
     def on_stop(self, call: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """After the last one."""
         self._on_stop.append(call)
@@ -173,6 +181,10 @@ class ControlWorker:
     def on_transition(self, call: OnTransition) -> None:
         """When a VIP's state is another."""
         self._on_transition.append(call)
+
+    def on_event(self, call: OnEvent) -> None:
+        """When anything happened on this node; again with an empty one after the supervisor's end was lost."""
+        self._on_event.append(call)
 
     def allows(self, peer: str, right: str) -> bool:
         """Whether the settings give this peer this right; one that is not in them has none."""
@@ -196,6 +208,8 @@ class ControlWorker:
 
     async def stop(self) -> None:
         """Answer what was asked, then end."""
+        for leave in self._on_leave:
+            leave()
         await self.server.stop()
         for call in self._on_stop:
             await call()
@@ -268,6 +282,8 @@ class ControlWorker:
                     elif event.get("kind") == "transition":
                         fields = event.get("fields", {})
                         self._take(str(event.get("vip")), str(fields.get("new")), int(fields.get("epoch") or 0))
+                    for call in self._on_event:
+                        call(event)
             await asyncio.sleep(1.0)
 
     async def _look(self) -> None:

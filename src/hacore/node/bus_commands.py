@@ -99,6 +99,7 @@ class BusCommands:
                 carp_enabled=node.carp_enabled,
                 preempt=settings.carp.preempt,
                 peers=last.peers if last else [],
+                links=last.links if last else [],
                 counters=last.counters if last else Counters(),
                 realtime=Realtime(
                     obtained=not node.refused,
@@ -116,6 +117,7 @@ class BusCommands:
             ),
             vips=[msgspec.structs.replace(vip, failovers=node.failovers.get(vip.name, 0)) for vip in vips],
             control=node.control.status,
+            states=node.replication.figures,
         )
         return dict(msgspec.to_builtins(snapshot))
 

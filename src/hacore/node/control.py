@@ -1,5 +1,5 @@
 """The control worker's process: `python -m hacore.node.control CHANNEL_FD`. A loop of asyncio around
-`hacore.control.worker`.
+`hacore.control.worker`. `python -m hacore.web` is the same process with the status page as one more part.
 
 What takes long runs in threads: the loop gives the supervisor a sign of life once a second.
 """
@@ -12,7 +12,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -27,12 +27,16 @@ from hacore.node.settings import load
 
 SIGN_OF_LIFE = 1.0
 
+#: Made with the worker before it starts, as `ControlWorker.part` does; one that fails is left out.
+Part = Callable[[ControlWorker], object]
+
 
 class Process:
-    """The worker, and its channel to the supervisor."""
+    """The worker, and its channel to the supervisor. `parts` are added to the worker's own."""
 
-    def __init__(self, channel: Channel[ToControl]) -> None:
+    def __init__(self, channel: Channel[ToControl], parts: Sequence[Part] = ()) -> None:
         self._channel = channel
+        self._parts = parts
         self._worker: ControlWorker | None = None
         self._ended = asyncio.Event()
         self._orders: asyncio.Queue[ConfigureControl] = asyncio.Queue()
@@ -70,6 +74,7 @@ class Process:
                 if self._worker is None:
                     settings = load(order.path)
                     worker = ControlWorker(settings, AsyncBus(settings.node.runtime_dir), self.tell)
+                    self._add_parts(worker)
                     await worker.start()
                     self._worker = worker
                     gc.collect()
@@ -87,6 +92,14 @@ class Process:
                 self._fault(asyncio.get_running_loop(), {"message": "settings", "exception": error})
                 self.exit_code = 70
                 self._ended.set()
+
+    def _add_parts(self, worker: ControlWorker) -> None:
+        for part in self._parts:
+            try:
+                worker.part(part)
+            except Exception as error:  # noqa: BLE001 - the node API is worth more than any part beside it
+                worker.fault("a part that is left out", error)
+                worker.warnings["part"] = f"a part of the control worker is left out: {error}"
 
     async def _live(self) -> None:
         while True:
@@ -127,7 +140,7 @@ class Process:
         self.tell("fault", f"control worker: {context.get('message', '')} {what}".strip(), "", {})
 
 
-def main() -> None:
+def main(parts: Sequence[Part] = ()) -> None:
     """Entry of the process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     libc.set_process_name("hacore-control")
@@ -135,7 +148,7 @@ def main() -> None:
     channel: Channel[ToControl] = Channel(socket.socket(fileno=int(sys.argv[1])), ToControl)
 
     async def process() -> int:
-        one = Process(channel)
+        one = Process(channel, parts)
         await one.run()
         return one.exit_code
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 LEAVE_TIMEOUT = 9.0  # what is being answered has two seconds, and services that follow a VIP five to stop
 SILENCE_ALLOWED = 15.0  # it gives a sign of life once a second; a thread of it may hold the interpreter for long
 LOOK_INTERVAL = 1.0
+MODULE = "hacore.node.control"
+MODULE_WITH_PAGE = "hacore.web"  # the same with the status page as one more part
 
 
 class ControlSupervision:
@@ -30,6 +32,7 @@ class ControlSupervision:
         self._settings: Settings | None = None
         self._worker: WorkerProcess[FromControl] | None = None
         self._leaving: WorkerProcess[FromControl] | None = None
+        self._module = MODULE
         self._warnings: list[str] = []
         self.certificates: list[CertificateStatus] = []
         self.status: ControlStatus | None = None
@@ -39,10 +42,13 @@ class ControlSupervision:
     def load(self, settings: Settings) -> None:
         """Bring the worker in line with the settings: it reads them itself, and goes on answering meanwhile."""
         self._settings = settings
+        module = MODULE if settings.web is None else MODULE_WITH_PAGE
+        if self._worker is not None and (settings.control is None or module != self._module):
+            self._end(self._worker)
         if settings.control is None:
-            if self._worker is not None:
-                self._end(self._worker)
-        elif self._worker is None:
+            return
+        if self._worker is None:
+            self._module = module
             self._worker = self._new_worker()
             self._start(self._node.loop.now())
         else:
@@ -52,7 +58,7 @@ class ControlSupervision:
         worker: WorkerProcess[FromControl] = WorkerProcess(
             self._node.loop,
             "control",
-            "hacore.node.control",
+            self._module,
             FromControl,
             on_start=self._start,
             on_message=lambda message, now: self._hear(message, now, worker is self._worker),

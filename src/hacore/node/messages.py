@@ -10,7 +10,8 @@ from hacore.carp.counters import Counters
 from hacore.carp.events import AnyEvent
 from hacore.carp.router import RouterSettings
 from hacore.node.control_snapshot import ControlStatus
-from hacore.node.snapshot import CertificateStatus, PeerHeard, VipStatus
+from hacore.node.snapshot import CertificateStatus, LinkStatus, PeerHeard, VipStatus
+from hacore.node.states_snapshot import StatesStatus
 
 
 class Device(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,6 +116,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     counters: Counters
     enabled: bool
     warnings: list[str]
+    links: list[LinkStatus] = []
 
 
 class WantsDevices(msgspec.Struct, frozen=True, tag=True):
@@ -190,6 +192,12 @@ class StatesCondition(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     problem: str = ""
 
 
+class StatesFigures(msgspec.Struct, frozen=True, tag=True):
+    """What the states worker says of itself once a second, for the status."""
+
+    status: StatesStatus
+
+
 class StatesAnswer(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """`answer` as the bus gives it, or why there is none."""
 
@@ -206,7 +214,7 @@ class StatesEvent(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     at: float  # unix time
 
 
-FromStates = Ready | StatesCondition | StatesAnswer | StatesEvent
+FromStates = Ready | StatesCondition | StatesFigures | StatesAnswer | StatesEvent
 
 
 class ConfigureControl(msgspec.Struct, frozen=True, kw_only=True, tag=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from hacore.carp.events import AnyEvent
 from hacore.carp.router import VirtualRouter
 from hacore.carp.terms import State, master_down_interval
 from hacore.node.messages import LastWords, Report, VipLastWords
-from hacore.node.snapshot import Master, PeerHeard, VipStatus
+from hacore.node.snapshot import LinkStatus, Master, PeerHeard, VipStatus
 from hacore.node.vips import Vip
 
 if TYPE_CHECKING:
@@ -74,7 +75,22 @@ def report(number: int, worker: ElectionWorker) -> Report:
         demotion_reasons=election.demotion.reasons,
         counters=election.counters,
         enabled=election.enabled,
+        links=[_link(name, worker) for name in dict.fromkeys(router.settings.interface for router in election.routers)],
         warnings=[text for text, at in worker.warnings.items() if now - at < WARNING_KEPT],
+    )
+
+
+def _link(name: str, worker: ElectionWorker) -> LinkStatus:
+    port = worker.ports.port(name)
+    if port is None:
+        return LinkStatus(name=name)
+    return LinkStatus(
+        name=name,
+        present=True,
+        up=port.up,
+        mac=port.mac.hex(":") if any(port.mac) else "",
+        source4=socket.inet_ntop(socket.AF_INET, port.source4) if any(port.source4) else "",
+        source6=socket.inet_ntop(socket.AF_INET6, port.source6) if any(port.source6) else "",
     )
 
 

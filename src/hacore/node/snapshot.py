@@ -17,8 +17,6 @@ from hacore.node.states_snapshot import StatesStatus
 
 State = Literal["INIT", "BACKUP", "MASTER"]
 WorkerState = Literal["running", "starting", "stopped", "failed", "off"]
-#: Seconds after which what the election worker said is old; it is asked for each status.
-OLD = 3.0
 
 
 class Master(Struct, kw_only=True):
@@ -75,6 +73,17 @@ class PeerHeard(Struct, kw_only=True):
     form: Literal["freebsd", "openbsd"] = "freebsd"
 
 
+class LinkStatus(Struct, frozen=True, kw_only=True):
+    """An interface that VIPs stand on: `present` it exists, `up` it has a carrier; `source` is what adverts go out from."""
+
+    name: str
+    present: bool = False
+    up: bool = False
+    mac: str = ""
+    source4: str = ""
+    source6: str = ""
+
+
 class Realtime(Struct, frozen=True, kw_only=True):
     """Whether the election worker has SCHED_RR, locked memory and a frozen collector; if not, `problem` says why."""
 
@@ -128,7 +137,7 @@ class NodeStatus(Struct, kw_only=True):
 
     `carp_enabled` is False between `carp disable` and the next start; `reported` is when the election worker said what
     stands under `vips` and `peers` (0: never), which is older than `generated` when that worker does not answer.
-    `counters` are of the packets that belong to no virtual router, such as those of an unknown VHID. `certificates` are
+    `links` are the interfaces that VIPs stand on. `counters` are of the packets that belong to no virtual router, such as those of an unknown VHID. `certificates` are
     those of pairing, as the control worker said last.
     """
 
@@ -143,6 +152,7 @@ class NodeStatus(Struct, kw_only=True):
     carp_enabled: bool = True
     preempt: bool = True
     peers: list[PeerHeard] = []
+    links: list[LinkStatus] = []
     counters: Counters = field(default_factory=Counters)
     realtime: Realtime = Realtime()
     warnings: list[str] = []
@@ -154,16 +164,23 @@ class NodeStatus(Struct, kw_only=True):
 
 
 class Snapshot(Struct, kw_only=True):
-    """The whole of `status --json`. `control` is None while no control worker runs."""
+    """The whole of `status --json`. `states` are the figures of the replication as the states worker said last, None
+    where it said none: without `[states]`, or while that worker is not running. `control` is what the control worker
+    said last, None while none runs.
+    """
 
     node: NodeStatus
     vips: list[VipStatus]
-    control: ControlStatus | None = None
     states: StatesStatus | None = None
+    control: ControlStatus | None = None
+
+
+#: Seconds after which what the election worker said is old; it is asked for each status.
+OLD = 3.0
 
 
 def doubt(snapshot: Snapshot) -> str:
-    """Why nobody vouches for the states of its VIPs; empty while the election worker does."""
+    """Why nobody vouches for the states of the VIPs; "" while the election worker does."""
     node = snapshot.node
     worker = node.workers.get("election")
     if worker is None:
@@ -172,6 +189,6 @@ def doubt(snapshot: Snapshot) -> str:
         return f"the election worker is not running: {worker.state}"
     if not node.reported:
         return "the election worker has not reported yet"
-    if (silent := node.generated - node.reported) > OLD:
-        return f"the election worker does not answer, since {silent:.0f} s"
+    if node.generated - node.reported > OLD:
+        return f"the election worker does not answer, since {node.generated - node.reported:.0f} s"
     return ""

@@ -31,6 +31,7 @@ from hacore.node.messages import (
     StatesAnswer,
     StatesCondition,
     StatesEvent,
+    StatesFigures,
     ToStates,
 )
 from hacore.node.states_credentials import Credentials
@@ -300,6 +301,7 @@ class StatesWorker:
     def _say_condition(self, now: float) -> None:
         self._said = self._condition()
         self.channel.send(self._said)
+        self.channel.send(StatesFigures(self.reports.status()))
         self._watch_channel()
         self.loop.call_at(now + SIGN_OF_LIFE, self._say_condition)
 

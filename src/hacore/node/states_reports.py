@@ -48,6 +48,8 @@ class Reports:
 
     def __init__(self, worker: StatesWorker) -> None:
         self._worker = worker
+        self._counted = (0, dict[str, int]())
+        self._count_again = 0.0
 
     def answer(self, action: str, arguments: dict[str, Any]) -> dict[str, Any]:
         """One request of the bus. Raises BadRequest."""
@@ -107,16 +109,29 @@ class Reports:
 
     def _table(self) -> TableStates:
         table = self._worker.replication.table
-        rows = table.rows()
-        counts = np.bincount(rows["protocol"], minlength=1) if len(rows) else np.zeros(1, np.int64)
+        own, protocols = self._counts()
         return TableStates(
             rows=len(table),
-            own=int(np.count_nonzero(table.metadata()["owner"] == 0)),
+            own=min(own, len(table)),
             max_states=table.max_states,
             memory_bytes=table.memory_bytes,
             not_fitted=table.not_fitted,
-            protocols={protocol_name(number): int(counts[number]) for number in np.flatnonzero(counts).tolist()},
+            protocols=protocols,
         )
+
+    def _counts(self) -> tuple[int, dict[str, int]]:
+        """Rows that are this node's own, and rows by protocol: every row is looked at, so a large table is counted
+        anew only so often that it takes a hundredth of the time.
+        """
+        now = time.monotonic()
+        if now >= self._count_again:
+            table = self._worker.replication.table
+            counts = np.bincount(table.rows()["protocol"], minlength=1) if len(table) else np.zeros(1, np.int64)
+            protocols = {protocol_name(number): int(counts[number]) for number in np.flatnonzero(counts).tolist()}
+            self._counted = int(np.count_nonzero(table.metadata()["owner"] == 0)), protocols
+            ended = time.monotonic()
+            self._count_again = ended + 100 * (ended - now)
+        return self._counted
 
     def _kernel(self) -> KernelStates:
         worker, follower = self._worker, self._worker.kernel

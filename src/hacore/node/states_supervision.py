@@ -28,10 +28,12 @@ from hacore.node.messages import (
     StatesAnswer,
     StatesCondition,
     StatesPeer,
+    StatesFigures,
 )
 from hacore.node.settings import Settings
 from hacore.node.settings_values import Endpoint
 from hacore.node.snapshot import Worker
+from hacore.node.states_snapshot import StatesStatus
 from hacore.node.worker_process import WorkerProcess
 
 if TYPE_CHECKING:
@@ -113,6 +115,7 @@ class StatesSupervision:
         self._worker: WorkerProcess[FromStates] | None = None
         self._leaving: WorkerProcess[FromStates] | None = None
         self._condition: StatesCondition | None = None
+        self.figures: StatesStatus | None = None
         self._heard = 0.0
         self._bulk_since: float | None = None
         self._deadline: Timer | None = None
@@ -182,7 +185,7 @@ class StatesSupervision:
             worker.send(Leave())
             loop = self._node.loop
             loop.call_at(loop.now() + LEAVE_TIMEOUT, lambda now: worker.kill("did not leave in time", now))
-        self._leaving, self._worker, self._condition = worker, None, None
+        self._leaving, self._worker, self._condition, self.figures = worker, None, None, None
         self._warn("")
 
     @property
@@ -193,7 +196,7 @@ class StatesSupervision:
     def _ended(self, why: str) -> None:
         for number in list(self._waiting):
             self._refuse(number, f"the states worker {why}")
-        self._condition = None
+        self._condition = self.figures = None
         self._node.history.record("worker", f"states worker {why}", why=why)
         self._await_bulk()
         self._decide()
@@ -217,6 +220,8 @@ class StatesSupervision:
             if before is None or set(message.awaited) - set(before.awaited):
                 self._await_bulk()
             self._decide()
+        elif isinstance(message, StatesFigures):
+            self.figures = message.status
         elif isinstance(message, StatesAnswer):
             if deferred := self._waiting.pop(message.number, None):
                 if message.refusal:

@@ -1,0 +1,29 @@
+"""The status of this node as it changes, for the peers that look on."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+from hacore.control.live import Live, LiveWord
+from hacore.control.registry import Call, Route
+
+if TYPE_CHECKING:
+    from hacore.control.worker import ControlWorker
+
+
+def routes(worker: ControlWorker) -> list[Route]:
+    """Served to the peers."""
+    worker.part(Live)
+    return [
+        Route(
+            "GET", "/live", live, "The status at once, at every event and once a second, until the asker hangs up",
+            response=LiveWord, needs="status", streams=True,
+        ),
+    ]  # fmt: skip
+
+
+async def live(call: Call) -> AsyncIterator[LiveWord]:
+    """As long as the other side reads."""
+    async for word in call.worker.part(Live).follow():
+        yield word
