@@ -12,10 +12,11 @@ from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING
 
 from hacore.control.client import PeerClient
-from hacore.control.live import EARLIER_EVENTS, INTERVAL, Live, LiveWord
+from hacore.control.live import EARLIER_EVENTS, Live, LiveWord
 from hacore.control.problems import ApiError
 from hacore.node.event import Event
 from hacore.node.snapshot import Snapshot, doubt
+from hacore.node.states_snapshot import StatesStatus
 from hacore.web.hour import Hour
 
 if TYPE_CHECKING:
@@ -81,6 +82,11 @@ class NodeView:
         """Why, in a word that did come, nobody vouches for the states of its VIPs; "" while the election does."""
         return doubt(self.snapshot) if self.snapshot is not None else ""
 
+    @property
+    def states(self) -> StatesStatus | None:
+        """The figures of its replication."""
+        return self.snapshot.states if self.snapshot is not None else None
+
     def state_of(self, vip: str) -> str:
         """MASTER, BACKUP or INIT of this VIP; "" where it is not known now, or the node has no such VIP."""
         if self.snapshot is None or not self.is_known() or self.doubt:
@@ -113,6 +119,10 @@ class Watch:
     def node(self, name: str) -> NodeView | None:
         """By its name."""
         return next((one for one in self.nodes if one.name == name), None)
+
+    def nodes_now(self) -> list[NodeView]:
+        """This node, then the peers of the settings."""
+        return self.nodes
 
     @property
     def peers(self) -> list[NodeView]:
@@ -168,5 +178,3 @@ class Watch:
         for call in self._on_change:
             call()
 
-
-__all__ = ["INTERVAL", "STALE", "NodeView", "Watch"]
