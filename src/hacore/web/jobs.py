@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 #: Jobs that are kept to be looked at.
 KEPT = 20
+REGIONS = {"job-now": "_job_now.html", "job": "_job.html"}
 #: What a step is called while it runs.
 NAMES = {
     "compare": "Compare",
@@ -135,7 +136,8 @@ class Jobs:
         self._number += 1
         job = Job(self._number, kind, title, peer, by, time.time(), again)
         self._jobs[job.number] = job
-        self._site.live.add(Feed(feed_of(job), [Region("job", "_job.html", lambda _now: {"job": job})]))
+        shown = [Region(name, template, lambda _now: {"job": job}) for name, template in REGIONS.items()]
+        self._site.live.add(Feed(feed_of(job), shown))
         for old in sorted(self._jobs)[:-KEPT]:
             if self._jobs[old].result != "running":
                 self._site.live.drop(feed_of(self._jobs.pop(old)))

@@ -167,6 +167,8 @@ class Live:
         except TimeoutError:
             if call.request.transport is not None:
                 call.request.transport.abort()
+        except ConnectionError:
+            pass  # the page was closed
         finally:
             feed.followers.discard(mine)
         return response
