@@ -1,4 +1,4 @@
-"""A pair for the pages that act: sections with a check that can fail, services of plain commands, and a page to look at."""
+"""For tests of the pages that act: sections with a check that can fail, and services of plain commands."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ RULES = """
 id = "rules"
 description = "Firewall rules"
 paths = ["FILES/rules.conf", "FILES/rules.d"]
-check = ["sh", "-c", "grep -n nonsense $0 && { echo 'rules.conf: syntax error'; exit 1; }; exit 0", "{root}FILES/rules.conf"]
+check = ["sh", "-c", "! grep -n nonsense $0 || { echo 'rules.conf: syntax error'; exit 1; }", "{root}FILES/rules.conf"]
 apply = ["cp", "FILES/rules.conf", "FILES/applied"]
 services = ["proxy"]
 [[section]]
@@ -22,7 +22,10 @@ id = "vips"
 
 def service(name: str, description: str) -> str:
     """Runs while its file is there; cannot start while another one is. It writes a line at each start."""
-    start = f"test ! -e FILES/{name}.broken || {{ echo '{name}: cannot bind'; exit 1; }}; echo . >> FILES/{name}.starts; touch FILES/{name}.runs"
+    start = (
+        f"test ! -e FILES/{name}.broken || {{ echo '{name}: cannot bind'; exit 1; }}; "
+        f"echo . >> FILES/{name}.starts; touch FILES/{name}.runs"
+    )
     return table(
         "service", id=name, description=description, start=["sh", "-c", start], stop=["rm", "-f", f"FILES/{name}.runs"],
         status=["sh", "-c", f"test -e FILES/{name}.runs || exit 3"],
@@ -48,7 +51,6 @@ def prepare(pair: PagePair) -> None:
 
 def accept(dialog: Dialog) -> None:
     dialog.accept()
-
 
 
 def expect_section(page: Page, name: str, text: str) -> None:

@@ -86,7 +86,9 @@ def page_pair(directory: Path, *tables: str, wan_too: bool = True, **settings: o
             node.configure(
                 vip(**skew | settings),
                 *([wan(**skew | settings)] if wan_too else []),
-                table("peer", name=other.name, control=f"10.1.0.{23 - number}:8117", states=f"10.1.0.{23 - number}:8116"),
+                table(
+                    "peer", name=other.name, control=f"10.1.0.{23 - number}:8117", states=f"10.1.0.{23 - number}:8116"
+                ),
                 f'[control]\nlisten = "10.1.0.{number}:8117"',
                 f'[states]\nlisten = "10.1.0.{number}:8116"\nbulk_deadline = 5.0',
                 f'[web]\nlisten = "10.1.0.{number}:8118"',
@@ -164,4 +166,3 @@ def live(page: Page) -> None:
 
 def wait_for(page: Page, node: str, state: str, vip: str = "lan") -> None:
     expect(page.locator(f'#roles td[data-node="{node}"][data-vip="{vip}"] .chip')).to_have_text(state)
-
