@@ -26,12 +26,8 @@ EXAMPLES = 25
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    made = World(tmp_path_factory.mktemp("openapi"))
-    made.start()
-    try:
+    with World(tmp_path_factory.mktemp("openapi")) as made:
         yield made
-    finally:
-        made.stop()
 
 
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
@@ -45,6 +41,8 @@ def test_the_worker_answers_as_the_document_says(world: World, mode: GenerationM
     session = requests.Session()
     session.cert, session.verify, session.trust_env = certificate, False, False
     for operation in operations:
+        if operation.path.endswith("/live"):
+            continue  # it never ends; its own test reads it
         asked = 0
 
         @settings(

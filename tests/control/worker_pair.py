@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 from hacore.control.local import LocalClient
+from hacore.control.trial_certificates import make_test_certificates
 from hacore.control.worker import ControlWorker
 from hacore.node.event import Value
 from hacore.node.settings import load
-from hacore.node.states_certificates import make_test_certificates
 
 SETTINGS = """
 [node]
@@ -47,6 +48,7 @@ class PlayedBus:
     def __init__(self, name: str, states: dict[str, str]) -> None:
         self.name, self.states = name, dict(states)
         self.requests: list[tuple[str, dict[str, Any]]] = []
+        self._seq = 0
         self._events: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self.on_reload: Any = None
 
@@ -68,7 +70,10 @@ class PlayedBus:
 
     def change(self, vip: str, state: str, epoch: int) -> None:
         self.states[vip] = state
-        self._events.put_nowait({"kind": "transition", "vip": vip, "fields": {"new": state, "epoch": epoch}})
+        self._seq += 1
+        fields = {"new": state, "epoch": epoch}
+        told = {"seq": self._seq, "boot": "", "time": time.time(), "node": self.name}
+        self._events.put_nowait(told | {"kind": "transition", "vip": vip, "fields": fields})
 
     async def follow(self) -> AsyncIterator[dict[str, Any]]:
         yield {}

@@ -149,6 +149,7 @@ def test_keys_of_an_ignored_connection_are_named() -> None:
 STRUCTS: dict[str, type[msgspec.Struct]] = {
     "`node`": snapshot.NodeStatus,
     "`node.peers[]`": snapshot.PeerHeard,
+    "`node.links[]`": snapshot.LinkStatus,
     "`node.realtime`": snapshot.Realtime,
     "`node.workers`": snapshot.Worker,
     "`node.checks[]`": snapshot.CheckStatus,
@@ -200,6 +201,8 @@ def _sources() -> Iterator[tuple[Path, str]]:
 def test_every_kind_of_event() -> None:
     used: set[str] = set()
     for path, text in _sources():
+        if path.parent.name == "web":
+            used |= set(re.findall(r'worker\.record\(\s*"([a-z -]+)"', text))
         if path.parent.name in ("node", "carp", "control"):
             used |= set(re.findall(r'(?:\b_?record|_emit)\(\s*"([a-z -]+)"', text))
         if path.parent.name in ("node", "carp"):

@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Playwright, expect
@@ -55,7 +56,7 @@ class PagePair:
     def connections(self, node: PageNode, count: int, first: int = 1) -> None:
         """Puts connections into the kernel of a node, as traffic through it would."""
         lines = "".join(
-            f"-I -p tcp -s 10.1.{number >> 8 & 127}.{number & 255} -d 10.2.0.50 --sport {20000 + number % 40000} "
+            f"-I -p tcp -s 10.1.{1 + (number >> 8 & 127)}.{number & 255} -d 10.2.0.50 --sport {20000 + number % 40000} "
             "--dport 443 --state ESTABLISHED -u SEEN_REPLY,ASSURED -t 3600\n"
             for number in range(first, first + count)
         )
@@ -64,7 +65,7 @@ class PagePair:
 
 
 @contextmanager
-def page_pair(directory: Path, *tables: str, wan_too: bool = True, **settings: object) -> Iterator[PagePair]:
+def page_pair(directory: Path, *tables: str, wan_too: bool = True, **settings: Any) -> Iterator[PagePair]:
     """In `tables`, FILES stands for the path of the nodes' own files, as in `push_pair`."""
     make_test_certificates(directory / "certificates", ["fw1", "fw2"])
     shared = directory / "shared"
@@ -82,7 +83,7 @@ def page_pair(directory: Path, *tables: str, wan_too: bool = True, **settings: o
             made.append(node)
         client = segment.host("client", 50)
         for node, other, number in ((made[0], made[1], 11), (made[1], made[0], 12)):
-            skew = {"advskew": 20 if number == 11 else 40, "advskew_step": 20}
+            skew: dict[str, Any] = {"advskew": 20 if number == 11 else 40, "advskew_step": 20}
             node.configure(
                 vip(**skew | settings),
                 *([wan(**skew | settings)] if wan_too else []),

@@ -55,10 +55,12 @@ def add_user(name: str, role: str | None, settings_path: str) -> None:
 
 
 def _password(name: str) -> str:
-    stream = click.get_text_stream("stdin")
-    if stream.isatty():
-        return str(click.prompt(f"Password of {name}", hide_input=True, confirmation_prompt=True))
-    return stream.readline().rstrip("\r\n")
+    import sys
+
+    if sys.stdin.isatty():
+        asked: str = click.prompt(f"Password of {name}", hide_input=True, confirmation_prompt=True)
+        return asked
+    return sys.stdin.readline().rstrip("\r\n")
 
 
 @user.command("remove")

@@ -234,7 +234,9 @@ def _states_and_web(document: Document) -> None:
     web = document.single.get("web")
     if web is not None:
         if "control" not in document.single:
-            web.problem("listen", "needs the table [control]: the page is served by its worker, and asks the peers by it")
+            web.problem(
+                "listen", "needs the table [control]: the page is served by its worker, and asks the peers by it"
+            )
         for key, other in (("certificate", "key"), ("key", "certificate")):
             if key in web.given and other not in web.given:
                 web.problem(other, f"is missing beside {key}; give both, or neither to use the node's own")

@@ -74,7 +74,9 @@ class PeerHeard(Struct, kw_only=True):
 
 
 class LinkStatus(Struct, frozen=True, kw_only=True):
-    """An interface that VIPs stand on: `present` it exists, `up` it has a carrier; `source` is what adverts go out from."""
+    """An interface that VIPs stand on: `present`: it exists, `up`: it has a carrier; adverts go out from `source4` and
+    `source6`.
+    """
 
     name: str
     present: bool = False
@@ -137,8 +139,8 @@ class NodeStatus(Struct, kw_only=True):
 
     `carp_enabled` is False between `carp disable` and the next start; `reported` is when the election worker said what
     stands under `vips` and `peers` (0: never), which is older than `generated` when that worker does not answer.
-    `links` are the interfaces that VIPs stand on. `counters` are of the packets that belong to no virtual router, such as those of an unknown VHID. `certificates` are
-    those of pairing, as the control worker said last.
+    `links` are the interfaces that VIPs stand on. `counters` are of the packets that belong to no virtual router, such
+    as those of an unknown VHID. `certificates` are those of pairing, as the control worker said last.
     """
 
     name: str

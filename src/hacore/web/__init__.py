@@ -7,8 +7,8 @@ It runs inside the control worker: `python -m hacore.web` is `hacore.node.contro
 | `access`, `sessions`, `lockout` | users and tokens (the file), who is signed in, wrong passwords |
 | `registry` | `Route`, `Call`; **a page is a module `pages_NAME.py` with `routes(site)`**, found by its name |
 | `answering` | from a `Route` to an answer: session or token, role, origin, form token, security headers |
-| `listener`, `site` | HTTPS; `Site` is the part that holds everything: `site.watch`, `site.live`, `site.access`, `site.worker` |
-| `watch` | what this node and each peer say of themselves now: `watch.nodes`, a `NodeView` each, and why there is no word |
+| `listener`, `site` | HTTPS; `Site` holds everything: `site.watch`, `site.live`, `site.access`, `site.worker` |
+| `watch` | what this node and each peer say now: `watch.nodes`, a `NodeView` each, and why there is no word |
 | `hour` | the figures of the last hour, for the charts (`charts` draws them as SVG) |
 | `live` | server-sent events: a `Feed` is the `Region`s of one page; each is rendered once for all who look at it |
 | `rendering` | jinja2: filters for ages, moments, numbers; the whole page and its parts |

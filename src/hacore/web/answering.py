@@ -170,7 +170,7 @@ async def _read(call: Call) -> None:
         else:
             fields[name] = value
     token = request.headers.get(TOKEN_HEADER) or str(fields.pop(TOKEN_FIELD, ""))
-    if call.session is not None and not call.session.takes(token):
+    if route.needs != "anyone" and (call.session is None or not call.session.takes(token)):
         raise ApiError(403, "no-token", "this page is from an earlier session; load it again")
     if route.form is not None:
         call.form = _convert(fields, route.form, "the form")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from hacore.web.hour import SPAN, Slot
-from hacore.web.wording import lag, number
+from hacore.web.wording import duration, lag, number
 
 WIDTH, HEIGHT = 400, 132
 LEFT, RIGHT, TOP, BOTTOM = 46, 4, 8, 20
@@ -54,6 +54,7 @@ class Chart(NamedTuple):
     marks: list[Mark]
     peak: str
     told: str
+    span: str
     width: int = WIDTH
     height: int = HEIGHT
     left: int = LEFT
@@ -80,6 +81,7 @@ def draw(measure: Measure, nodes: Sequence[tuple[str, Sequence[Slot]]], now: flo
     end = math.ceil(now / STEP) * STEP
     series = [(name, _points(measure, slots, end)) for name, slots in nodes]
     peak = max((value for _name, points in series for _at, value in points), default=0.0)
+    first = min((points[0][0] for _name, points in series if points), default=now)
     top = _round_up(max(peak, measure.least))
     span = HEIGHT - TOP - BOTTOM
 
@@ -97,6 +99,7 @@ def draw(measure: Measure, nodes: Sequence[tuple[str, Sequence[Slot]]], now: flo
         marks=[Mark(LEFT, "1 h ago", "start"), Mark(_x(end - 1800, end), "30 m", "middle"), Mark(WIDTH, "now", "end")],
         peak=measure.write(peak),
         told=f"{told}; peak {measure.write(peak)}",
+        span=f"{duration(now - first)}, " if now - first < SPAN - 60 else "",
     )
 
 

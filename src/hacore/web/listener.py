@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from hacore.control.connection import PeerProtocol, watched
-from hacore.control.connection import HTTP_LIMITS
+from hacore.control.connection import HTTP_LIMITS, PeerProtocol, watched
 from hacore.errors import PlatformError
 from hacore.node.settings_values import Endpoint
 from hacore.web.answering import answering, handler_of

@@ -99,6 +99,8 @@ class Doors:
                 self._note(call, "wrong-password", f"wrong user or password for {form.user[:64]!r}")
                 return self._form(call, _inside(form.next), "Wrong user or password.", 401)
         site.lockout.right(keys)
+        if call.session is not None:
+            site.sessions.close(call.session)
         cookie = site.sessions.open(user.name, user.changed, call.address, time.monotonic())
         call.user = user.name
         call.record("signed in")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from hacore.web.site import Site
 
 #: Of the timeline.
-EVENTS = 60
+EVENTS = 40
 BAD = {"fault", "hook-failed", "check-failing", "kernel", "gate", "device", "reload-refused", "other master", "stalled"}
 NOTICE = {"refused", "worker", "demotion", "maintenance", "carp", "warning", "no successor", "address removed"}
 
@@ -128,5 +128,3 @@ def _kind(event: Event) -> str:
     if event.kind in NOTICE:
         return "notice"
     return "person" if event.kind == "web" else "plain"
-
-

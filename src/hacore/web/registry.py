@@ -110,7 +110,7 @@ class Call:
         """For programs."""
         return web.Response(status=status, body=msgspec.json.encode(value), content_type="application/json")
 
-    def record(self, text: str, *, vip: str = "", **fields: str | int | float | bool | None) -> None:
+    def record(self, text: str, *, vip: str = "", **fields: str | float | bool | None) -> None:
         """A line of the event history that says who did it."""
         self.site.worker.record("web", f"{self.by}: {text}", vip=vip, user=self.user, address=self.address, **fields)
 

@@ -61,8 +61,8 @@ class Rendering:
             lstrip_blocks=True, auto_reload=False,
         )  # fmt: skip
         self._environment.filters |= {
-            "age": age, "moment": _moment, "number": wording.number, "size": wording.size, "lag": wording.lag,
-            "duration": wording.duration, "listed": wording.listed,
+            "age": age, "moment": _moment, "day": _day, "number": wording.number, "size": wording.size,
+            "lag": wording.lag, "duration": wording.duration, "listed": wording.listed,
         }  # fmt: skip
         self._environment.globals |= {
             "word": word,
@@ -156,6 +156,13 @@ def word(node: NodeView) -> Markup:
 def _moment(moment: float) -> Markup:
     """The time of day of a unix time, with the date where it is not today."""
     return Markup('<time datetime="{}">{}</time>').format(_iso(moment), wording.clock(moment, time.time()))
+
+
+def _day(moment: float) -> Markup:
+    """The date of a unix time."""
+    return Markup('<time datetime="{}">{}</time>').format(
+        _iso(moment), time.strftime("%Y-%m-%d", time.localtime(moment))
+    )
 
 
 def _iso(moment: float) -> str:

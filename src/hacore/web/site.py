@@ -8,7 +8,7 @@ from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
 from hacore.errors import HacoreError
-from hacore.web.access import Access, AccessFile, Role
+from hacore.web.access import Access, AccessFile, Token, User
 from hacore.web.listener import Listener
 from hacore.web.live import Live
 from hacore.web.lockout import Lockout
@@ -105,19 +105,16 @@ class Site:
         self._look()
 
     def _tell(self, old: Access, new: Access) -> None:
-        for name in old.users.keys() | new.users.keys():
-            before, after = old.users.get(name), new.users.get(name)
-            if before != after:
-                self.worker.record("web", f"user {name} {_change(before and before.role, after and after.role)}")
-        for name in old.tokens.keys() | new.tokens.keys():
-            was, now = old.tokens.get(name), new.tokens.get(name)
-            if was != now:
-                self.worker.record("web", f"token {name} {_change(was and was.role, now and now.role)}")
+        for name in sorted(old.users.keys() | new.users.keys()):
+            self._tell_one(f"user {name}", old.users.get(name), new.users.get(name))
+        for name in sorted(old.tokens.keys() | new.tokens.keys()):
+            self._tell_one(f"token {name}", old.tokens.get(name), new.tokens.get(name))
 
-
-def _change(before: Role | None, after: Role | None) -> str:
-    if before is None:
-        return f"was added ({after})"
-    if after is None:
-        return "was removed"
-    return "has a new password" if before == after else f"is {after} now"
+    def _tell_one(self, who: str, before: User | Token | None, after: User | Token | None) -> None:
+        if before == after:
+            return
+        if before is None or after is None:
+            text = f"was added ({after.role})" if after is not None else "was removed"
+        else:
+            text = "was set anew" if before.role == after.role else f"is {after.role} now"
+        self.worker.record("web", f"{who} {text}")

@@ -35,8 +35,8 @@ def verdict(nodes: Sequence[NodeView], now: float) -> Verdict:
     found = [*_nodes(nodes, now), *_vips(nodes), *_versions(nodes)]
     found.sort(key=lambda one: _ORDER[one.level])
     level = found[0].level if found else "good"
-    if level == "good":
-        found = [Finding("good", _roles(nodes))]
+    if roles := _roles(nodes):
+        found.append(Finding("good", roles))
     return Verdict(level, WORDS[level], found)
 
 
@@ -104,6 +104,6 @@ def _versions(nodes: Sequence[NodeView]) -> Iterator[Finding]:
 def _roles(nodes: Sequence[NodeView]) -> str:
     by_node = {node.name: [vip for vip in names(nodes) if node.state_of(vip) == "MASTER"] for node in nodes}
     held = [f"{name} is MASTER of {listed(vips)}" for name, vips in by_node.items() if vips]
-    idle = [name for name, vips in by_node.items() if not vips]
+    idle = [node.name for node in nodes if not by_node[node.name] and node.is_known() and not node.doubt]
     standing = f"{listed(idle)} {'stands' if len(idle) == 1 else 'stand'} by" if idle else ""
     return "; ".join(filter(None, [*held, standing]))

@@ -163,9 +163,9 @@ class Watch:
         while True:
             try:
                 await self._take(view, client.stream("GET", "/live", response=LiveWord, silence=STALE))
-                view.lose(f"{client}: it ended the connection")
+                view.lose("it ended the connection")
             except ApiError as error:
-                view.lose(error.message, error.hint)
+                view.lose(error.message.removeprefix(f"{client}: "), error.hint)
             self._changed()
             await asyncio.sleep(RETRY_INTERVAL)
 
@@ -177,4 +177,3 @@ class Watch:
     def _changed(self) -> None:
         for call in self._on_change:
             call()
-

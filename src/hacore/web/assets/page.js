@@ -7,6 +7,7 @@
   let offset = 0; // the server's clock minus this one (milliseconds)
   let heard = Date.now();
   let following = false;
+  let asked = 0; // when the node was last asked whether it still knows this session
 
   const units = [[86400, "d"], [3600, "h"], [60, "m"], [1, "s"]];
   function duration(seconds) {
@@ -45,6 +46,7 @@
       document.getElementById("lost-since").textContent = new Date(heard).toLocaleTimeString("en-GB");
     }
     bar.hidden = !lost;
+    if (lost && Date.now() - asked > stale) ask();
     for (const one of document.querySelectorAll("time[data-at]")) say(one, duration(now - Number(one.dataset.at)));
     for (const one of document.querySelectorAll("time[data-word]")) {
       const at = words.get(one.dataset.word);
@@ -54,6 +56,19 @@
       const at = words.get(one.dataset.node);
       one.classList.toggle("stale", lost || !at || (now - at) * 1000 > stale);
     }
+  }
+
+  // A node that was started anew knows no session: that is not the same as no connection.
+  async function ask() {
+    asked = Date.now();
+    let known = true;
+    try {
+      known = (await fetch(location.href, { redirect: "manual", cache: "no-store", headers: { Accept: "*/*" }, signal: AbortSignal.timeout(2500) })).status !== 401;
+    } catch {
+      // nobody answers
+    }
+    document.getElementById("lost-connection").hidden = !known;
+    document.getElementById("lost-session").hidden = known;
   }
 
   document.addEventListener("htmx:sseMessage", (event) => {
