@@ -18,9 +18,9 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from hacore.control.trial_certificates import make_test_certificates
 from hacore.control.worker import ControlWorker
 from hacore.node.settings import load
-from hacore.node.states_certificates import make_test_certificates
 from hacore.web import access, registry
 from hacore.web.registry import Call, Route
 from hacore.web.site import Site

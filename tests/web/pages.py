@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Playwright, expect
 
-from hacore.node.states_certificates import make_test_certificates
+from hacore.control.trial_certificates import make_test_certificates
 from tests.control.push_pair import PushNode
 from tests.namespaces import Host
 from tests.running_node import HACORE, PATIENCE, Segment, table, vip, wan
