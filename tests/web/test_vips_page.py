@@ -27,7 +27,15 @@ def test_maintenance_moves_the_addresses_and_says_so_before(pair: PagePair, wind
     expect_state(page, "fw1", "lan", "MASTER")
     expect_state(page, "fw2", "wan", "BACKUP")
     window.shot("vips")
-    do(page, window, "maintenance", "lan moves to fw2", "wan moves to fw2", "also after a reboot", shot="vips-maintenance")
+    do(
+        page,
+        window,
+        "maintenance",
+        "lan moves to fw2",
+        "wan moves to fw2",
+        "also after a reboot",
+        shot="vips-maintenance",
+    )
     expect_state(page, "fw2", "lan", "MASTER")
     expect_state(page, "fw1", "lan", "BACKUP")
     expect(page.locator("#here")).to_contain_text("in maintenance")
