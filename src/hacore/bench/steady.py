@@ -23,6 +23,7 @@ KEEPS_UP = 1.0
 LAG, REACHED = "lag of new connections", "reached of what was asked for"
 POINTS = 200
 HIGHEST = 200_000  # new flows a second, which no kernel of today takes
+LOWEST = 200  # where the search gives up on a machine that is busy with other things
 STEP = 1.5
 BETTER = 1.03  # a rate that is not higher than the best by this factor is no better
 FAILURES = 2
@@ -139,12 +140,12 @@ def _bare(site: Site, load: Load, record: Record) -> None:
 
 def highest(replicator: Replicator, first: int, duration: float, record: Record) -> None:
     """Higher and higher rates, until twice in a row nothing is won: something is lost, the receiver is left behind, or
-    the machine makes no more connections than before. What counts is the rate that was reached.
+    the machine makes no more connections than before. What counts is the rate that was reached; 0 where there is none.
     """
     best, rate, failures = 0.0, float(first), 0
     points: list[tuple[float, float]] = []
     with replicator:
-        while failures < FAILURES and rate <= HIGHEST:
+        while LOWEST < rate <= HIGHEST and (failures < FAILURES or not best):
             if points:
                 replicator.clear()
             found = play(replicator, Load(count=round(rate * duration), rate=rate, longest=duration))

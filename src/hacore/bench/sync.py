@@ -4,18 +4,18 @@ as the physical limit.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from hacore.bench import bulk, machine, steady
+from hacore.bench import bulk, steady
 from hacore.bench.record import Record
 from hacore.bench.replicators import Replicator, Site, replicators, site
 from hacore.bench.result import Result, Scalar
 from hacore.bench.room import room_for
+from hacore.bench.running import Running
 from hacore.errors import PrivilegeError
 from hacore.lab import rights
 
@@ -72,30 +72,18 @@ def measure(options: Options, directory: Path, tell: Told) -> Result:
         PrivilegeError: not root.
         HacoreError: the lab cannot be built, a node of it does not do what it should.
     """
-    peers = [name for name in PEERS if name not in options.without]
-    versions = machine.versions(peers)
+    running = Running("sync", [name for name in PEERS if name not in options.without])
     if rights.available() != rights.ROOT:
         raise PrivilegeError(
             "hacore bench sync fills the kernel's tables, whose size only root may set: run it as root"
         )
-    began, started = time.time(), time.monotonic()
-    here = machine.machine()
     record = Record()
     with room_for(options.most), site(directory) as where:
         for what, step in _steps(options, where, replicators(where, options.without), record):
             tell(what)
             step()
-    return Result(
-        command="sync",
-        started=began,
-        duration=round(time.monotonic() - started, 3),
-        machine=msgspec.structs.replace(here, load_after=machine.machine().load_before),
-        versions=versions,
-        settings=settings(options),
-        left_out=list(options.without),
-        figures=record.figures(),
-        series=record.series,
-        notes=list(NOTES),
+    return running.result(
+        record, settings=settings(options), left_out=options.without, series=record.series, notes=NOTES
     )
 
 
