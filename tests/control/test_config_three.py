@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from hacore.node.states_certificates import make_test_certificates
+from hacore.control.trial_certificates import make_test_certificates
 from tests.control.test_config import SECTION, Node
 from tests.control.worker_pair import Played, free_port
 
