@@ -178,6 +178,13 @@ def contents(world: World) -> Iterator[Case]:
                 "no-push|not-found", ".", 404,
             )  # fmt: skip
     yield Case(
+        "contents of unknown length",
+        opened(lambda one: request(
+            "PUT", f"/v1/push/{one}/objects", b"0\r\n\r\n", {"Transfer-Encoding": "chunked"}, length=False
+        )),
+        "bad-request", "Content-Length", 411,
+    )  # fmt: skip
+    yield Case(
         "a commit before the contents came", opened(lambda one: request("POST", f"/v1/push/{one}/commit")),
         "bad-stream", ".",
     )  # fmt: skip

@@ -48,6 +48,12 @@ def service(name: str, relay: Relay, **more: Any) -> str:
     return table("service", id=name, **commands, **more)
 
 
+def control_pid(node: RunningNode) -> int:
+    """Of the control worker that runs; 0 where none does."""
+    worker = node.status()["node"]["workers"]["control"]
+    return int(worker["pid"]) if worker["state"] == "running" else 0
+
+
 def until_runs(here: Relay, elsewhere: Relay) -> None:
     wait_until(lambda: here.runs and not elsewhere.runs, PATIENCE)
 
@@ -80,6 +86,19 @@ def test_a_new_control_worker_takes_it_up(two: Two) -> None:
     assert two.line.calls == ["start line"]
     two.one.hacore("maintenance", "enter")
     until_runs(two.other_line, two.line)
+
+
+def test_a_new_control_worker_follows_what_it_missed(two: Two) -> None:
+    """The VIP goes, and comes, while no control worker of this node runs."""
+    until_runs(two.line, two.other_line)
+    for command, here, elsewhere in (("enter", two.other_line, two.line), ("leave", two.line, two.other_line)):
+        since = two.one.last_event()
+        worker = two.one.until(lambda: control_pid(two.one))
+        os.kill(worker, signal.SIGSTOP)  # it learns of nothing any more, and the supervisor ends it
+        two.one.ask("maintenance", enter=command == "enter")
+        two.one.until_event("transition", after=since)
+        two.one.until(lambda worker=worker: control_pid(two.one) not in (0, worker))  # type: ignore[misc]
+        until_runs(here, elsewhere)
 
 
 def test_it_stops_with_its_node_and_others_do_not(two: Two) -> None:

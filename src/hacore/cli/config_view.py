@@ -144,6 +144,8 @@ def _entry(entry: dict[str, Any]) -> list[RenderableType]:
 
 
 def _right(name: str, value: Any) -> str:
+    if name == "attributes":
+        return "; ".join(f"{attribute} {text}" for attribute, text in value) or "none"
     return f"{value:04o}" if name == "mode" else str(value)
 
 

@@ -13,6 +13,8 @@ from typing import Literal
 
 import msgspec
 
+from hacore.configsync.attributes import Attributes, BadAttribute
+from hacore.configsync.attributes import check as check_attributes
 from hacore.errors import HacoreError
 
 Kind = Literal["file", "folder", "link", "settings"]
@@ -41,6 +43,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     `mode` has the lower 12 bits and is 0 for links; `size` in bytes and `digest` (SHA-256, hexadecimal) are those of
     the content; `target` is the text of a link. `template`: the content is resolved by the node that receives it.
+    `attributes` are extended attributes of a file or folder, as `configsync.attributes` writes them.
     """
 
     path: str
@@ -52,6 +55,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
     digest: str = ""
     target: str = ""
     template: bool = False
+    attributes: Attributes = ()
 
     @property
     def has_content(self) -> bool:
@@ -172,6 +176,13 @@ def _check_entry(entry: Entry) -> None:
         raise BadManifest(
             "manifest", f"{where} is a {entry.kind}{' without' if not entry.target else ' with'} a target"
         )
+    if entry.attributes:
+        if entry.kind == "link":
+            raise BadManifest("attributes", f"{where} is a link and has no attributes")
+        try:
+            check_attributes(entry.attributes)
+        except BadAttribute as error:
+            raise BadManifest("attributes", f"{where}: {error}") from None
     if "\0" in entry.target or len(entry.target.encode(errors="replace")) >= LONGEST_PATH_BYTES:
         raise BadManifest("manifest", f"{where} has a target that no link can have")
 

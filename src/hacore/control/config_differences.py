@@ -13,7 +13,7 @@ from hacore.node.config_revisions import Revision
 
 MOST_ENTRIES = 2000  # listed of one section
 MOST_TEXTS = 200  # files of one section whose contents are compared
-RIGHTS = ("kind", "mode", "owner", "group", "size", "target", "template")
+RIGHTS = ("kind", "mode", "owner", "group", "size", "target", "template", "attributes")
 
 Content = Callable[[Manifest, str], bytes | None]
 

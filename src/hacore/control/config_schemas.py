@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
+from hacore.configsync.attributes import Attributes
 from hacore.configsync.difference import FieldChange
 from hacore.configsync.report import Outcome, Progress
 from hacore.control.schemas import Problem
@@ -172,6 +173,7 @@ class EntryLine(Struct, kw_only=True):
     size: int
     digest: str
     target: str = ""
+    attributes: Attributes = ()
 
 
 class RevisionAnswer(Struct, kw_only=True):

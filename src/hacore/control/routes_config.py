@@ -135,11 +135,11 @@ class Handlers:
     async def objects(self, call: Call) -> Transaction:
         """One stream; a piece is written while the next one comes. A part that is wrong ends the push."""
         node, transaction = self._part.node, call.parameters.transaction
-        length = call.request.content_length
-        if length is None:
-            raise ApiError(411, "bad-request", "the contents come with a Content-Length")
         try:
             node.opened(transaction)
+            length = call.request.content_length if call.request.body_exists else 0
+            if length is None:
+                raise ApiError(411, "bad-request", "the contents come with a Content-Length")
             async with Contents(call.request, length) as contents:
                 writing = asyncio.ensure_future(_nothing())
                 while (piece := await contents.next(CONTENT_TIMEOUT)) is not None:

@@ -1,4 +1,4 @@
-"""SHA-256 of files, remembered as long as the kernel says that a file is the same."""
+"""SHA-256 of files and their extended attributes, remembered as long as the kernel says that a file is the same."""
 
 from __future__ import annotations
 
@@ -11,11 +11,17 @@ from pathlib import Path
 
 import msgspec
 
+from hacore.configsync.attributes import Attributes
 from hacore.errors import HacoreError
+from hacore.node.config_attributes import attributes_of
 
 READ_BYTES = 1 << 20
 #: A file that changed less than this many seconds ago may change again within the same tick of its timestamps.
 SETTLED = 0.1
+
+
+#: The digest of a file and its extended attributes.
+Content = tuple[str, Attributes]
 
 
 class ChangedMeanwhile(HacoreError):
@@ -25,12 +31,13 @@ class ChangedMeanwhile(HacoreError):
 
 
 class Known(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What a digest was computed from."""
+    """What a digest was computed from, and the attributes that stood beside it."""
 
     size: int
     mtime_ns: int
     ctime_ns: int
     digest: str
+    attributes: Attributes
 
 
 class Digests:
@@ -49,8 +56,8 @@ class Digests:
         except (OSError, msgspec.DecodeError):
             self._known = {}
 
-    def known(self, status: os.stat_result) -> str:
-        """The digest of the regular file whose status that is; "" where it has to be read."""
+    def known(self, status: os.stat_result) -> Content | None:
+        """Of the regular file whose status that is; None where it has to be read."""
         known = self._known.get(f"{status.st_dev}:{status.st_ino}")
         if (
             known is not None
@@ -58,12 +65,13 @@ class Digests:
             and known.ctime_ns == status.st_ctime_ns
             and known.size == status.st_size
         ):
-            return known.digest
-        return ""
+            return known.digest, known.attributes
+        return None
 
-    def read(self, status: os.stat_result, name: str, directory: int) -> str:
-        """The digest of the file `name` in the open directory, which is to have that status before and after it is
-        read; raises ChangedMeanwhile, OSError.
+    def read(self, status: os.stat_result, name: str, directory: int) -> Content:
+        """Of the file `name` in the open directory, which is to have that status before and after it is read.
+
+        Raises ChangedMeanwhile, OSError, BadAttribute.
         """
         handle = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
         try:
@@ -74,6 +82,7 @@ class Digests:
             while left > 0 and (count := os.readv(handle, [view[:left]])):
                 hashed.update(view[:count])
                 left -= count
+            attributes = attributes_of(handle)
             after = os.fstat(handle)
         finally:
             os.close(handle)
@@ -83,9 +92,9 @@ class Digests:
         digest = hashed.hexdigest()
         if now - status.st_ctime > SETTLED:
             key = f"{status.st_dev}:{status.st_ino}"
-            self._known[key] = Known(status.st_size, status.st_mtime_ns, status.st_ctime_ns, digest)
+            self._known[key] = Known(status.st_size, status.st_mtime_ns, status.st_ctime_ns, digest, attributes)
             self._changed = True
-        return digest
+        return digest, attributes
 
     def _view(self) -> memoryview:
         if not hasattr(self._local, "buffer"):

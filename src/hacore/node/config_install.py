@@ -16,11 +16,14 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 
+from hacore.configsync.attributes import BadAttribute, to_value
 from hacore.configsync.difference import Change
 from hacore.configsync.manifest import LONGEST_NAME_BYTES, TEMPORARY, Entry
 from hacore.linux.libc import syncfs
+from hacore.node.config_attributes import set_rights
+from hacore.node.config_names import group_id, user_id
 from hacore.node.config_store import Store
-from hacore.node.config_tree import DIRECTORY, Tree, TreeError, group_id, user_id
+from hacore.node.config_tree import DIRECTORY, Tree, TreeError
 
 Progress = Callable[[int, int], None]
 STRIDE = 100  # files that one thread writes, between two calls of the progress function
@@ -29,15 +32,18 @@ FLUSH_INTERVAL = 0.1
 
 
 def check_owners(changes: Sequence[Change]) -> None:
-    """Whether this machine knows all users and groups; raises TreeError."""
+    """Whether this machine knows all users and groups; raises UnknownName."""
     for name in {each.new.owner for each in changes if each.new is not None}:
         user_id(name)
     for name in {each.new.group for each in changes if each.new is not None}:
         group_id(name)
+    for attributes in {each.new.attributes for each in changes if each.new is not None}:
+        for attribute, text in attributes:
+            to_value(attribute, text, user_id, group_id)
 
 
 class Installer:
-    """Applies changes below `roots`; raises TreeError, StoreError with the path that failed."""
+    """Applies changes below `roots`; raises TreeError, StoreError, UnknownName with the path that failed."""
 
     def __init__(self, tree: Tree, store: Store, roots: Sequence[str], progress: Progress = lambda _done, _all: None):
         self._tree, self._store, self._roots, self._progress = tree, store, tuple(roots), progress
@@ -80,6 +86,8 @@ class Installer:
                     action(place, change)
                 except OSError as error:
                     raise TreeError(f"{change.path} cannot be written: {error.strerror}") from None
+                except BadAttribute as error:
+                    raise TreeError(f"{change.path} cannot be written: {error}") from None
         finally:
             place.close()
 
@@ -140,7 +148,7 @@ class Installer:
         return handle
 
     def ids(self, entry: Entry) -> tuple[int, int]:
-        """The owner and the group of an entry on this machine; raises TreeError."""
+        """The owner and the group of an entry on this machine; raises UnknownName."""
         names = (entry.owner, entry.group)
         if names not in self._owners:
             self._owners[names] = (user_id(entry.owner), group_id(entry.group))
@@ -201,8 +209,7 @@ def _prepare_folder(place: _Place, name: str, parent: int, new: Entry) -> None:
         os.mkdir(name, 0o700, dir_fd=parent)
     handle = os.open(name, DIRECTORY, dir_fd=parent)
     try:
-        os.fchown(handle, *place.installer.ids(new))
-        os.fchmod(handle, new.mode)
+        set_rights(handle, place.installer.ids(new), new.mode, new.attributes)
     finally:
         os.close(handle)
 
@@ -216,8 +223,7 @@ def _write(place: _Place, temporary: str, parent: int, new: Entry) -> None:
         handle = os.open(temporary, flags, 0o600, dir_fd=parent)
     try:
         place.installer.copy_out(new.digest, handle)
-        os.fchown(handle, *place.installer.ids(new))
-        os.fchmod(handle, new.mode)
+        set_rights(handle, place.installer.ids(new), new.mode, new.attributes)
     finally:
         os.close(handle)
 
@@ -235,8 +241,7 @@ def _place(place: _Place, change: Change) -> None:
     if new.kind == "file" and old is not None and old.kind == "file" and old.digest == new.digest:
         handle = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=parent)
         try:
-            os.fchown(handle, *place.installer.ids(new))
-            os.fchmod(handle, new.mode)
+            set_rights(handle, place.installer.ids(new), new.mode, new.attributes)
         finally:
             os.close(handle)
         return

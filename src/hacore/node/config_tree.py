@@ -7,10 +7,8 @@ it.
 
 from __future__ import annotations
 
-import grp
 import os
 import posixpath
-import pwd
 import stat
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,13 +16,17 @@ from threading import BoundedSemaphore
 
 import msgspec
 
+from hacore.configsync.attributes import BadAttribute
 from hacore.configsync.manifest import TEMPORARY, BadManifest, Entry, Manifest, check_path, within
 from hacore.errors import HacoreError
-from hacore.node.config_digests import Digests
+from hacore.node.config_attributes import attributes_of
+from hacore.node.config_digests import Content, Digests
+from hacore.node.config_names import group_name, user_name
 
 READERS = 2  # threads that read files: a digest is a matter of one core
 TOGETHER = 50  # files that are handed to a thread at once
 MOST_WAITING = 8  # such batches: each holds a directory open
+UNREAD: Content = ("", ())
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -135,7 +137,7 @@ class _Batch:
         self._directory = os.dup(directory)
         self.files: list[tuple[int, str, str, os.stat_result]] = []  # place among the entries, path, name, status
 
-    def read(self, digests: Digests) -> list[tuple[int, str]]:
+    def read(self, digests: Digests) -> list[tuple[int, Content]]:
         found = []
         try:
             for place, path, name, status in self.files:
@@ -143,6 +145,8 @@ class _Batch:
                     found.append((place, digests.read(status, name, self._directory)))
                 except OSError as error:
                     raise TreeError(f"{path} cannot be read: {error.strerror}") from None
+                except BadAttribute as error:
+                    raise TreeError(f"{path}: {error}: a push cannot carry it") from None
         finally:
             os.close(self._directory)
         return found
@@ -158,15 +162,17 @@ class _Scanner:
         self._groups: dict[int, str] = {}
         self._readers: ThreadPoolExecutor | None = None
         self._batch: _Batch | None = None
-        self._batches: list[Future[list[tuple[int, str]]]] = []
+        self._batches: list[Future[list[tuple[int, Content]]]] = []
         self._free = BoundedSemaphore(MOST_WAITING)
 
     def finish(self) -> list[Entry]:
         """All entries, when every file is read."""
         self._hand_over()
         for future in self._batches:
-            for place, digest in future.result():
-                self._entries[place] = msgspec.structs.replace(self._entries[place], digest=digest)
+            for place, (digest, attributes) in future.result():
+                self._entries[place] = msgspec.structs.replace(
+                    self._entries[place], digest=digest, attributes=attributes
+                )
         return self._entries
 
     def close(self) -> None:
@@ -218,13 +224,15 @@ class _Scanner:
         owner, group = self._names(status)
         try:
             if kind == stat.S_IFREG:
-                digest = self._digests.known(status)
-                if not digest:
+                content = self._digests.known(status)
+                if content is None:
                     self._read(path, name, parent, status)
-                self._entries.append(Entry(path, "file", mode, owner, group, status.st_size, digest))
+                    content = UNREAD
+                self._entries.append(
+                    Entry(path, "file", mode, owner, group, status.st_size, content[0], attributes=content[1])
+                )
             elif kind == stat.S_IFDIR:
-                self._entries.append(Entry(path, "folder", mode, owner, group))
-                self._folder(path, name, parent)
+                self._folder(path, name, parent, Entry(path, "folder", mode, owner, group))
             elif kind == stat.S_IFLNK:
                 target = os.readlink(name, dir_fd=parent)
                 self._entries.append(Entry(path, "link", 0, owner, group, target=target))
@@ -233,10 +241,15 @@ class _Scanner:
         except OSError as error:
             raise TreeError(f"{path} cannot be read: {error.strerror}") from None
 
-    def _folder(self, path: str, name: str, parent: int) -> None:
+    def _folder(self, path: str, name: str, parent: int, entry: Entry) -> None:
         self._hand_over()  # it is about another directory
         handle = os.open(name, DIRECTORY, dir_fd=parent)
         try:
+            try:
+                attributes = attributes_of(handle)
+            except BadAttribute as error:
+                raise TreeError(f"{path}: {error}: a push cannot carry it") from None
+            self._entries.append(msgspec.structs.replace(entry, attributes=attributes) if attributes else entry)
             with os.scandir(handle) as found:
                 for each in found:
                     inner = f"{path.rstrip('/')}/{each.name}"
@@ -253,39 +266,3 @@ def _checked(path: str) -> None:
         check_path(path)
     except BadManifest as error:
         raise TreeError(f"{error}: a push cannot carry it") from None
-
-
-def user_name(uid: int) -> str:
-    """The name of a user, or "#" and the id."""
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return f"#{uid}"
-
-
-def group_name(gid: int) -> str:
-    """The name of a group, or "#" and the id."""
-    try:
-        return grp.getgrgid(gid).gr_name
-    except KeyError:
-        return f"#{gid}"
-
-
-def user_id(name: str) -> int:
-    """The inverse; raises TreeError where this machine has no such user."""
-    if name.startswith("#"):
-        return int(name[1:])
-    try:
-        return pwd.getpwnam(name).pw_uid
-    except KeyError:
-        raise TreeError(f"this machine has no user {name}") from None
-
-
-def group_id(name: str) -> int:
-    """The inverse; raises TreeError where this machine has no such group."""
-    if name.startswith("#"):
-        return int(name[1:])
-    try:
-        return grp.getgrnam(name).gr_gid
-    except KeyError:
-        raise TreeError(f"this machine has no group {name}") from None
