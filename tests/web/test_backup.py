@@ -169,7 +169,7 @@ def test_a_viewer_looks_and_does_nothing(pair: PagePair, window: Window) -> None
 
 
 def test_a_guard_is_decided_on_the_page(pair: PagePair, window: Window) -> None:
-    """Pushed from the BACKUP to the MASTER: said before, refused as long as nobody decides. It changes who is worth more."""
+    """Pushed from the BACKUP to the MASTER: said before, and refused as long as nobody decides."""
     page = window.sign_in(pair.fw2, path="/backup")
     expect_section(page, "rules", "not in sync")
     page.get_by_role("link", name="Update", exact=True).click()
