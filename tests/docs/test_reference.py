@@ -19,7 +19,7 @@ import hacore
 from hacore import errors
 from hacore.carp.counters import Counters
 from hacore.cli.group import main
-from hacore.node import settings, settings_values, snapshot
+from hacore.node import control_snapshot, settings, settings_values, snapshot
 from hacore.node.event import Event
 from hacore.node.hooks import Hooks
 from tests.docs import markdown
@@ -154,6 +154,9 @@ STRUCTS: dict[str, type[msgspec.Struct]] = {
     "`node.workers`": snapshot.Worker,
     "`node.checks[]`": snapshot.CheckStatus,
     "`vips[]`": snapshot.VipStatus,
+    "`control`": control_snapshot.ControlStatus,
+    "`control.pushes[]`": control_snapshot.PushCount,
+    "`control.sections[]`": control_snapshot.SectionApplied,
 }
 
 

@@ -10,8 +10,9 @@ from playwright.sync_api import Browser, Playwright, sync_playwright
 from tests.web.pages import PagePair, Window, chromium, page_pair
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def playwright() -> Iterator[Playwright]:
+    """Of one module: while it is there, the main thread has a running loop, and other tests want one of their own."""
     with sync_playwright() as started:
         yield started
 

@@ -9,13 +9,13 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from hacore.cli.states_view import size
 from hacore.cli.terminal import duration, folded, moment, state_text
-from hacore.node.snapshot import NodeStatus, Snapshot, VipStatus
+from hacore.node.snapshot import NodeStatus, Snapshot, VipStatus, doubt
 
 #: Columns from which the VIPs are a table; below, each is a few lines.
 TABLE_COLUMNS = 100
-#: Seconds after which what the election worker said is old; it is asked for each status.
-OLD = 3.0
+SERVICE_STYLES = {"running": "green", "starting": "yellow", "stopping": "yellow", "stopped": ""}
 #: Seconds before its end from which a certificate stands out.
 EXPIRY_NEAR = 30 * 86400.0
 
@@ -30,19 +30,7 @@ class Seen(NamedTuple):
     @property
     def fault(self) -> str:
         """Why nobody vouches for the states of the VIPs; empty while the election worker does."""
-        node = self.snapshot.node
-        if self.unreachable:
-            return self.unreachable
-        worker = node.workers.get("election")
-        if worker is None:
-            return "the node says nothing of its election worker"
-        if worker.state != "running":
-            return f"the election worker is not running: {worker.state}"
-        if not node.reported:
-            return "the election worker has not reported yet"
-        if node.generated - node.reported > OLD:
-            return f"the election worker does not answer, since {duration(node.generated - node.reported)}"
-        return ""
+        return self.unreachable or doubt(self.snapshot)
 
 
 def view(seen: Seen, now: float, width: int) -> RenderableType:
@@ -72,6 +60,8 @@ def _parts(seen: Seen, now: float, width: int) -> Iterator[RenderableType]:
     yield from _heard(node, now, width)
     yield from _certificates(node, now)
     yield from _checks(node, now, width)
+    yield from _states(snapshot, now, width)
+    yield from _control(snapshot, now, width)
 
 
 def _title(node: NodeStatus, now: float) -> Text:
@@ -205,3 +195,59 @@ def _checks(node: NodeStatus, now: float, width: int) -> Iterator[RenderableType
         if check.finding:
             line.append(f": {check.finding}")
         yield folded(line, width)
+
+
+def _states(snapshot: Snapshot, now: float, width: int) -> Iterator[RenderableType]:
+    states = snapshot.states
+    if states is None:
+        return
+    table, kernel = states.table, states.kernel
+    ago = duration(now - states.generated)
+    yield Text(f"replicated connections, {ago} ago", style="dim")
+    yield folded(
+        Text(
+            f"{table.rows:,} of {table.max_states:,} rows, {table.own:,} own, {size(table.memory_bytes)}; "
+            f"kernel {kernel.entries:,} of {kernel.limit:,}"
+        ),
+        width,
+        Text(""),
+    )
+    for peer in states.peers:
+        for way, stream in (("to", peer.sending), ("from", peer.receiving)):
+            line = Text(f"{way} {peer.name}  ")
+            line.append(stream.phase, style={"stream": "green", "down": "bold red"}.get(stream.phase, "yellow"))
+            if stream.phase == "down":
+                line.append(f": {stream.reason}")
+            elif stream.phase == "stream":
+                line.append(f", lag {duration(stream.lag)}, {stream.lag_states:,} states")
+            elif stream.bulk_total:
+                line.append(f", {stream.bulk_rows:,} of {stream.bulk_total:,} states")
+            yield folded(line, width)
+
+
+def _control(snapshot: Snapshot, now: float, width: int) -> Iterator[RenderableType]:
+    control = snapshot.control
+    if control is None:
+        return
+    if control.services:
+        yield Text(f"services, looked at {duration(now - control.services_seen)} ago", style="dim")
+    for one in control.services:
+        line = Text(f"{one.id}  ")
+        line.append(one.state.value, style=SERVICE_STYLES.get(one.state.value, "bold red"))
+        if one.since is not None:
+            line.append(f"  for {duration(now - one.since)}")
+        if one.problem or one.state.value in ("failed", "missing", "unknown"):
+            line.append(f": {one.problem or one.detail}")
+        yield folded(line, width)
+    if control.sections:
+        yield Text("sections brought here", style="dim")
+    for section in control.sections:
+        yield folded(
+            Text(f"{section.id}: revision {section.revision}, {moment(section.applied_at)}, by {section.by}"), width
+        )
+    if control.pushes:
+        yield Text("pushes", style="dim")
+    for push in control.pushes:
+        text = f"{push.direction} {push.peer}: {push.count} {push.result}, last {duration(now - push.last)} ago"
+        failed = push.result in ("refused", "undone", "broken", "failed")
+        yield folded(Text(text, style="red" if failed else ""), width)

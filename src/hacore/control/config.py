@@ -96,9 +96,11 @@ class Configuration:
         except HacoreError as error:
             raise as_api_error(error) from None
 
-    async def run(self, work: Callable[[Callable[[Progress], None]], Outcome]) -> AsyncIterator[Line]:
-        """Run something long in the changing thread: its progress, then its outcome. It ends also where nobody
-        listens any more.
+    async def run(
+        self, work: Callable[[Callable[[Progress], None]], Outcome], ended: Callable[[Outcome], None] | None = None
+    ) -> AsyncIterator[Line]:
+        """Run something long in the changing thread: its progress, then its outcome, which `ended` is told too. It ends
+        also where nobody listens any more.
         """
         loop = asyncio.get_running_loop()
         lines: asyncio.Queue[Line | None] = asyncio.Queue()
@@ -109,6 +111,8 @@ class Configuration:
         async def whole() -> None:
             try:
                 outcome = await self.write(lambda: work(report))
+                if ended is not None:
+                    ended(outcome)
                 lines.put_nowait(Line(outcome=outcome))
             finally:
                 lines.put_nowait(None)

@@ -26,12 +26,14 @@ from hacore.control.config_schemas import (
     Transaction,
     WantedFiles,
 )
+from hacore.control.figures import Figures
 from hacore.control.problems import ApiError
 from hacore.control.schemas import NodeAnswer
 from hacore.errors import HacoreError
 from hacore.node.config_node import Guarded, Opened
 from hacore.node.config_sections import SectionStatus
 from hacore.node.config_sending import Sending
+from hacore.node.control_snapshot import PushResult
 
 if TYPE_CHECKING:
     from hacore.control.worker import ControlWorker
@@ -49,6 +51,7 @@ class Pushing:
         self._worker = worker
         self._part = worker.part(Configuration)
         self._rekeying = worker.part(Rekeying)
+        self._figures = worker.part(Figures)
 
     async def compare(self, names: list[str], peer: str) -> tuple[PeerClient, ConfigAnswer, Sending]:
         """This node's sections and the peer's, read at the same time."""
@@ -114,11 +117,15 @@ class Pushing:
         client = self._worker.peer(order.peer)
         node = self._part.node
         await self._part.read(lambda: node.claim(f"{self._worker.name} pushes to {client.name}"))
+        result: PushResult = "failed"
         try:
             async for line in self._claimed(order):
+                if line.outcome is not None:
+                    result = line.outcome.result
                 yield line
         finally:
             node.release()
+            self._figures.push_ended("to", client.name, result)
 
     async def _claimed(self, order: PushOrder) -> AsyncIterator[Line]:
         yield _line("compare", "compares the sections")

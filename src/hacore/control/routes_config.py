@@ -10,6 +10,7 @@ import msgspec
 
 from hacore import __version__
 from hacore.configsync.manifest import Manifest
+from hacore.configsync.report import Outcome
 from hacore.control import config_history
 from hacore.control.config import Configuration, as_api_error
 from hacore.control.config_rekey import Rekeying
@@ -29,6 +30,7 @@ from hacore.control.config_schemas import (
     Transaction,
     WantedFiles,
 )
+from hacore.control.figures import Figures
 from hacore.control.problems import ApiError
 from hacore.control.registry import Call, Route
 from hacore.errors import HacoreError
@@ -166,8 +168,21 @@ class Handlers:
             node.opened(transaction)
         except HacoreError as error:
             raise as_api_error(error) from None
-        async for line in self._part.run(lambda report: node.commit(transaction, report)):
-            yield line
+        figures, peer = call.worker.part(Figures), call.peer
+        ended = False
+
+        def count(outcome: Outcome) -> None:
+            nonlocal ended
+            ended = True
+            figures.push_ended("from", peer, outcome.result)
+
+        try:
+            async for line in self._part.run(lambda report: node.commit(transaction, report), count):
+                yield line
+        except ApiError:
+            if not ended:
+                figures.push_ended("from", peer, "failed")
+            raise
 
     async def discard(self, call: Call) -> Transaction:
         """Nothing had changed."""

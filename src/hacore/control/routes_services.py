@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from hacore.control.figures import Figures
 from hacore.control.registry import Call, Route
 from hacore.control.services import ServiceList, ServicesPart
 from hacore.services.service import Action, Outcome
@@ -25,6 +26,7 @@ class OneAction(Struct, kw_only=True):
 def routes(worker: ControlWorker) -> list[Route]:
     """Served to the peers that have the right "services"."""
     worker.part(ServicesPart)  # services that follow a VIP do so from the start, whether or not anybody asks
+    worker.part(Figures)
     return [
         Route("GET", "/services", services, "The services and how they are", response=ServiceList, needs="services"),
         Route(

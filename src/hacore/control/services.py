@@ -39,7 +39,9 @@ class ServicesPart:
 
     def __init__(self, worker: ControlWorker) -> None:
         self._worker = worker
-        self._services = Services(worker.settings.node.runtime_dir, lambda kind, text: worker.record(kind, text))
+        self.changed = asyncio.Event()
+        """Something was done to a service, or the settings name others."""
+        self._services = Services(worker.settings.node.runtime_dir, self._record)
         self._known: set[str] = set()
         self._load()
         worker.on_reload(self._load)
@@ -47,8 +49,13 @@ class ServicesPart:
         worker.on_stop(self._leave)
         worker.part(Configuration).restart_services = self._restart_for_push
 
+    def _record(self, kind: str, text: str) -> None:
+        self._worker.record(kind, text)
+        self.changed.set()
+
     def _load(self) -> None:
         self._services.load(self._worker.settings.services)
+        self.changed.set()
         self._roles()
 
     def _roles(self) -> None:

@@ -17,6 +17,7 @@ from hacore.control.refusals import Refusals
 from hacore.control.server import Server
 from hacore.control.trust import Trust, TrustStore, file_mark
 from hacore.errors import HacoreError, PlatformError
+from hacore.node.control_snapshot import ControlStatus
 from hacore.node.event import Value
 from hacore.node.settings import Settings, load
 from hacore.node.snapshot import CertificateStatus
@@ -55,6 +56,8 @@ class ControlWorker:
         self.warnings: dict[str, str] = {}
         self.trust = Trust()
         self.certificates: list[CertificateStatus] = []
+        self.status = ControlStatus()
+        self.status_changed = asyncio.Event()
         self.peers: dict[str, PeerClient] = {}
         self._told = told
         self._parts: dict[type[Any], Any] = {}
@@ -100,6 +103,11 @@ class ControlWorker:
     def record(self, kind: str, text: str, *, vip: str = "", **fields: Value) -> None:
         """One line in the node's event history."""
         self._told(kind, text, vip, fields)
+
+    def tell_status(self, status: ControlStatus) -> None:
+        """What the node's status says of this worker from now on."""
+        self.status = status
+        self.status_changed.set()
 
     def peer(self, name: str = "") -> PeerClient:
         """The peer of this name, or the only one; raises ApiError where there is none such."""

@@ -115,7 +115,8 @@ class BusCommands:
                 runtime_dir=str(settings.node.runtime_dir),
                 settings_path=str(settings.path),
             ),
-            vips=vips,
+            vips=[msgspec.structs.replace(vip, failovers=node.failovers.get(vip.name, 0)) for vip in vips],
+            control=node.control.status,
             states=node.replication.figures,
         )
         return dict(msgspec.to_builtins(snapshot))

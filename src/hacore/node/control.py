@@ -13,6 +13,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from hacore.control.worker import ControlWorker
@@ -107,9 +108,19 @@ class Process:
                 ControlCondition(
                     warnings=list(worker.warnings.values()) if worker else [],
                     certificates=worker.certificates if worker else [],
+                    status=worker.status if worker else None,
                 )
             )
+            await self._pause(worker)
+
+    async def _pause(self, worker: ControlWorker | None) -> None:
+        if worker is None:
             await asyncio.sleep(SIGN_OF_LIFE)
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SIGN_OF_LIFE):
+                await worker.status_changed.wait()
+        worker.status_changed.clear()
 
     def _send(self, message: Ready | ControlCondition | ControlEvent) -> None:
         self._channel.send(message)

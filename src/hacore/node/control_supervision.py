@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from hacore.node.control_snapshot import ControlStatus
 from hacore.node.messages import ConfigureControl, ControlCondition, ControlEvent, FromControl
 from hacore.node.settings import Settings
 from hacore.node.snapshot import CertificateStatus, Worker
@@ -26,6 +27,7 @@ class ControlSupervision(WorkerSupervision[ControlCondition | ControlEvent]):
         self._settings: Settings | None = None
         self._warnings: list[str] = []
         self.certificates: list[CertificateStatus] = []
+        self.status: ControlStatus | None = None
 
     def load(self, settings: Settings) -> None:
         """Bring the worker in line with the settings: it reads them itself, and goes on answering meanwhile."""
@@ -46,10 +48,10 @@ class ControlSupervision(WorkerSupervision[ControlCondition | ControlEvent]):
         worker.send(ConfigureControl(path=self._settings.path))
 
     def _forget(self) -> None:
-        self._warnings, self.certificates = [], []
+        self._warnings, self.certificates, self.status = [], [], None
 
     def _ended(self, why: str) -> None:
-        self._warnings = []
+        self._warnings, self.status = [], None
         self._node.history.record("worker", f"control worker {why}", why=why)
 
     def _hear(self, message: ControlCondition | ControlEvent, current: bool) -> None:
@@ -59,7 +61,7 @@ class ControlSupervision(WorkerSupervision[ControlCondition | ControlEvent]):
                 **{key: value for key, value in message.fields.items() if key not in ("kind", "text", "vip", "at")},
             )  # fmt: skip
         elif current:
-            self._warnings, self.certificates = message.warnings, message.certificates
+            self._warnings, self.certificates, self.status = message.warnings, message.certificates, message.status
 
     def workers(self) -> dict[str, Worker]:
         """For the status."""

@@ -9,6 +9,7 @@ import msgspec
 from hacore.carp.counters import Counters
 from hacore.carp.events import AnyEvent
 from hacore.carp.router import RouterSettings
+from hacore.node.control_snapshot import ControlStatus
 from hacore.node.snapshot import CertificateStatus, LinkStatus, PeerHeard, VipStatus
 from hacore.node.states_snapshot import StatesStatus
 
@@ -226,10 +227,11 @@ ToControl = ConfigureControl | Leave
 
 
 class ControlCondition(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """A sign of life, what `status` is to warn of, and the certificates of pairing."""
+    """A sign of life, what `status` is to warn of, the certificates of pairing, and the worker's own figures."""
 
     warnings: list[str]
     certificates: list[CertificateStatus] = []
+    status: ControlStatus | None = None
 
 
 class ControlEvent(msgspec.Struct, frozen=True, kw_only=True, tag=True):

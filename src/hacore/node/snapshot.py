@@ -12,6 +12,7 @@ from typing import Literal
 from msgspec import Struct, field
 
 from hacore.carp.counters import Counters
+from hacore.node.control_snapshot import ControlStatus
 from hacore.node.states_snapshot import StatesStatus
 
 State = Literal["INIT", "BACKUP", "MASTER"]
@@ -32,7 +33,8 @@ class VipStatus(Struct, kw_only=True):
 
     `master` is None while this node is MASTER or none was heard. `gate` is what stands between a stopped node and the
     traffic: "nft" (timed set elements) or "lifetime" (address lifetimes alone); `device` is the link that carries the
-    addresses, `leaving` whether it has bowed out and waits for its successor.
+    addresses, `leaving` whether it has bowed out and waits for its successor. `failovers` is how often this node became
+    MASTER since it was started.
     """
 
     name: str
@@ -51,6 +53,7 @@ class VipStatus(Struct, kw_only=True):
     gate: str = ""
     device: str = ""
     virtual_mac: str = ""
+    failovers: int = 0
 
 
 class Demotion(Struct, kw_only=True):
@@ -164,12 +167,14 @@ class NodeStatus(Struct, kw_only=True):
 
 class Snapshot(Struct, kw_only=True):
     """The whole of `status --json`. `states` are the figures of the replication as the states worker said last, None
-    where it said none: without `[states]`, or while that worker is not running.
+    where it said none: without `[states]`, or while that worker is not running. `control` is what the control worker
+    said last, None while none runs.
     """
 
     node: NodeStatus
     vips: list[VipStatus]
     states: StatesStatus | None = None
+    control: ControlStatus | None = None
 
 
 #: Seconds after which what the election worker said is old; it is asked for each status.

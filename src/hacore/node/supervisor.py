@@ -76,6 +76,7 @@ class Supervisor:
         self.demotions: dict[str, Demote] = {}
         self.carp_enabled = True
         self.states: dict[str, str] = {}
+        self.failovers: dict[str, int] = {}
         self.lock = RuntimeLock(settings.node.runtime_dir)
         self._namespace = _lock_namespace()
         self.loop = Loop(self._on_error)
@@ -391,6 +392,8 @@ class Supervisor:
         self, vip: str, interface: str, vhid: int, old: str, new: str, reason: str, at: float, master: str = ""
     ) -> None:
         self.states[vip] = new
+        if new == "MASTER":
+            self.failovers[vip] = self.failovers.get(vip, 0) + 1
         self.replication.roles_changed()
         told = self.hooks.transition(vip, interface=interface, vhid=vhid, before=old, after=new, reason=reason, at=at)
         text = f"{vip} ({vhid}@{interface}): {old} -> {new} ({reason})"

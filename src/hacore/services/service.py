@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Collection, Sequence
-from difflib import get_close_matches
 
 from msgspec import Struct
 
@@ -105,6 +104,8 @@ def find(services: Sequence[Service], wanted: str) -> Service:
     for service in services:
         if service.id == wanted:
             return service
+    from difflib import get_close_matches
+
     known = [service.id for service in services]
     near = get_close_matches(wanted, known, 1)
     there = f"did you mean {near[0]}?" if near else f"there are: {', '.join(known)}" if known else "there are none"

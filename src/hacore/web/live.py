@@ -76,6 +76,12 @@ class Live:
         feed.regions = [*self._site.rendering.frame_regions, *feed.regions]
         self._feeds[feed.name] = feed
 
+    def drop(self, name: str) -> None:
+        """This feed is no more; who follows it is hung up on."""
+        feed = self._feeds.pop(name, None)
+        for follower in feed.followers if feed is not None else ():
+            _put(follower, None)
+
     def changed(self) -> None:
         """Something is another than before."""
         self._wake.set()
