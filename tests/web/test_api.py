@@ -21,7 +21,7 @@ class Client:
 
     def __init__(self, one: OneSite) -> None:
         self._one = one
-        self._tokens = {role: one.file.add_token(f"{role}-program", role) for role in ("viewer", "administrator")}  # type: ignore[arg-type]
+        self._tokens = {role: one.file.add_token(f"{role}-program", role) for role in ("viewer", "administrator")}
         one.site.refresh_access()
 
     async def get(self, path: str, role: str = "viewer") -> Answer:
