@@ -175,7 +175,7 @@ def test_by_the_keyboard_alone(pair: PagePair, window: Window) -> None:
     press_to(page, "restart-proxy")
     page.keyboard.press("Enter")
     expect(page.locator("#said")).to_contain_text("restarted")
-    assert page.evaluate("document.activeElement.id") == "restart-proxy"
+    page.wait_for_function("document.activeElement.id == 'restart-proxy'")
 
 
 def press_to(page: object, element: str) -> None:
@@ -197,6 +197,7 @@ def test_a_viewer_looks_and_does_nothing(pair: PagePair, window: Window) -> None
 
 def test_a_guard_is_decided_on_the_page(pair: PagePair, window: Window) -> None:
     """Pushed from the BACKUP to the MASTER: said before, refused as long as nobody decides."""
+    pair.fw2.write("rules.conf", "accept from wan\ndrop all\n")
     page = window.sign_in(pair.fw2, path="/backup")
     expect_section(page, "rules", "not in sync")
     page.get_by_role("link", name="Update", exact=True).click()
