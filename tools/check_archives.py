@@ -23,7 +23,8 @@ def sdist_problems(path: Path) -> Iterator[str]:
             if file is not None and GENERATED_BY in file.read(200):
                 yield f"{path.name}: {member.name} is generated C"
     yield from (f"{path.name}: {name} is compiled" for name in names if name.endswith((".so", ".o", ".pyc")))
-    yield from (f"{path.name}: {kernel} is missing" for kernel in kernels() if kernel not in names)
+    wanted = [*kernels(), *page_files()]
+    yield from (f"{path.name}: {file} is missing" for file in wanted if file not in names)
 
 
 def wheel_problems(path: Path) -> Iterator[str]:
@@ -38,6 +39,9 @@ def wheel_problems(path: Path) -> Iterator[str]:
             yield f"{path.name}: {module}.pyi is missing"
         if not any(name.startswith(f"{module}.") and name.endswith(".so") for name in names):
             yield f"{path.name}: {module} is not compiled"
+    for file in page_files():
+        if file.removeprefix("src/") not in names:
+            yield f"{path.name}: {file} is missing"
     if "hacore/py.typed" not in names:
         yield f"{path.name}: hacore/py.typed is missing"
 
@@ -46,6 +50,13 @@ def kernels() -> list[str]:
     """The paths of the kernels' sources, relative to the project."""
     project = Path(__file__).parent.parent
     return [str(path.relative_to(project)) for path in sorted(project.glob("src/hacore/_fast/*.pyx"))]
+
+
+def page_files() -> list[str]:
+    """The paths of what the status page is made of, relative to the project."""
+    project = Path(__file__).parent.parent
+    folders = [project / "src/hacore/web" / name for name in ("templates", "assets")]
+    return sorted(str(path.relative_to(project)) for one in folders for path in one.rglob("*") if path.is_file())
 
 
 def main(folder: str) -> int:

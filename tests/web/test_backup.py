@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import pytest
@@ -77,6 +78,32 @@ def test_a_plain_update_restarts_nothing(pair: PagePair, window: Window) -> None
     assert (pair.fw2.files / "rules.d/more").read_text() == "more\n"
 
 
+def test_a_program_pushes(pair: PagePair, window: Window) -> None:
+    """Over the API, asked from the page's origin: the browser is the program here."""
+    pair.fw1.write("rules.d/more", "from a program\n")
+    token = pair.fw1.hacore("web", "token", "add", "deploy", "--role", "administrator").stdout.strip()
+    page = window.sign_in(pair.fw1, path="/backup")
+    text = page.evaluate(
+        """token => fetch("/api/v1/config/push", {
+             method: "POST", body: "{}",
+             headers: {"Authorization": "Bearer " + token, "Content-Type": "application/json"},
+           }).then(answer => answer.text())""",
+        token,
+    )
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert lines[0]["progress"]["step"] == "compare"
+    assert lines[-1]["outcome"]["result"] == "applied"
+    assert (pair.fw2.files / "rules.d/more").read_text() == "from a program\n"
+    figures = page.evaluate(
+        """token => fetch("/metrics", {headers: {"Authorization": "Bearer " + token}}).then(answer => answer.text())""",
+        token,
+    )
+    assert 'hacore_pushes_total{direction="to",peer="fw2",result="applied"}' in figures
+    assert 'hacore_vip_state{interface="lan",state="MASTER",vhid="1",vip="lan"} 1.0' in figures
+    assert 'hacore_service_state{service="proxy",state="running"} 1.0' in figures
+    pair.fw1.until_event("web", "API token: deploy (10.1.0.50): POST /api/v1/config/push")
+
+
 def test_one_service_and_all(pair: PagePair, window: Window) -> None:
     page = window.sign_in(pair.fw1, path="/backup")
     page.on("dialog", accept)
@@ -148,7 +175,7 @@ def test_by_the_keyboard_alone(pair: PagePair, window: Window) -> None:
     press_to(page, "restart-proxy")
     page.keyboard.press("Enter")
     expect(page.locator("#said")).to_contain_text("restarted")
-    assert page.evaluate("document.activeElement.id") == "restart-proxy"
+    page.wait_for_function("document.activeElement.id == 'restart-proxy'")
 
 
 def press_to(page: object, element: str) -> None:
@@ -169,7 +196,8 @@ def test_a_viewer_looks_and_does_nothing(pair: PagePair, window: Window) -> None
 
 
 def test_a_guard_is_decided_on_the_page(pair: PagePair, window: Window) -> None:
-    """Pushed from the BACKUP to the MASTER: said before, and refused as long as nobody decides."""
+    """Pushed from the BACKUP to the MASTER: said before, refused as long as nobody decides."""
+    pair.fw2.write("rules.conf", "accept from wan\ndrop all\n")
     page = window.sign_in(pair.fw2, path="/backup")
     expect_section(page, "rules", "not in sync")
     page.get_by_role("link", name="Update", exact=True).click()

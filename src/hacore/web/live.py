@@ -53,6 +53,7 @@ class Feed:
         self.name = name
         self.regions = regions
         self.sent: dict[str, str] = {}
+        self.first: tuple[float, bytes] | None = None
         self.followers: set[asyncio.Queue[bytes | None]] = set()
 
 
@@ -132,6 +133,15 @@ class Live:
             for follower in list(feed.followers):
                 _put(follower, data)
 
+    def _first(self, feed: Feed) -> bytes:
+        """What a page gets at its beginning; the same for all that come at once, as after a restart of the node."""
+        now = time.time()
+        if feed.first is None or now - feed.first[0] > SHORTEST_INTERVAL:
+            events = [self._event(region, text, now) for region, text in self.texts(feed, now).items()]
+            head = f"retry: {RECONNECT_MS}\n\n" + "".join(events) + self._pulse(now)
+            feed.first = now, GZIP_HEAD + _compressed(head)
+        return feed.first[1]
+
     def _event(self, name: str, text: str, now: float) -> str:
         lines = self._site.rendering.finish(text, now).splitlines()
         return f"event: {name}\n" + "".join(f"data: {line}\n" for line in lines if line.strip()) + "\n"
@@ -153,12 +163,9 @@ class Live:
         secure(response)
         await response.prepare(call.request)
         mine: asyncio.Queue[bytes | None] = asyncio.Queue(WAITING_MESSAGES)
-        now = time.time()
-        first = [self._event(region, text, now) for region, text in self.texts(feed, now).items()]
         feed.followers.add(mine)
         try:
-            head = f"retry: {RECONNECT_MS}\n\n" + "".join(first) + self._pulse(now)
-            data: bytes | None = GZIP_HEAD + _compressed(head)
+            data: bytes | None = self._first(feed)
             while data is not None and session is not None and not session.is_over(time.monotonic()):
                 session.used = time.monotonic()
                 async with asyncio.timeout(WRITE_TIMEOUT):

@@ -20,8 +20,18 @@ if TYPE_CHECKING:
 
 #: Of the timeline.
 EVENTS = 40
-BAD = {"fault", "hook-failed", "check-failing", "kernel", "gate", "device", "reload-refused", "other master", "stalled"}
-NOTICE = {"refused", "worker", "demotion", "maintenance", "carp", "warning", "no successor", "address removed"}
+BAD = {"fault", "hook-failed", "check-failing", "kernel", "gate", "device", "reload-refused", "other master"}
+NOTICE = {
+    "refused",
+    "worker",
+    "demotion",
+    "maintenance",
+    "carp",
+    "warning",
+    "no successor",
+    "address removed",
+    "stalled",
+}
 
 
 class Row(NamedTuple):

@@ -36,7 +36,16 @@
     if (element.textContent !== text) element.textContent = text;
   }
 
+  // What has the keyboard keeps it when its region is sent again, or when it was disabled for the time of a request.
+  let focused = "";
+  function keepFocus() {
+    if (document.activeElement !== document.body || !focused || !document.hasFocus()) return;
+    const element = document.getElementById(focused);
+    if (element && !element.disabled) element.focus({ preventScroll: true });
+  }
+
   function tick() {
+    keepFocus();
     if (!following) return;
     const now = (Date.now() + offset) / 1000;
     const lost = Date.now() - heard > stale;
@@ -75,6 +84,10 @@
     if (event.target.id === "pulse") take(event.target);
     else tick();
   });
+  document.addEventListener("htmx:afterRequest", () => setTimeout(keepFocus));
+  document.addEventListener("htmx:afterSettle", keepFocus);
+  document.addEventListener("focusin", (event) => { focused = event.target.id; });
+  document.addEventListener("pointerdown", () => { focused = ""; });
   document.addEventListener("DOMContentLoaded", () => {
     const pulse = document.getElementById("pulse");
     if (pulse) take(pulse);
