@@ -36,6 +36,10 @@ _CALM = 2.0
 _TICK = 0.05
 
 
+class Unsettled(HacoreError):
+    """The pair did not come to the state that a measurement needs."""
+
+
 class ScaleSubject(NamedTuple):
     """A program whose adverts are a second apart."""
 
@@ -107,7 +111,7 @@ def measure(plan: Plan, into: Samples, progress: Callable[[str], None]) -> list[
             for subject in plan.subjects:
                 try:
                     _measure(subject, size, plan.seconds, into, functools.partial(_say, progress, turn))
-                except HacoreError as error:
+                except Unsettled as error:
                     notes.append(f"{subject.name}, {size} VHIDs: {error}")
         if plan.whole:
             for subject in WHOLE:
@@ -262,4 +266,4 @@ def _wait(seen: Recording, lab: Lab, expected: Node, addresses: set[str], *, alo
         if seen.held[expected.name] != addresses or (alone and seen.held[other]):
             calm = time.monotonic()
         if time.monotonic() > deadline:
-            raise HacoreError(f"{expected.name} holds {len(seen.held[expected.name])} of {len(addresses)} addresses")
+            raise Unsettled(f"{expected.name} holds {len(seen.held[expected.name])} of {len(addresses)} addresses")
