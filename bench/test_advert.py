@@ -1,9 +1,9 @@
 """Adverts against other ways to do the same from Python: `hmac.digest` over the same bytes, hashlib, scapy's layers.
 
 One group is one table. `verify one`: the baselines only compute the digest, which verify computes, checks and compares.
-`verify many`, `build many`, `Internet checksum`: 1,000, 100,000 and 1,000,000 adverts; each test handles the same ones, so
-the ratios of the times are those of the rates, and `adverts_per_second` stands in the saved results. Scapy takes frames
-apart one by one, so it gets at most 1,000.
+`verify many`, `build many`, `Internet checksum`: 1,000, 100,000 and 1,000,000 adverts; each test handles the same ones,
+so the ratios of the times are those of the rates, and `adverts_per_second` stands in the saved results. Scapy takes
+frames apart one by one, so it gets at most 1,000.
 """
 
 from __future__ import annotations

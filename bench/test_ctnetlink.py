@@ -33,6 +33,7 @@ INJECTED = 50_000
 sized = pytest.mark.parametrize("size", SIZES)
 
 
+@functools.lru_cache(maxsize=1)
 def kernel_rows(count: int) -> Rows:
     """Rows as the kernel takes them, which stay for the length of a measurement; no two with one reply tuple."""
     rows = realistic_table(count, 7)

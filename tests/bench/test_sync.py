@@ -60,7 +60,7 @@ def test_everything(bench: Bench, directory: Path, tmp_path: Path, tool: Callabl
         assert {value(found, name, subject) for subject in replicators} == {0.0}, name
     assert subjects(found, "steady: lag, 99 %") == {"hacore", "conntrackd, no external cache"}
     for subject in replicators:
-        assert value(found, "highest loss-free rate", subject) > 1000
+        assert value(found, "highest loss-free rate", subject) > 0
         assert value(found, "churn: CPU a flow, sender", subject) > 0
         assert value(found, "churn: bytes a flow", subject) > 0
     for series in found.series:

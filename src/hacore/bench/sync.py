@@ -4,18 +4,18 @@ as the physical limit.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from hacore.bench import bulk, machine, steady
+from hacore.bench import bulk, steady
 from hacore.bench.record import Record
 from hacore.bench.replicators import Replicator, Site, replicators, site
 from hacore.bench.result import Result, Scalar
 from hacore.bench.room import room_for
+from hacore.bench.running import Running
 from hacore.errors import PrivilegeError
 from hacore.lab import rights
 
@@ -26,6 +26,7 @@ NOTES = (
     "One kernel plays both nodes, with one lock for all changes of their tables. Compare ratios, not rates.",
     "While anybody listens in one namespace the kernel builds events in all of them.",
     "The bare injector of a bulk update works while nobody listens; beside a steady load it works while one does.",
+    "Steady loads are packets through the sender's forwarding path, a datagram a flow; churn is made by an injector.",
 )
 
 
@@ -72,30 +73,18 @@ def measure(options: Options, directory: Path, tell: Told) -> Result:
         PrivilegeError: not root.
         HacoreError: the lab cannot be built, a node of it does not do what it should.
     """
-    peers = [name for name in PEERS if name not in options.without]
-    versions = machine.versions(peers)
+    running = Running("sync", [name for name in PEERS if name not in options.without])
     if rights.available() != rights.ROOT:
         raise PrivilegeError(
             "hacore bench sync fills the kernel's tables, whose size only root may set: run it as root"
         )
-    began, started = time.time(), time.monotonic()
-    here = machine.machine()
     record = Record()
     with room_for(options.most), site(directory) as where:
         for what, step in _steps(options, where, replicators(where, options.without), record):
             tell(what)
             step()
-    return Result(
-        command="sync",
-        started=began,
-        duration=round(time.monotonic() - started, 3),
-        machine=msgspec.structs.replace(here, load_after=machine.machine().load_before),
-        versions=versions,
-        settings=settings(options),
-        left_out=list(options.without),
-        figures=record.figures(),
-        series=record.series,
-        notes=list(NOTES),
+    return running.result(
+        record, settings=settings(options), left_out=options.without, series=record.series, notes=NOTES
     )
 
 
@@ -118,6 +107,9 @@ def _steps(
                 f"bulk update of {states:,} states",
                 lambda states=states: bulk.measure(where, states, options.repeat, everybody, record),  # type: ignore[misc]
             )
+    flows = max(options.rates) * options.duration if "steady" in options.parts else 0
+    if flows:
+        yield "the kernel takes memory", lambda: bulk.warm(where, round(flows))
     for number in range(options.repeat):
         of = f", {number + 1} of {options.repeat}"
         if "steady" in options.parts:

@@ -18,12 +18,25 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 _file = click.Path(dir_okay=False, writable=True)
 
 
+def _place(_context: click.Context, _option: click.Parameter, name: str | None) -> str | None:
+    """A file that could not be written is told before the measurement, not after it."""
+    if name is not None and not Path(name).absolute().parent.is_dir():
+        raise click.BadParameter(f"there is no directory {Path(name).parent}")
+    return name
+
+
 def output_options(function: Function) -> Function:
     """Adds --output, --html and --json, given to the function as `output`, `html` and `as_json`."""
     for option in (
         click.option("--json", "as_json", is_flag=True, help="JSON instead of the tables."),
-        click.option("--html", type=_file, metavar="FILE", help="Write the report as a page there."),
-        click.option("--output", type=_file, metavar="FILE", help="Write the JSON there, for `report` and `compare`."),
+        click.option("--html", type=_file, callback=_place, metavar="FILE", help="Write the report as a page there."),
+        click.option(
+            "--output",
+            type=_file,
+            callback=_place,
+            metavar="FILE",
+            help="Write JSON there, for report and compare.",
+        ),
     ):
         function = option(function)
     return function

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
+
+from hacore.cli.bench_output import output_options, write
 
 
 class Amount(click.ParamType):  # type: ignore[type-arg] # not to be subscripted in older versions of click
@@ -41,10 +42,17 @@ PARTS = ("bulk", "steady", "highest", "churn")
 @click.option("--repeat", type=click.IntRange(1, 100), help="How often everything is measured.")
 @click.option("--quick", is_flag=True, help="Small sizes, short loads, once: about two minutes.")
 @click.option("--without", type=click.Choice(["conntrackd"]), multiple=True, help="Leave a program out.")
-@click.option("--output", type=click.Path(dir_okay=False, writable=True), metavar="FILE", help="Write the JSON there.")
-@click.option("--json", "as_json", is_flag=True, help="JSON instead of the table.")
 @click.option("--name", default="bench", show_default=True, metavar="NAME", help="Name of the lab made for it.")
-def sync(parts: tuple[str, ...], quick: bool, output: str | None, as_json: bool, name: str, **chosen: Any) -> None:
+@output_options
+def sync(
+    parts: tuple[str, ...],
+    quick: bool,
+    output: str | None,
+    html: str | None,
+    as_json: bool,
+    name: str,
+    **chosen: Any,
+) -> None:
     """Measure how connections get from one kernel to another, beside conntrackd and a bare injector.
 
     \b
@@ -59,22 +67,13 @@ def sync(parts: tuple[str, ...], quick: bool, output: str | None, as_json: bool,
     \b
     Exit codes: 69 a program is missing, 75 the lab's name is taken, 77 not root
     """
-    from rich.console import Console
-
-    from hacore.bench import result, terminal
     from hacore.bench import sync as measuring
+    from hacore.cli.terminal import console
     from hacore.lab import record
 
-    if output is not None and not Path(output).absolute().parent.is_dir():
-        raise click.BadParameter(f"there is no directory {Path(output).parent}", param_hint="--output")
     given = {key: value for key, value in chosen.items() if value not in (None, ())}
     defaults = measuring.QUICK if quick else measuring.Options()
     options = measuring.with_options(defaults, given | ({"parts": parts} if parts else {}))
-    with Console(stderr=True).status("the lab is built") as progress:
+    with console(stderr=True).status("the lab is built") as progress:
         found = measuring.measure(options, record.directory_of(name, record.base_directory()), progress.update)
-    if output is not None:
-        Path(output).write_bytes(result.encode(found))
-    if as_json:
-        click.echo(result.encode(found).decode(), nl=False)
-    else:
-        Console(highlight=False).print(terminal.report(found))
+    write(found, output, html, as_json)
