@@ -20,6 +20,7 @@ DEBIAN_PACKAGES = {
     "ping": "iputils-ping",
     "ps": "procps",
     "setpriv": "util-linux",
+    "perf": "linux-perf",
     "systemd-analyze": "systemd",
     "dbus-daemon": "dbus-daemon",
 }

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import io
 import struct
+from ipaddress import IPv4Address
 
 import numpy as np
 import pytest
+from scapy.layers.inet import IP, UDP
+from scapy.layers.l2 import Ether
+from scapy.utils import checksum
 
 from hacore._fast import ctnetlink
-from hacore.bench.load import LIFE, Load, connections, messages, slice_of
+from hacore.bench.datagrams import frames_of, rows_of
+from hacore.bench.load import LIFE, Load, churn_messages, connections, parts_of, slice_of
 from hacore.bench.meters import Lag
 from hacore.states.layout import keys_of
 
@@ -31,16 +36,28 @@ def test_connections_differ_in_both_directions() -> None:
 
 @pytest.mark.parametrize(("rate", "count"), [(1, 3), (700, 350), (1_000, 1_000), (30_000, 45_001), (33_333, 9_999)])
 def test_each_connection_is_sent_once_at_its_time(rate: int, count: int) -> None:
-    parts = [rows_in(part) for part in messages(Load(count=count, rate=rate))]
-    assert sum(parts) == count
-    sent = np.cumsum(parts)
+    parts = parts_of(Load(kind="packets", count=count, rate=rate))
+    assert [number for start, end in parts for number in range(start, end)] == list(range(count))
     times = np.arange(len(parts)) * slice_of(rate)
-    assert (np.abs(sent - np.minimum((times + slice_of(rate)) * rate, count)) <= 1).all()
+    ends = np.array([end for _, end in parts])
+    assert (np.abs(ends - np.minimum((times + slice_of(rate)) * rate, count)) <= 1).all()
+
+
+def test_frames_are_those_of_the_rows() -> None:
+    rows, frames = rows_of(70_000), frames_of(70_000, bytes(6))
+    assert len(np.unique(keys_of(rows).view("V40"))) == len(rows)
+    for number in (0, 249, 59_999, 60_000, 69_999):
+        packet = Ether(frames[number].tobytes())
+        row = rows[number]
+        addresses = tuple(str(IPv4Address(row[name][:4].tobytes())) for name in ("source", "destination"))
+        assert (packet[IP].src, packet[IP].dst) == addresses
+        assert (packet[UDP].sport, packet[UDP].dport) == (row["source_port"], row["destination_port"])
+        assert checksum(bytes(packet[IP])[:20]) == 0
 
 
 def test_churn_is_four_messages_a_connection_and_ends_with_deletion() -> None:
     load = Load(kind="churn", count=500, rate=1000)
-    parts = list(messages(load))
+    parts = list(churn_messages(load))
     assert len(parts) == round((0.5 + LIFE) / slice_of(load.rate))
     octets = b"".join(parts)
     assert rows_in(octets) == 4 * load.count
@@ -74,5 +91,5 @@ def test_a_load_that_nobody_begins_ends() -> None:
     from hacore.bench import load
 
     told = io.StringIO()
-    load.run(Load(count=1, rate=1), told, io.StringIO(""))
+    load.run(Load(kind="churn", count=1, rate=1), told, io.StringIO(""))
     assert told.getvalue() == "ready\n"

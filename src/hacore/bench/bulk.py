@@ -8,7 +8,7 @@ all, which on two machines would not slow the other one.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from hacore.bench.load import connections, inject
@@ -28,6 +28,7 @@ from hacore.bench.replicators import (
 from hacore.lab import topology
 
 PATIENCE = 240.0
+AT_REST = 3.0
 BEGUN = 0.0005
 AT_ONCE = 250_000  # rows that a load is built of, so that it takes little memory
 
@@ -77,7 +78,7 @@ def own(where: Site, states: int, repeat: int, record: Record) -> None:
 def _bare(where: Site, states: int, record: Record) -> None:
     parts = [connections(min(AT_ONCE, states - first), first) for first in range(0, states, AT_ONCE)]
     spent = [inject(where.two, rows) for rows in parts]
-    _note(record, BARE, states, sum(one.wall for one in spent), {RECEIVER: sum(one.cpu for one in spent)})
+    _note(record, BARE, states, sum(one.wall for one in spent), {RECEIVER: sum(one.cpu for one in spent)}, of=states)
 
 
 def _one_update(pair: Pair, states: int, idle: dict[str, int], record: Record) -> None:
@@ -90,7 +91,8 @@ def _one_update(pair: Pair, states: int, idle: dict[str, int], record: Record) -
     took = time.perf_counter() - began
     wait(where.two.replicates, PATIENCE, "the bulk update is acknowledged")
     spent = _since(pair, used)
-    _note(record, pair.name, states, took * states / max(1, states - first), spent)
+    _note(record, pair.name, states, took * states / max(1, states - first), spent, of=states)
+    record.less("bulk update: missing", "states", pair.name, 0, states=states)
     record.less("bulk update: bytes a state", "B", pair.name, (where.wire() - sent) / states, states=states)
     for side, octets in pair.memory().items():
         growth = (octets - idle[side]) / states
@@ -114,15 +116,17 @@ def resync(daemons: Daemons, states: int, record: Record) -> None:
         two = daemons.start_one(RECEIVER)
         sent, used, began = where.wire(), daemons.used(), time.perf_counter()
         two.ask("-n")
-        wait(lambda: daemons.arrived() >= states, PATIENCE, "conntrackd resynchronises", 0.005)
+        came, ended = _come_to_rest(daemons.arrived, states, 0.005)
         if daemons.external_cache:
-            resynchronised = time.perf_counter() - began
-            record.less("bulk update: resync alone", "s", daemons.name, resynchronised, states=states)
+            record.less("bulk update: resync alone", "s", daemons.name, ended - began, states=states)
+            ended_before = time.perf_counter()
             two.ask("-c")
-            counter = where.counters[RECEIVER]
-            wait(lambda: counter() >= states, PATIENCE, "conntrackd commits", 0.002)
-        took = time.perf_counter() - began
-        _note(record, daemons.name, states, took, _since(daemons, used))
+            committed, last = _come_to_rest(where.counters[RECEIVER], came, 0.002)
+            # A commit begins where somebody has seen that the resync is through, not when that was sure.
+            came, ended = committed, ended + last - ended_before
+        took = ended - began
+        record.less("bulk update: missing", "states", daemons.name, states - min(came, states), states=states)
+        _note(record, daemons.name, max(1, min(came, states)), took, _since(daemons, used), of=states)
         record.less("bulk update: bytes a state", "B", daemons.name, (where.wire() - sent) / states, states=states)
         for side, octets in daemons.memory().items():
             growth = (octets - idle[side]) / states
@@ -133,11 +137,22 @@ def _since(one: Replicator, used: dict[str, float]) -> dict[str, float]:
     return {side: seconds - used[side] for side, seconds in one.used().items()}
 
 
-def _note(record: Record, subject: str, states: int, took: float, used: dict[str, float]) -> None:
-    record.less("bulk update: time", "s", subject, took, states=states)
-    record.more("bulk update: rate", "states/s", subject, states / took, states=states)
+def _come_to_rest(count: Callable[[], int], wanted: int, pause: float) -> tuple[int, float]:
+    """Until `wanted` are there, or nothing has come for `AT_REST` seconds: how many, and when the last was seen."""
+    most, last = count(), time.perf_counter()
+    while most < wanted and time.perf_counter() - last < AT_REST:
+        time.sleep(pause)
+        found = count()
+        if found > most:
+            most, last = found, time.perf_counter()
+    return most, last
+
+
+def _note(record: Record, subject: str, came: int, took: float, used: dict[str, float], *, of: int) -> None:
+    record.less("bulk update: time", "s", subject, took, states=of)
+    record.more("bulk update: rate", "states/s", subject, came / took, states=of)
     for side, seconds in used.items():
-        record.less(f"bulk update: CPU a state, {side}", "s", subject, seconds / states, states=states)
+        record.less(f"bulk update: CPU a state, {side}", "s", subject, seconds / came, states=of)
 
 
 def measure(where: Site, states: int, repeat: int, others: list[Replicator], record: Record) -> None:

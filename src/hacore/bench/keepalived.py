@@ -1,9 +1,9 @@
 """keepalived as a node, with conntrackd where the pair replicates connections, as its documentation sets them up: VRRP
 version 3, an instance for each VIP in one group, and the transition script that conntrackd comes with.
 
-It gets what speaks for it: real time (without the limit of 10 ms of processor time after which it would be killed, as
-it is with very many instances) and locked memory, and priorities next to each other, so that the backup's skew is about
-a hundredth of an interval. Debian packages: keepalived, conntrackd.
+It gets what speaks for it: locked memory, real time without the limit of 10 ms after which the kernel would kill it (as
+it does with very many instances), and priorities next to each other, so that the backup's skew is about a hundredth of
+an interval. Debian packages: keepalived, conntrackd.
 """
 
 from __future__ import annotations

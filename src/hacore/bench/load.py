@@ -1,8 +1,8 @@
-"""Load for a kernel's connection table at a steady rate. `python -m hacore.bench.load '{...}'` (a `Load` as JSON), run
+"""Load for a connection table at a steady rate. `python -m hacore.bench.load '{...}'` (a `Load` as JSON), run
 inside the namespace: it says "ready" once its messages are built, begins at a line on its standard input, and ends with
 one line, a `Done`.
 
-The messages are prebuilt and go out as the bare injector sends them, so that the load takes the least of the machine.
+Everything is built before it begins, so that the load takes the least of the machine.
 """
 
 from __future__ import annotations
@@ -11,14 +11,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import pairwise
+from pathlib import Path
 from typing import IO, Literal, NamedTuple, Self
 
 import msgspec
 import numpy as np
 
 from hacore._fast import ctnetlink
+from hacore.bench.datagrams import Wire, frames_of, rows_of
 from hacore.errors import HacoreError
 from hacore.lab import namespaces
 from hacore.lab.nodes import Node
@@ -61,24 +64,25 @@ def connections(count: int, first: int = 0, state: int = ESTABLISHED) -> Rows:
 class Load(msgspec.Struct, frozen=True, kw_only=True):
     """What is to be sent: `count` connections, numbered from `first`, `rate` of them a second.
 
-    "new": each is put there, and stays; what was not sent within `longest` seconds is left out. "churn": each is new,
-    established, closed and deleted, `STAGE` apart.
+    "packets": the first datagram of each, to `mac`, from the interface "lan". "injected": the same flows, put into the
+    table as the bare injector does it. "churn": TCP connections that are new, established, closed and deleted, `STAGE`
+    apart, also by an injector. Of the first two, what was not sent within `longest` seconds is left out.
     """
 
-    kind: Literal["new", "churn"] = "new"
+    kind: Literal["packets", "injected", "churn"]
     count: int
     first: int = 0
     rate: float
     longest: float = 600.0
+    mac: str = ""
 
 
 class Done(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of it: connections, seconds on the clock and of a processor, and messages that the kernel refused."""
+    """What came of it: connections, and seconds on the clock and of a processor."""
 
     count: int
     took: float
     cpu: float
-    refused: int
 
 
 def slice_of(rate: float) -> float:
@@ -86,17 +90,16 @@ def slice_of(rate: float) -> float:
     return LEAST_SLICE if rate <= SLOW else SLICE
 
 
-def messages(load: Load) -> Iterator[bytes]:
-    """What is sent in each slice, one after the other."""
+def parts_of(load: Load) -> list[tuple[int, int]]:
+    """The numbers of the connections that are sent in each slice: from, to before."""
     duration = slice_of(load.rate)
-    starts = np.minimum(
-        np.round(np.arange(np.ceil(load.count / load.rate / duration - 1e-9) + 1) * duration * load.rate), load.count
-    ).astype(int)
-    parts = [(int(start), int(end)) for start, end in pairwise(starts)]
-    if load.kind == "new":
-        for start, end in parts:
-            yield ctnetlink.build(connections(end - start, load.first + start))
-        return
+    ends = np.arange(np.ceil(load.count / load.rate / duration - 1e-9) + 1) * duration * load.rate
+    return list(pairwise(np.minimum(np.round(ends), load.count).astype(int).tolist()))
+
+
+def churn_messages(load: Load) -> Iterator[bytes]:
+    """What is sent in each slice, one after the other."""
+    parts, duration = parts_of(load), slice_of(load.rate)
     steps = [
         (SYN_SENT, ctnetlink.INSERT), (ESTABLISHED, ctnetlink.UPDATE), (TIME_WAIT, ctnetlink.UPDATE),
         (TIME_WAIT, ctnetlink.DELETE),
@@ -114,11 +117,11 @@ def messages(load: Load) -> Iterator[bytes]:
 
 
 class Stream:
-    """A load on a node, in a process of its own; it begins when it is told to."""
+    """A load in a namespace of the lab, from a process of its own that goes with `node`; it begins when it is told."""
 
-    def __init__(self, node: Node, load: Load) -> None:
+    def __init__(self, namespace: Path, node: Node, load: Load) -> None:
         command = [sys.executable, "-m", __name__, msgspec.json.encode(load).decode()]
-        with namespaces.inside(node.namespace):
+        with namespaces.inside(namespace):
             self._process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment(node)
             )
@@ -181,27 +184,39 @@ def inject(node: Node, rows: Rows) -> Spent:
 
 
 def run(load: Load, told: IO[str], heard: IO[str]) -> None:
-    """The program: sends `load` into the table of its network namespace."""
-    parts, duration = list(messages(load)), slice_of(load.rate)
-    refused = 0
+    """The program: sends `load` from its network namespace, or into the table of it."""
+    parts = parts_of(load)
+    if load.kind == "packets":
+        with Wire(frames_of(load.count, bytes.fromhex(load.mac), load.first)) as wire:
+            _paced(load, [partial(wire.send, *part) for part in parts], told, heard)
+        return
+    if load.kind == "churn":
+        octets = list(churn_messages(load))
+    else:
+        octets = [ctnetlink.build(rows_of(end - start, load.first + start)) for start, end in parts]
     with conntrack.Injector() as injector:
-        told.write("ready\n")
-        told.flush()
-        if not heard.readline():
-            return
-        began, used = time.perf_counter(), time.process_time()
-        for number, part in enumerate(parts):
-            ahead = began + number * duration - time.perf_counter()
-            if ahead > 0:
-                time.sleep(ahead)
-            elif time.perf_counter() - began > load.longest and load.kind == "new":
-                number -= 1
-                break
-            refused += injector.inject_bare(part)
-        took, spent = time.perf_counter() - began, time.process_time() - used
-    count = min(load.count, round((number + 1) * duration * load.rate)) if load.kind == "new" else load.count
-    done = Done(count=count, took=took, cpu=spent, refused=refused)
-    told.write(msgspec.json.encode(done).decode() + "\n")
+        _paced(load, [partial(injector.inject_bare, one) for one in octets], told, heard)
+
+
+def _paced(load: Load, sends: Sequence[Callable[[], object]], told: IO[str], heard: IO[str]) -> None:
+    """One of `sends` in each slice, once somebody has spoken; then what came of it is told."""
+    duration, late = slice_of(load.rate), load.longest if load.kind != "churn" else float("inf")
+    told.write("ready\n")
+    told.flush()
+    if not heard.readline():
+        return
+    began, used, sent = time.perf_counter(), time.process_time(), 0
+    for number, send in enumerate(sends):
+        passed = time.perf_counter() - began
+        if passed > late:
+            break
+        if number * duration > passed:
+            time.sleep(number * duration - passed)
+        send()
+        sent += 1
+    took, spent = time.perf_counter() - began, time.process_time() - used
+    count = min(load.count, round(sent * duration * load.rate))
+    told.write(msgspec.json.encode(Done(count=count, took=took, cpu=spent)).decode() + "\n")
     told.flush()
 
 

@@ -42,10 +42,11 @@ class Strip(NamedTuple):
 class _Axis:
     """From values to places between `start` and `end`."""
 
-    def __init__(self, values: Sequence[float], unit: str, start: float, end: float, *, zero: bool) -> None:
-        positive = [value for value in values if value > 0]
+    def __init__(
+        self, values: Sequence[float], unit: str, start: float, end: float, *, zero: bool, even: bool = False
+    ) -> None:
         low, high = min(values), max(values)
-        self.logarithmic = bool(positive) and low > 0 and high / low > _STEEP
+        self.logarithmic = low > 0 and high / low > _STEEP and not even
         self.start, self.end = start, end
         if self.logarithmic:
             self.low, self.high = math.log10(low), math.log10(high)
@@ -64,7 +65,7 @@ class _Axis:
     def ticks(self) -> list[tuple[float, str]]:
         """Places and their words."""
         found = [value for value in self._steps() if self.low - 1e-9 <= self._scaled(value) <= self.high + 1e-9]
-        return [(self.at(value), words.digits(value / self.factor)) for value in found]
+        return [(self.at(value), f"{value / self.factor:.10g}") for value in found]
 
     def _scaled(self, value: float) -> float:
         return math.log10(value) if self.logarithmic else value
@@ -127,7 +128,8 @@ def lines(name: str, unit: str, x_name: str, x_unit: str, rows: Sequence[Line], 
     """Courses over a common axis, with a legend below."""
     bottom = _TOP + _HEIGHT
     left = 64
-    across = _Axis([value for row in rows for value in row.x], x_unit, left, WIDTH - _RIGHT, zero=False)
+    places_across = [value for row in rows for value in row.x]
+    across = _Axis(places_across, x_unit, left, WIDTH - _RIGHT, zero=False, even=x_name == "time")
     upward = _Axis([value for row in rows for value in row.y], unit, bottom, _TOP + 20, zero=True)
     parts = _below(across, _TOP, bottom, x_name)
     for at, text in upward.ticks():

@@ -10,7 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
+import msgspec
+
 from hacore.bench.conntrackd import Conntrackd
+from hacore.bench.datagrams import prepare
+from hacore.bench.load import Load, Stream
 from hacore.bench.meters import Counter, cpu, rss_bytes, wait, wire_bytes
 from hacore.bench.result import OWN
 from hacore.errors import HacoreError
@@ -48,6 +52,14 @@ class Site:
             node.settings.write_text(text + STATES.format(number=number), encoding="utf-8")
             with namespaces.inside(node.namespace):
                 conntrack.keep_events()
+        self._mac = prepare(self.one.namespace).hex()
+
+    def stream(self, side: str, load: Load) -> Stream:
+        """A load on one side, ready to begin; packets come from the lab's client."""
+        node = self.one if side == SENDER else self.two
+        if load.kind == "packets":
+            return Stream(self.lab.paths[topology.CLIENT], node, msgspec.structs.replace(load, mac=self._mac))
+        return Stream(node.namespace, node, load)
 
     def flush(self) -> None:
         """Both tables are empty."""

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from hacore.bench.load import LIFE, Done, Load, Stream
+from hacore.bench.load import LIFE, Done, Load
 from hacore.bench.meters import LOOK, Lag
 from hacore.bench.record import Record
 from hacore.bench.replicators import BARE, RECEIVER, SENDER, Pair, Replicator, Site
@@ -56,7 +56,7 @@ def play(replicator: Replicator, load: Load, lag: Lag | None = None) -> Play:
     site = replicator.site
     sender = site.counters[SENDER]
     before = sender(), replicator.arrived()
-    with Stream(site.one, load) as stream:
+    with site.stream(SENDER, load) as stream:
         used = replicator.used()
         stream.begin()
         if replicator.to_the_kernel:
@@ -81,7 +81,7 @@ def play(replicator: Replicator, load: Load, lag: Lag | None = None) -> Play:
 
 def steady(replicators: list[Replicator], rate: int, duration: float, record: Record) -> None:
     """Every replicator once, by turns with the bare injector, which works beside the same load and a listener."""
-    load = Load(count=round(rate * duration), rate=rate)
+    load = Load(kind="packets", count=round(rate * duration), rate=rate)
     for replicator in replicators:
         site = replicator.site
         lag = Lag(site.counters[SENDER], site.counters[RECEIVER])
@@ -127,8 +127,8 @@ def _note_lag(record: Record, subject: str, lag: Lag, rate: int) -> None:
 
 
 def _bare(site: Site, load: Load, record: Record) -> None:
-    other = Load(count=load.count, first=load.count, rate=load.rate)
-    with Stream(site.one, load) as beside, Stream(site.two, other) as bare:
+    other = msgspec.structs.replace(load, kind="injected")
+    with site.stream(SENDER, load) as beside, site.stream(RECEIVER, other) as bare:
         beside.begin()
         bare.begin()
         done = bare.result()
@@ -148,7 +148,7 @@ def highest(replicator: Replicator, first: int, duration: float, record: Record)
         while LOWEST < rate <= HIGHEST and (failures < FAILURES or not best):
             if points:
                 replicator.clear()
-            found = play(replicator, Load(count=round(rate * duration), rate=rate, longest=duration))
+            found = play(replicator, Load(kind="packets", count=round(rate * duration), rate=rate, longest=duration))
             points.append((rate, found.rate))
             if found.kept_up and found.rate > best * BETTER:
                 best, failures = found.rate, 0
@@ -169,7 +169,7 @@ def churn(replicator: Replicator, rate: int, duration: float, record: Record) ->
     """Connections that are new, established, closed and deleted, all within less than a second."""
     load = Load(kind="churn", count=round(rate * duration), rate=rate)
     site = replicator.site
-    with replicator, Stream(site.one, load) as stream:
+    with replicator, site.stream(SENDER, load) as stream:
         before = site.counters[SENDER](), replicator.arrived()
         sent, used = site.wire(), replicator.used()
         stream.begin()

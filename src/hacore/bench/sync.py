@@ -26,6 +26,7 @@ NOTES = (
     "One kernel plays both nodes, with one lock for all changes of their tables. Compare ratios, not rates.",
     "While anybody listens in one namespace the kernel builds events in all of them.",
     "The bare injector of a bulk update works while nobody listens; beside a steady load it works while one does.",
+    "Steady loads are packets through the sender's forwarding path, a datagram a flow; churn is made by an injector.",
 )
 
 
@@ -106,6 +107,9 @@ def _steps(
                 f"bulk update of {states:,} states",
                 lambda states=states: bulk.measure(where, states, options.repeat, everybody, record),  # type: ignore[misc]
             )
+    flows = max(options.rates) * options.duration if "steady" in options.parts else 0
+    if flows:
+        yield "the kernel takes memory", lambda: bulk.warm(where, round(flows))
     for number in range(options.repeat):
         of = f", {number + 1} of {options.repeat}"
         if "steady" in options.parts:

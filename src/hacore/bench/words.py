@@ -99,14 +99,20 @@ class Block(NamedTuple):
 
 def blocks(result: Result) -> list[Block]:
     """The tables of a run, in the order in which it was measured."""
-    grouped: dict[tuple[tuple[str, Scalar], ...], list[Figure]] = {}
+    grouped: dict[tuple[str, tuple[tuple[str, Scalar], ...]], list[Figure]] = {}
     for figure in result.figures:
         if figure.samples:
-            grouped.setdefault(figure.key[1], []).append(figure)
-    return [_block(figures) for figures in grouped.values()]
+            grouped.setdefault((_split(figure.name)[0], figure.key[1]), []).append(figure)
+    return [_block(topic, figures) for (topic, _), figures in grouped.items()]
 
 
-def _block(figures: Sequence[Figure]) -> Block:
+def _split(name: str) -> tuple[str, str]:
+    """The topic of a figure, which may stand before a colon, and the rest of its name."""
+    topic, colon, rest = name.partition(": ")
+    return (topic, rest) if colon else ("", name)
+
+
+def _block(topic: str, figures: Sequence[Figure]) -> Block:
     own = {figure.name: figure for figure in figures if figure.subject == OWN}
     subjects = list(dict.fromkeys(figure.subject for figure in figures))
     subjects.sort(key=lambda subject: subject != OWN)
@@ -114,9 +120,13 @@ def _block(figures: Sequence[Figure]) -> Block:
     for figure in figures:
         base = own.get(figure.name)
         known = base is not None and base is not figure and base.median != 0
-        cells[figure.subject, figure.name] = Cell(figure, figure.median / base.median if base and known else None)
-    names = list(dict.fromkeys(figure.name for figure in figures))
-    return Block(parameters_text(figures[0].parameters), figures[0].parameters, subjects, names, cells)
+        ratio = figure.median / base.median if base and known else None
+        cells[figure.subject, _split(figure.name)[1]] = Cell(figure, ratio)
+    names = list(dict.fromkeys(_split(figure.name)[1] for figure in figures))
+    title = parameters_text(figures[0].parameters)
+    if topic:
+        title = f"{topic}: {title}" if figures[0].parameters else topic
+    return Block(title, figures[0].parameters, subjects, names, cells)
 
 
 def facts(result: Result) -> list[tuple[str, str]]:

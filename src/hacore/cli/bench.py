@@ -14,7 +14,10 @@ from hacore.cli.bench_sync import sync
 
 @click.group()
 def bench() -> None:
-    """Measure replication and failover on this machine, beside what else does it, in one run."""
+    """Measure replication and failover beside what else does it.
+
+    Every figure stands beside its baselines, which are measured by turns with it in the same run.
+    """
     # Whatever threads numpy's library starts would be in the figures.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
