@@ -7,7 +7,7 @@ from pathlib import Path
 
 import hacore
 from hacore.configsync.manifest import LARGEST_OBJECT_BYTES, MOST_ENTRIES
-from hacore.control import answering, connection, server
+from hacore.control import answering, connection, places, server
 from hacore.control.problems import EXIT_CODES
 from hacore.control.registry import SMALL_BODY_BYTES
 from tests.control.wrong_world import World
@@ -38,8 +38,9 @@ def test_limits() -> None:
     limits = {row[0]: row[1] for row in TABLES["Limits"].rows}
     http = connection.HTTP_LIMITS
     assert list(limits.values()) == [
-        f"{server.CONNECTIONS_PER_ADDRESS}",
-        f"{server.CONNECTIONS}",
+        f"{places.CONNECTIONS_PER_ADDRESS}",
+        f"{places.CONNECTIONS}",
+        f"{places.CONNECTIONS}",
         f"{server.HANDSHAKE_TIMEOUT:g} s",
         f"{connection.HEAD_TIMEOUT:g} s",
         f"{http['keepalive_timeout']:g} s",

@@ -96,5 +96,3 @@ def _plain(error: OSError | http.client.HTTPException) -> OSError:
     if isinstance(error, OSError):
         return error
     return ConnectionResetError(f"the connection was closed before there was an answer ({type(error).__name__})")
-
-
