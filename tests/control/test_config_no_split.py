@@ -122,3 +122,4 @@ def test_no_two_masters_at_any_moment(nodes: tuple[PushNode, PushNode]) -> None:
     assert all(end < float("inf") for times in there.values() for _, end in times)
     assert [each for each in overlaps(here, there) if each[1] >= INTERVAL] == []
     assert [node.vip()["addresses"] for node in nodes] == [["10.1.0.1/16"], ["10.1.0.1/16"]]
+    assert (two.directory / "hacore.toml.d/50-synced.toml").exists()

@@ -75,21 +75,6 @@ def test_the_administrators_way(nodes: tuple[PushNode, PushNode]) -> None:
     assert (quiet.stdout, quiet.stderr) == ("", "")
 
 
-def test_a_changed_address_list_reaches_both_without_a_split(nodes: tuple[PushNode, PushNode]) -> None:
-    one, two = nodes
-    before = {node: node.last_event() for node in nodes}
-    text = one.settings.read_text()
-    one.settings.write_text(text.replace('"10.1.0.1/16"', '"10.1.0.1/16", "10.1.0.5/16"'))
-    one.ask("reload")
-    assert one.push("vips")["result"] == "applied"
-    two.until(lambda: "10.1.0.5/16" in two.vip()["addresses"])
-    for node in nodes:
-        node.until_event("keys", "every node has the new keys of lan", after=before[node])
-    time.sleep(0.5)
-    assert [node.state() for node in nodes] == ["MASTER", "BACKUP"]
-    assert (two.directory / "hacore.toml.d/50-synced.toml").exists()
-
-
 def fill(node: PushNode, word: str) -> None:
     node.write("rules.conf", f"{word} 0\n")
     for number in range(FILES):

@@ -40,6 +40,7 @@ def test_limits() -> None:
     assert list(limits.values()) == [
         f"{places.CONNECTIONS_PER_ADDRESS}",
         f"{places.CONNECTIONS}",
+        f"{places.CONNECTIONS}",
         f"{server.HANDSHAKE_TIMEOUT:g} s",
         f"{connection.HEAD_TIMEOUT:g} s",
         f"{http['keepalive_timeout']:g} s",
