@@ -48,6 +48,7 @@ SIGN_OF_LIFE = 1.0  # seconds between two conditions that are alike
 LEAVE_LIMIT = 1.0  # seconds until what is left goes unsent
 RECEIVED_AHEAD = 1024  # rows that may wait for the kernel while more is read: less than 5 ms of work
 BULK_ROWS, BULK_WINDOW = 1024, 64  # so that a chunk of a bulk update is no more than that, either
+ACK_INTERVAL = 0.02  # seconds between acknowledgements of a replica that follows
 EXTRA_INTERVALS = 2  # a copy outlives its original by so many intervals of comparison
 LARGEST_SLACK = (
     5  # seconds by which a timeout may be off before it is sent; a quarter of the interval where that is less
@@ -75,6 +76,7 @@ class StatesWorker:
                 max_states=configuration.max_states,
                 bulk_rows=BULK_ROWS,
                 bulk_window=BULK_WINDOW,
+                ack_interval=ACK_INTERVAL,
                 reconcile_slack=max(1, min(LARGEST_SLACK, int(configuration.reconcile_interval / 4))),
             ),
             instance=os.urandom(16),
@@ -95,7 +97,7 @@ class StatesWorker:
             configuration.virtual_addresses,
             configuration.reconcile_interval,
             clock,
-            self.turn_soon,
+            self.turn,
             lambda text: self.tell("states", text),
             buffer_bytes=configuration.event_buffer_bytes,
         )
@@ -164,17 +166,25 @@ class StatesWorker:
         if self._turn is None or not self._turn.pending:
             self._turn = self.loop.call_soon(self._run_turn)
 
+    def turn(self) -> None:
+        """Work it off now."""
+        if self._turn is not None:
+            self._turn.cancel()
+        self._run_turn(self.loop.now())
+
     def _run_turn(self, _now: float) -> None:
         now = clock()
         due = self.replication.next_deadline()
         if due is not None and due <= now:
             self.replication.handle_deadline(now)
         self._inject()
-        for event in self.replication.events():
-            self._take(event)
         for link in self.peers.links():
             link.connection.flush()
-        self._say_condition_if_new()
+        events = self.replication.events()
+        if events:  # the condition changes with none of them, but not without
+            for event in events:
+                self._take(event)
+            self._say_condition_if_new()
         self._plan()
 
     def _inject(self, *, everything: bool = False) -> None:
@@ -213,12 +223,16 @@ class StatesWorker:
         self.queue.put(work.rows[:0], done=done)
 
     def _plan(self) -> None:
-        """Come again when the machines want to."""
-        if self._deadline is not None:
-            self._deadline.cancel()
+        """Come again when the machines want to, or before: most deadlines move on with every word of a peer."""
         due = self.replication.next_deadline()
-        if due is not None:
-            self._deadline = self.loop.call_at(self.loop.now() + max(0.0, due - clock()), lambda _now: self.turn_soon())
+        if due is None:
+            return
+        when = self.loop.now() + max(0.0, due - clock())
+        if self._deadline is not None:
+            if self._deadline.pending and self._deadline.when <= when:
+                return
+            self._deadline.cancel()
+        self._deadline = self.loop.call_at(when, self._run_turn)
 
     def _take(self, event: told.AnyEvent) -> None:
         if isinstance(event, told.EpochRaised):

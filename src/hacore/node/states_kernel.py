@@ -15,9 +15,10 @@ from hacore.states.layout import empty_rows
 from hacore.states.replication import Replication
 
 EVENT_ROWS = 4096  # taken in one turn
-PAUSES = ((16, 0.001), (512, 0.004))
-"""Events that come within a pause go into one frame, which costs as much as 100 rows: seconds to wait where fewer than
-so many came in the last one. Where more came at once there is no need to wait for company.
+EVENT_DATAGRAMS = EVENT_ROWS // 4
+GATHERING = 0.005
+"""Seconds. The first event after a rest goes out at once; those that come within so long of it go into one frame, which
+costs as much as 100 rows. While events come, nobody waits for the descriptor: the timer looks.
 """
 
 
@@ -66,7 +67,7 @@ class KernelFollower:
         self.filter_now()
         if self._socket is None:
             self._socket = conntrack.EventSocket(
-                buffer_bytes=self._buffer_bytes, rows=EVENT_ROWS, datagrams=EVENT_ROWS // 4
+                buffer_bytes=self._buffer_bytes, rows=EVENT_ROWS, datagrams=EVENT_DATAGRAMS
             )
         else:
             self._socket.listen()
@@ -93,29 +94,24 @@ class KernelFollower:
         self._wanted.set_own_addresses(sorted(present - self._virtual_addresses))
         return self._wanted
 
-    def _readable(self, _events: int, _now: float) -> None:
+    def _readable(self, _events: int, now: float) -> None:
+        """The first after a rest."""
         assert self._socket is not None
+        self._loop.modify(self._socket.fileno(), 0)
+        self._look(now)
+
+    def _look(self, now: float) -> None:
+        self._resume = None
+        if not self.listening or self._socket is None:
+            return
         received = self._receive()
         if not self.listening:
             return
-        if received.more:  # in the reader's hands, where no descriptor tells of them
-            self._pause(0.0)
-            return
-        for messages, duration in PAUSES:
-            if received.messages < messages:
-                self._pause(duration)
-                return
-
-    def _pause(self, duration: float) -> None:
-        assert self._socket is not None
-        self._loop.modify(self._socket.fileno(), 0)
-        self._resume = self._loop.call_at(self._loop.now() + duration, self._listen_on)
-
-    def _listen_on(self, now: float) -> None:
-        self._resume = None
-        if self.listening and self._socket is not None:
+        if not received.messages and not received.more and not received.overrun:
             self._loop.modify(self._socket.fileno(), READ)
-            self._readable(READ, now)
+            return
+        behind = received.more or received.messages >= EVENT_DATAGRAMS
+        self._resume = self._loop.call_at(now if behind else now + GATHERING, self._look)
 
     def _receive(self) -> Received:
         assert self._socket is not None
