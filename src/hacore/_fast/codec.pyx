@@ -383,6 +383,20 @@ def encode_changes(inserted, before, after, deleted_keys, *,
     return chunk
 
 
+cdef bytes encode_prepared(const Changes_ *changes):
+    """A chunk of changes whose pointers and numbers are in order already."""
+    cdef _Workspace workspace = _take()
+    cdef Writer *writer = &workspace.codec.writer
+    cdef int status
+    with nogil:
+        begin_chunk(writer, CHUNK_CHANGES)
+        status = write_changes(writer, changes, workspace.codec)
+        end_chunk(writer, 0)
+    chunk = _taken(writer, status)
+    _give(workspace)
+    return chunk
+
+
 cdef object _key_order(const void *first, size_t stride, size_t count):
     """The indices that sort `count` keys, `stride` bytes apart, by their bytes."""
     copies = np.empty((count, sizeof(Key)), dtype=np.uint8)

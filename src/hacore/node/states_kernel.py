@@ -131,17 +131,13 @@ class KernelFollower:
         return received
 
     def _take_events(self, rows: conntrack.Records, events: conntrack.Records, now: float) -> None:
-        self.events += len(rows)
-        foreign = events["portid"] != self._own_portid
-        if not foreign.all():
-            rows, events = rows[foreign], events[foreign]
-            self.echoes += len(foreign) - len(rows)
-        wanted = self._wanted.wanted(rows)
-        if not wanted.all():
-            rows, events = rows[wanted], events[wanted]
-            self.ignored += len(wanted) - len(rows)
-        if len(rows):
-            self._origin.observe(rows, events, now)
+        count = len(rows)
+        kept, echoes = self._wanted.sift(rows, events, self._own_portid)
+        self.events += count
+        self.echoes += echoes
+        self.ignored += count - kept - echoes
+        if kept:
+            self._origin.observe(rows[:kept], events[:kept], now)
 
     def _take_expectations(self, expectations: conntrack.Records, events: conntrack.Records, now: float) -> None:
         foreign = events["portid"] != self._own_portid
