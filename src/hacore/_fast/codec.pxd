@@ -106,3 +106,11 @@ cdef extern from "codec_compare.h" nogil:
 
 
 cdef bytes encode_prepared(const Changes_ *changes)
+
+
+cdef class Changes:
+    cdef readonly object inserted, updated_names, updated_keys, deleted_names, deleted_keys
+    cdef object values, masks
+    cdef uint64_t check
+
+    cdef int patch(self, Row *rows, size_t count) except -1

@@ -3,6 +3,7 @@ from typing import Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from hacore._fast.codec import Changes
 from hacore._fast.table import Table
 
 _Records: TypeAlias = npt.NDArray[np.void]
@@ -21,3 +22,6 @@ def observe(
     differences: bool,
     encode: bool,
 ) -> tuple[bytes, int, int]: ...
+def apply(
+    table: Table, changes: Changes, *, owner: int, epoch: int, generation: int, now: int
+) -> tuple[_Records, npt.NDArray[np.bool_], _Records, bool, bool, int]: ...

@@ -4,11 +4,12 @@
 A batch of a few rows costs as much as the calls that it takes: table, codec and events meet here, so that it takes one.
 """
 
+from cpython.bytearray cimport PyByteArray_AS_STRING
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, qsort
 from libc.string cimport memcmp, memcpy, memset
 
-from hacore._fast.codec cimport Changes_, NAMED_BY_KEY, NAMED_BY_NUMBER, RowPointer, encode_prepared
+from hacore._fast.codec cimport Changes, Changes_, NAMED_BY_KEY, NAMED_BY_NUMBER, RowPointer, encode_prepared
 from hacore._fast.ctnetlink cimport CT_DESTROY, CT_HAS_ALL, complete_row, ct_event
 from hacore._fast.row cimport KEY_BYTES, Key, Row, records_of
 from hacore._fast.table cimport (
@@ -16,8 +17,10 @@ from hacore._fast.table cimport (
     Table, hash_key,
 )
 
+import numpy as np
+
 from hacore._fast.ctnetlink_dtypes import EVENT_DTYPE as _EVENT_DTYPE
-from hacore._fast.row import ROW_DTYPE as _ROW_DTYPE
+from hacore._fast.row import KEY_DTYPE as _KEY_DTYPE, ROW_DTYPE as _ROW_DTYPE
 
 cdef enum:
     MAX_EVENTS_ = 8192
@@ -302,5 +305,165 @@ def observe(Table table not None, rows, events, *, uint32_t epoch, uint8_t gener
             return encode_prepared(&changes) if encode and changed else b"", changed, refused
         finally:
             _close(&batch)
+    finally:
+        table.busy = False
+
+
+cdef enum:
+    REPLY_BYTES = 38  # the reply tuple and its zone, which follow the key
+
+_NUMBER, _BOOL = np.dtype(np.uint64), np.dtype(np.bool_)
+_NO_ROWS, _NO_FLAGS = np.zeros(0, dtype=_ROW_DTYPE), np.zeros(0, dtype=_BOOL)
+
+
+cdef bint _all_found(const int64_t *positions, size_t count) noexcept nogil:
+    cdef size_t index
+    for index in range(count):
+        if positions[index] < 0:
+            return False
+    return True
+
+
+cdef int64_t *_positions_of(Table table, object names, object keys, int owner, size_t *count) except? NULL:
+    """Where the rows of these names, or else of these keys, are; to be freed."""
+    cdef const uint64_t *name = <const uint64_t *> records_of(names, _NUMBER, count, False)
+    cdef const uint8_t *key = NULL
+    cdef int64_t *positions
+    cdef bint by_name = count[0] > 0
+    if not by_name:
+        key = <const uint8_t *> records_of(keys, _KEY_DTYPE, count, False)
+    positions = <int64_t *> malloc((count[0] + 1) * sizeof(int64_t))
+    if positions == NULL:
+        raise MemoryError(f"no room for {count[0]} changes")
+    with nogil:
+        if by_name:
+            table.resolve_rows(name, count[0], owner, positions)
+        else:
+            table.find_rows(key, sizeof(Key), count[0], positions)
+    return positions
+
+
+cdef object _rows_to_put(Table table, Changes changes, int owner, bint *matched):
+    """What was inserted and what the updates make of the rows here; without the latter where those are others."""
+    cdef size_t inserted, updated = 0, room, index
+    cdef const Row *new = <const Row *> records_of(changes.inserted, _ROW_DTYPE, &inserted, False)
+    cdef Row *row
+    cdef int64_t *positions
+    matched[0] = True
+    if not len(changes.masks):
+        return changes.inserted
+    positions = _positions_of(table, changes.updated_names, changes.updated_keys, owner, &updated)
+    try:
+        rows = np.empty(inserted + updated, dtype=_ROW_DTYPE)
+        row = <Row *> records_of(rows, _ROW_DTYPE, &room, True)
+        if inserted:
+            memcpy(row, new, inserted * sizeof(Row))
+        matched[0] = _all_found(positions, updated)
+        if matched[0]:
+            for index in range(updated):
+                row[inserted + index] = table.table.rows[positions[index]]
+            matched[0] = changes.patch(row + inserted, updated) != 0
+        return rows if matched[0] else rows[:<Py_ssize_t> inserted]
+    finally:
+        free(positions)
+
+
+cdef object _keys_to_delete(Table table, Changes changes, int owner, bint *found):
+    """The keys of what goes; those of names that are not here are left out."""
+    cdef size_t named = 0, keyed, room, index, kept = 0
+    cdef const Key *given = <const Key *> records_of(changes.deleted_keys, _KEY_DTYPE, &keyed, False)
+    cdef Key *key
+    cdef int64_t *positions
+    found[0] = True
+    if not len(changes.deleted_names):
+        return changes.deleted_keys
+    positions = _positions_of(table, changes.deleted_names, changes.deleted_keys, owner, &named)
+    try:
+        keys = np.empty(named + keyed, dtype=_KEY_DTYPE)
+        key = <Key *> records_of(keys, _KEY_DTYPE, &room, True)
+        for index in range(named):
+            if positions[index] >= 0:
+                memcpy(&key[kept], &table.table.rows[positions[index]], KEY_BYTES)
+                kept += 1
+        found[0] = kept == named
+        if keyed:
+            memcpy(&key[kept], given, keyed * sizeof(Key))
+        return keys[:<Py_ssize_t> (kept + keyed)]
+    finally:
+        free(positions)
+
+
+def apply(Table table not None, Changes changes not None, *, uint8_t owner, uint32_t epoch, uint8_t generation,
+          uint32_t now):
+    """Changes of a peer into the table, in which nobody but that peer can own rows.
+
+    Args:
+        owner, epoch, generation, now: as for `Table.put`.
+
+    Returns:
+        rows: what the kernel is to have, (n,) of ROW_DTYPE.
+        new: (n,) bool, whether the kernel has no such entry: the table did not have it, or with another reply tuple.
+        deleted: what the kernel is to lose, as it was.
+        matched: whether the updates met the rows that they were made from; else they are left out.
+        found: whether every row to be deleted was named well.
+        refused: how many rows the table has no room for.
+    """
+    cdef size_t count, room, index, kept = 0, refused = 0, doomed
+    cdef PutOptions options
+    cdef bint matched = True, found = True
+    cdef uint8_t outcome
+    cdef uint8_t *outcomes
+    cdef Row *row
+    cdef Row *before = NULL
+    cdef const uint8_t *key
+    options.mode, options.keep_owner, options.owner = TABLE_INSERT | TABLE_UPDATE, 0, owner
+    options.generation, options.epoch, options.now, options.slack = generation, epoch, now, 0
+    table._enter()
+    try:
+        rows = _rows_to_put(table, changes, owner, &matched)
+        keys = _keys_to_delete(table, changes, owner, &found)
+        row = <Row *> records_of(rows, _ROW_DTYPE, &count, True)
+        flags, new = bytearray(count), _NO_FLAGS
+        if count:
+            outcomes = <uint8_t *> PyByteArray_AS_STRING(flags)
+            before = <Row *> malloc(count * sizeof(Row))
+            if before == NULL:
+                raise MemoryError(f"no room for {count} changes")
+            with nogil:
+                table.put_rows(row, count, &options, outcomes, before)
+                for index in range(count):
+                    outcome = outcomes[index]
+                    refused += outcome == TABLE_FULL
+                    if outcome != TABLE_NEW and outcome != TABLE_CHANGED and outcome != TABLE_REFRESHED:
+                        continue
+                    if kept != index:
+                        row[kept] = row[index]
+                    outcomes[kept] = outcome == TABLE_NEW or (
+                        outcome == TABLE_CHANGED and memcmp(<const uint8_t *> &row[kept] + KEY_BYTES,
+                                                            <const uint8_t *> &before[index] + KEY_BYTES,
+                                                            REPLY_BYTES) != 0)
+                    kept += 1
+            free(before)
+            new = np.frombuffer(flags, dtype=_BOOL)
+            if kept != count:
+                rows, new = rows[:<Py_ssize_t> kept], new[:<Py_ssize_t> kept]
+        deleted = _NO_ROWS
+        key = <const uint8_t *> records_of(keys, _KEY_DTYPE, &doomed, False)
+        if doomed:
+            deleted = np.empty(doomed, dtype=_ROW_DTYPE)
+            row = <Row *> records_of(deleted, _ROW_DTYPE, &room, True)
+            flags, kept = bytearray(doomed), 0
+            outcomes = <uint8_t *> PyByteArray_AS_STRING(flags)
+            with nogil:
+                table.delete_rows(key, sizeof(Key), doomed, outcomes, row)
+                for index in range(doomed):
+                    if outcomes[index] != TABLE_DELETED:
+                        continue
+                    if kept != index:
+                        row[kept] = row[index]
+                    kept += 1
+            if kept != doomed:
+                deleted = deleted[:<Py_ssize_t> kept]
+        return rows, new, deleted, matched, found, refused
     finally:
         table.busy = False

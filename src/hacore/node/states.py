@@ -53,6 +53,7 @@ EXTRA_INTERVALS = 2  # a copy outlives its original by so many intervals of comp
 LARGEST_SLACK = (
     5  # seconds by which a timeout may be off before it is sent; a quarter of the interval where that is less
 )
+PUTS = np.array([ctnetlink.UPDATE, ctnetlink.INSERT], np.uint8)  # for a row that is not new, and for one that is
 EPOCH_FILE = "states-epoch"
 
 
@@ -179,7 +180,8 @@ class StatesWorker:
             self.replication.handle_deadline(now)
         self._inject()
         for link in self.peers.links():
-            link.connection.flush()
+            if link.has_something:
+                link.connection.flush()
         events = self.replication.events()
         if events:  # the condition changes with none of them, but not without
             for event in events:
@@ -209,18 +211,16 @@ class StatesWorker:
             self.replication.replica.done(work, clock())
             self.turn_soon()
 
-        puts = np.where(work.new, ctnetlink.INSERT, ctnetlink.UPDATE).astype(np.uint8)
-        deletes = np.full(len(work.deleted), ctnetlink.DELETE, np.uint8)
         if work.expectations_gone is not None and len(work.expectations_gone):
             gone = np.full(len(work.expectations_gone), ctnetlink.DELETE, np.uint8)
             self.queue.put(work.expectations_gone, gone, expectations=True)
-        if len(deletes):
-            self.queue.put(work.deleted, deletes)
-        if len(puts):
-            self.queue.put(work.rows, puts)
-        if work.expectations is not None and len(work.expectations):
-            self.queue.put(work.expectations, expectations=True)
-        self.queue.put(work.rows[:0], done=done)
+        if len(work.deleted):
+            self.queue.put(work.deleted, np.full(len(work.deleted), ctnetlink.DELETE, np.uint8))
+        if work.expectations is None:
+            self.queue.put(work.rows, PUTS[work.new.view(np.uint8)], done)
+            return
+        self.queue.put(work.rows, PUTS[work.new.view(np.uint8)])
+        self.queue.put(work.expectations, None, done, expectations=True)
 
     def _plan(self) -> None:
         """Come again when the machines want to, or before: most deadlines move on with every word of a peer."""

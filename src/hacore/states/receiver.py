@@ -308,6 +308,11 @@ class ReceiverSession(Session):
 
     # The verbs, and what is shown
 
+    @property
+    def has_something(self) -> bool:
+        """Whether `data_to_send` may have something to give."""
+        return bool(self._out) or self._acked != self._ack_sent
+
     def _fill(self, now: float, limit: int) -> None:  # noqa: ARG002 (an answer has no size to speak of)
         """An acknowledgement costs both sides a packet: while only changes come, one stands for several."""
         acked, sent = self._acked, self._ack_sent
