@@ -17,12 +17,8 @@ from tests.control.wrong_world import World
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path)
-    made.start()
-    try:
+    with World(tmp_path) as made:
         yield made
-    finally:
-        made.stop()
 
 
 async def findings(node: Played) -> dict[str, Finding]:
@@ -69,9 +65,8 @@ def test_an_address_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_no_control_worker(tmp_path: Path) -> None:
-    world = World(tmp_path)
-    world.start()
-    world.stop()
+    with World(tmp_path) as world:
+        pass
     (finding,) = examine_control(world.node.worker.settings)
     assert (finding.name, finding.ok, finding.needed) == ("control worker", False, False)
     assert "no control worker runs" in finding.finding

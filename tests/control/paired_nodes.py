@@ -70,6 +70,10 @@ class PairNode:
     def peer(self, name: str) -> dict[str, Any]:
         return next(dict(one) for one in self.pairs()["peers"] if one["name"] == name)
 
+    def certificates(self) -> dict[str, bool]:
+        """Those in the status: whether each is the node's own."""
+        return {one["name"]: bool(one["own"]) for one in self.running.status()["node"]["certificates"]}
+
     def renews(self) -> bool:
         """Whether a renewal is under way."""
         return (self.running.state_dir / "pairing/renewal.json").exists()

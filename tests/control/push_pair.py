@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from hacore.node.states_certificates import make_test_certificates
+from hacore.control.trial_certificates import make_test_certificates
 from tests.running_node import HACORE, RunningNode, Segment, table, vip
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from hacore.control.local import LocalClient
-from hacore.node.states_certificates import make_test_certificates
+from hacore.control.trial_certificates import make_test_certificates
 from tests.running_node import RunningNode, Segment, await_master, table, vip
 
 

@@ -19,9 +19,8 @@ NEEDS = {"nothing": "anyone", "certificate": "peer"}
 
 
 def test_every_route(tmp_path: Path) -> None:
-    world = World(tmp_path)
-    world.start()
-    world.stop()
+    with World(tmp_path) as world:
+        pass
     served = {f"`{route.method} /v1{route.path}`": route.needs for route in world.routes}
     assert {row[0]: NEEDS.get(row[1], row[1].strip("`")) for row in TABLES["Routes"].rows} == served
 

@@ -28,12 +28,8 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     monkeypatch.setattr(server, "HANDSHAKE_TIMEOUT", SHORT)
     monkeypatch.setattr(connection, "HEAD_TIMEOUT", SHORT)
     monkeypatch.setattr(answering, "BODY_TIMEOUT", SHORT)
-    made = World(tmp_path)
-    made.start()
-    try:
+    with World(tmp_path) as made:
         yield made
-    finally:
-        made.stop()
 
 
 def connect(world: World, asker: str = "fw1", source: str = "127.0.0.1") -> ssl.SSLSocket:

@@ -14,10 +14,10 @@ from hacore.control.certificates import Place
 from hacore.control.client import PeerClient
 from hacore.control.problems import ApiError
 from hacore.control.schemas import NodeAnswer
+from hacore.control.trial_certificates import make_test_certificates
 from hacore.errors import NotRunning
 from hacore.node.settings_values import Endpoint
 from hacore.node.snapshot import Snapshot
-from hacore.node.states_certificates import make_test_certificates
 from tests.control.worker_pair import Played, free_port, pair, until
 
 

@@ -26,12 +26,8 @@ EXAMPLES = 25
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    made = World(tmp_path_factory.mktemp("openapi"))
-    made.start()
-    try:
+    with World(tmp_path_factory.mktemp("openapi")) as made:
         yield made
-    finally:
-        made.stop()
 
 
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])

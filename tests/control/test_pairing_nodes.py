@@ -24,9 +24,7 @@ def test_two_nodes_are_paired_by_two_commands_and_replicate_without_a_restart(tm
             assert shown["answers"], shown
             assert [one["fingerprint"] for one in shown["certificates"]] == [other.pairs()["own"]["fingerprint"]]
             eventually(lambda node=node: not node.warnings())
-            assert {one["name"]: one["own"] for one in node.running.status()["node"]["certificates"]} == {
-                node.name: True, other.name: False,
-            }  # fmt: skip
+            eventually(lambda node=node, other=other: node.certificates() == {node.name: True, other.name: False})
             assert (node.tls / "node.key").stat().st_mode & 0o777 == 0o600
         assert before == (fw1.pids(), fw2.pids())
         assert (fw1.tls / "node.key").read_bytes() != (fw2.tls / "node.key").read_bytes()

@@ -37,12 +37,8 @@ FAMILIES: list[Callable[[World], Iterable[Case]]] = [
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    made = World(tmp_path_factory.mktemp("wrong"))
-    made.start()
-    try:
+    with World(tmp_path_factory.mktemp("wrong")) as made:
         yield made
-    finally:
-        made.stop()
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from hacore.control.local import LocalClient
+from hacore.control.trial_certificates import make_test_certificates
 from hacore.control.worker import ControlWorker
 from hacore.node.event import Value
 from hacore.node.settings import load
-from hacore.node.states_certificates import make_test_certificates
 
 SETTINGS = """
 [node]

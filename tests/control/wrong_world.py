@@ -22,7 +22,7 @@ import warnings
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -112,7 +112,7 @@ def request(
 
 
 class World:
-    """fw2 is asked; `shown(name)` is the certificate by which somebody asks."""
+    """fw2 is asked, as long as the context lasts; `shown(name)` is the certificate by which somebody asks."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -124,8 +124,8 @@ class World:
         self.port = free_port()
         self.web = self.node.directory / "files/web"
 
-    def start(self) -> None:
-        """As the supervisor starts it."""
+    def __enter__(self) -> Self:
+        """Start the worker as the supervisor does."""
         self.node.write(
             name="fw2", other="fw1", advskew=100, port=self.port, other_port=free_port(),
             more=PEERS + PARTS.format(web=self.web),
@@ -138,12 +138,13 @@ class World:
         self.run(self.node.start())
         self.run(self._with_own_clock())
         self.routes: list[Route] = self.node.worker.server.peer_routes
+        return self
 
     async def _with_own_clock(self) -> None:
         self.node.worker.refusals = Refusals(self.node.worker.record, lambda: next(self._clock))
 
-    def stop(self) -> None:
-        """The worker and its thread."""
+    def __exit__(self, *_: object) -> None:
+        """End the worker and its thread."""
         self.run(self.node.worker.stop())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()

@@ -13,6 +13,7 @@ import pytest
 from hacore.errors import AlreadyRunning, HacoreError, NotRunning, PlatformError
 from hacore.lab import faults, laboratory, namespaces, nodes, record, topology
 from hacore.lab.record import Process
+from hacore.linux.process import start_ticks
 
 STANDING_STILL = ["/bin/sh", "-c", "sleep 1000 & sleep 1000"]
 
@@ -136,5 +137,5 @@ def test_a_crash_ends_every_process_of_a_node(directory: Path) -> None:
         faults.crash(pids)
         while victim.running():
             pass
-        assert not [pid for pid in pids if record.start_ticks(pid) and victim.running()]
+        assert not [pid for pid in pids if start_ticks(pid) and victim.running()]
         assert other.running()

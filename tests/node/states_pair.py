@@ -13,10 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from hacore.control.trial_certificates import make_test_certificates
 from hacore.errors import HacoreError
 from hacore.linux import conntrack
 from hacore.node.bus import Client
-from hacore.node.states_certificates import make_test_certificates
 from hacore.states.layout import Rows, keys_of
 from tests.namespaces import Host, Network, wait_until
 from tools import ct_flows

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from hacore.linux.process import start_ticks
 from hacore.node.services import Services
 from hacore.node.settings import Service
 from hacore.services.service import Action, FollowsVip, Outcome, State, UnknownService
@@ -267,9 +268,7 @@ def test_a_stop_that_outlived_its_worker_is_waited_for(tmp_path: Path, relays: C
             services.roles(["wan"])
             await until(lambda: line.runs)
         left = await asyncio.create_subprocess_exec(line.script, "stop", start_new_session=True)
-        from hacore.node.services_control import _start_of
-
-        (places / "line").write_text(f'{{"pid": {left.pid}, "started": {_start_of(left.pid)}}}')
+        (places / "line").write_text(f'{{"pid": {left.pid}, "started": {start_ticks(left.pid)}}}')
         async with serving(tmp_path, table) as (services, _):
             services.roles(["wan"])
             await left.wait()

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from hacore.control.trial_certificates import make_test_certificates
 from hacore.errors import PlatformError
 from hacore.node.loop import Loop
-from hacore.node.states_certificates import make_test_certificates
 from hacore.node.states_connection import Connection
 from hacore.node.states_tls import STREAM_PROTOCOL, contexts, names
 from tests.namespaces import Network, wait_until

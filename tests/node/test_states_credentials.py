@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hacore.node.states_certificates import make_test_certificates
+from hacore.control.trial_certificates import make_test_certificates
 from hacore.node.states_credentials import Credentials
 from tests.node.states_pair import Node, eventually, made
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from hacore.control.trial_certificates import make_test_certificates
 from hacore.lab.fill import AT_ONCE, idle_connections
 from hacore.linux import conntrack
-from hacore.node.states_certificates import make_test_certificates
 from hacore.node.states_tls import STREAM_PROTOCOL, contexts
 from tests.node.states_pair import Node, Pair, eventually, made
 from tools.ct_flows import flow

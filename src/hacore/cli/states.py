@@ -165,8 +165,8 @@ def make_test_certificates(directory: Path, names: tuple[str, ...]) -> None:
 
     For trying things out: put node.crt, node.key and peers.pem where [control] says (state_dir/tls).
     """
+    from hacore.control.trial_certificates import make_test_certificates
     from hacore.node.settings_values import name as checked
-    from hacore.node.states_certificates import make_test_certificates
 
     for name in names:
         try:

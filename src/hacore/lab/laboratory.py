@@ -12,6 +12,7 @@ from pathlib import Path
 from hacore.errors import AlreadyRunning, HacoreError, NotRunning
 from hacore.lab import faults, namespaces, nodes, record, rights, topology
 from hacore.lab.record import Process, Record
+from hacore.linux.process import start_ticks
 
 _PATIENCE = 5.0
 
@@ -163,7 +164,7 @@ def destroy(directory: Path, known: Record) -> None:
     left = set(pids) | set(nodes.marked(directory))
     while left and time.monotonic() < deadline:
         faults.signal_all(sorted(left), signal.SIGKILL)
-        left = {pid for pid in left if record.start_ticks(pid)} | set(nodes.marked(directory))
+        left = {pid for pid in left if start_ticks(pid)} | set(nodes.marked(directory))
         if left:
             time.sleep(0.01)
     for path in known.namespaces.values():

@@ -222,8 +222,8 @@ class Node:
 
 
 def give_certificates(nodes: Sequence[Node], directory: Path) -> None:
-    """A certificate for each node, where its settings have it. PlatformError where the package for it is missing."""
-    from hacore.node.states_certificates import make_test_certificates
+    """A certificate for each node, where its settings have it."""
+    from hacore.control.trial_certificates import make_test_certificates
 
     for made in make_test_certificates(directory / "certificates", [node.name for node in nodes]):
         node = next(node for node in nodes if node.name == made.parent.name)

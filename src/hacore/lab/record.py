@@ -18,6 +18,7 @@ from pathlib import Path
 import msgspec
 
 from hacore.errors import AlreadyRunning, HacoreError
+from hacore.linux.process import start_ticks
 
 MARK = "HACORE_LAB"
 """Environment variable of every process started for a lab; its value is the lab's directory."""
@@ -58,15 +59,6 @@ class Record(msgspec.Struct, kw_only=True):
     """In a user namespace: the process that keeps the namespaces."""
     namespaces: dict[str, str] = {}
     processes: list[Process] = []
-
-
-def start_ticks(pid: int) -> int:
-    """Start time of a process in clock ticks since boot; 0 where it is gone or a zombie."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return 0
-    return 0 if fields[0] in "ZX" else int(fields[19])
 
 
 def base_directory() -> Path:

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import msgspec
 
+from hacore.linux.process import start_ticks
+
 OUTPUT_BYTES = 8192
 END_PATIENCE = 2.0
 
@@ -52,7 +54,7 @@ class Commands:
                 )
             except OSError as error:
                 return Ran(words, 127, "", f"cannot be run: {error.strerror}")
-            self._note.write_bytes(msgspec.json.encode(Note(process.pid, started(process.pid))))
+            self._note.write_bytes(msgspec.json.encode(Note(process.pid, start_ticks(process.pid))))
             problem = ""
             try:
                 code = process.wait(timeout)
@@ -75,19 +77,11 @@ class Commands:
         except (OSError, msgspec.DecodeError):
             return ""
         self._note.unlink(missing_ok=True)
-        if started(note.pid) != note.started or not note.started:
+        # Its group may outlive a leader whom nobody has waited for.
+        if not note.started or start_ticks(note.pid, zombies=True) != note.started:
             return ""
         _end_group(note.pid, signal.SIGKILL)
         return f"process {note.pid}"
-
-
-def started(pid: int) -> int:
-    """When a process started, in ticks since the boot; 0 where there is none."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return 0
-    return int(text.rpartition(")")[2].split()[19])
 
 
 def _end_group(pid: int, number: signal.Signals) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 import msgspec
 
 from hacore.errors import HacoreError
+from hacore.linux.process import start_ticks
 from hacore.linux.systemd import Systemd, UnitStatus
 from hacore.node import async_commands
 from hacore.node.commands import GRACE, Result
@@ -190,7 +191,7 @@ class Control:
 
         def started(pid: int) -> None:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            place.write_bytes(msgspec.json.encode(_Process(pid, _start_of(pid) or 0)))
+            place.write_bytes(msgspec.json.encode(_Process(pid, start_ticks(pid))))
 
         try:
             return await async_commands.run(
@@ -211,22 +212,13 @@ class Control:
         deadline = time.monotonic() + STATUS_TIMEOUT
         last = deadline + GRACE
         told = False
-        while known.pid and _start_of(known.pid) == known.started:
+        while known.started and start_ticks(known.pid) == known.started:
             if time.monotonic() > deadline:
                 number, deadline, told = signal.SIGKILL if told else signal.SIGTERM, last, True
                 with suppress(ProcessLookupError, PermissionError):
                     os.killpg(known.pid, number)
             await asyncio.sleep(LOOK_AGAIN)
         place.unlink(missing_ok=True)
-
-
-def _start_of(pid: int) -> int | None:
-    """Field 22 of /proc/PID/stat (proc_pid_stat(5)); None for a process that is not there or has ended."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if fields[0] in ("Z", "X") else int(fields[19])
 
 
 def _unit_state(status: UnitStatus) -> State:

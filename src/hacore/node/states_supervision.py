@@ -23,23 +23,21 @@ from hacore.node.messages import (
     FromStates,
     Held,
     IgnoredStates,
-    Leave,
-    Ready,
     StatesAnswer,
     StatesCondition,
+    StatesEvent,
     StatesPeer,
 )
 from hacore.node.settings import Settings
 from hacore.node.settings_values import Endpoint
 from hacore.node.snapshot import Worker
 from hacore.node.worker_process import WorkerProcess
+from hacore.node.worker_supervision import WorkerSupervision
 
 if TYPE_CHECKING:
     from hacore.node.supervisor import Supervisor
 
 LEAVE_TIMEOUT = 2.0  # the worker hands on what it has and ends
-SILENCE_ALLOWED = 15.0  # it reports once a second; a table of millions takes a while to grow
-LOOK_INTERVAL = 1.0
 ANSWER_TIMEOUT = 4.0  # before the bus gives up on the command
 
 # IPPROTO_*, of the names that the settings know.
@@ -103,22 +101,18 @@ def untracked(settings: Settings) -> list[dict[str, object]]:
     ]
 
 
-class StatesSupervision:
+class StatesSupervision(WorkerSupervision[StatesCondition | StatesEvent | StatesAnswer]):
     """Present on every node; without `[states]` there is no worker and no demotion."""
 
     def __init__(self, node: Supervisor) -> None:
-        self._node = node
+        super().__init__(node, "states", "hacore.node.states", FromStates, LEAVE_TIMEOUT)
         self._settings: Settings | None = None
         self._configuration: ConfigureStates | None = None
-        self._worker: WorkerProcess[FromStates] | None = None
-        self._leaving: WorkerProcess[FromStates] | None = None
         self._condition: StatesCondition | None = None
-        self._heard = 0.0
         self._bulk_since: float | None = None
         self._deadline: Timer | None = None
         self._number = 0
         self._waiting: dict[int, Deferred] = {}
-        self._looking: Timer | None = None
 
     # The worker's life
 
@@ -128,67 +122,20 @@ class StatesSupervision:
         self._settings = settings
         if self._configuration == before:
             return
-        if self._worker is not None:
-            self._end(self._worker)
+        self._end()
         if self._configuration is not None:
-            self._worker = self._new_worker()
             self._await_bulk()
-            self._start(self._node.loop.now())
+            self._begin()
         self._decide()
 
-    def _new_worker(self) -> WorkerProcess[FromStates]:
-        worker: WorkerProcess[FromStates] = WorkerProcess(
-            self._node.loop,
-            "states",
-            "hacore.node.states",
-            FromStates,
-            on_start=self._start,
-            on_message=lambda message, now: self._hear(message, now) if worker is self._worker else None,
-            on_end=lambda why, _now: self._ended(why) if worker is self._worker else None,
-        )
-        return worker
-
-    def _start(self, now: float) -> None:
-        assert self._worker is not None
+    def _configure(self, worker: WorkerProcess[StatesCondition | StatesEvent | StatesAnswer]) -> None:
         assert self._configuration is not None
-        self._heard = now
-        self._worker.start()
-        self._worker.send(self._configuration)
-        self._worker.send(Held(self._held()))
-        if self._looking is None:
-            self._look(now)
+        worker.send(self._configuration)
+        worker.send(Held(self._held()))
 
-    def _look(self, now: float) -> None:
-        self._looking = self._node.loop.call_at(now + LOOK_INTERVAL, self._look)
-        if self._worker is not None and self._worker.runs and now - self._heard > SILENCE_ALLOWED:
-            self._worker.kill(f"said nothing for {SILENCE_ALLOWED:g} s", now)
-
-    def check_for_stop(self) -> None:
-        """A SIGCHLD arrived."""
-        for worker in (self._worker, self._leaving):
-            if worker is not None:
-                worker.check_for_stop()
-
-    def stop(self) -> None:
-        """The node ends: hand on what there is, then end."""
-        if self._looking is not None:
-            self._looking.cancel()
-        if self._worker is not None:
-            self._end(self._worker)
-
-    def _end(self, worker: WorkerProcess[FromStates]) -> None:
-        worker.stop()
-        if worker.runs:
-            worker.send(Leave())
-            loop = self._node.loop
-            loop.call_at(loop.now() + LEAVE_TIMEOUT, lambda now: worker.kill("did not leave in time", now))
-        self._leaving, self._worker, self._condition = worker, None, None
+    def _forget(self) -> None:
+        self._condition = None
         self._warn("")
-
-    @property
-    def is_gone(self) -> bool:
-        """Whether no process is left."""
-        return not any(worker is not None and worker.runs for worker in (self._worker, self._leaving))
 
     def _ended(self, why: str) -> None:
         for number in list(self._waiting):
@@ -206,12 +153,10 @@ class StatesSupervision:
 
     # What it says
 
-    def _hear(self, message: FromStates, now: float) -> None:
-        self._heard = now
-        if isinstance(message, Ready):
-            if self._worker is not None:
-                self._worker.is_ready()
-        elif isinstance(message, StatesCondition):
+    def _hear(self, message: StatesCondition | StatesEvent | StatesAnswer, current: bool) -> None:
+        if not current:
+            return
+        if isinstance(message, StatesCondition):
             before, self._condition = self._condition, message
             self._warn(message.problem)
             if before is None or set(message.awaited) - set(before.awaited):
