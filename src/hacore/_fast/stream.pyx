@@ -151,6 +151,7 @@ cdef void _net(Table table, Batch *batch, Row *rows, const ct_event *events, siz
     cdef size_t index, groups = 0
     cdef Group *group
     cdef int64_t *places_gone = batch.places + count
+    cdef bint foreign
     table.find_rows(<const uint8_t *> rows, sizeof(Row), count, batch.positions)
     for index in range(count):
         group = _group_of(table, batch, &rows[index], batch.positions[index], &groups)
@@ -167,7 +168,8 @@ cdef void _net(Table table, Batch *batch, Row *rows, const ct_event *events, siz
         group = &batch.groups[index]
         if group.lives:
             batch.places[batch.put_count] = group.position
-            batch.foreign[batch.put_count] = group.position >= 0 and table.table.meta[group.position].owner != 0
+            foreign = group.position >= 0 and table.table.meta[group.position].owner != 0
+            batch.foreign[batch.put_count] = 1 if foreign else 0
             if &rows[batch.put_count] != group.row:
                 rows[batch.put_count] = group.row[0]
             batch.put_count += 1
@@ -410,7 +412,7 @@ def apply(Table table not None, Changes changes not None, *, uint8_t owner, uint
     """
     cdef size_t count, room, index, kept = 0, refused = 0, doomed
     cdef PutOptions options
-    cdef bint matched = True, found = True
+    cdef bint matched = True, found = True, fresh
     cdef uint8_t outcome
     cdef uint8_t *outcomes
     cdef Row *row
@@ -438,10 +440,11 @@ def apply(Table table not None, Changes changes not None, *, uint8_t owner, uint
                         continue
                     if kept != index:
                         row[kept] = row[index]
-                    outcomes[kept] = outcome == TABLE_NEW or (
+                    fresh = outcome == TABLE_NEW or (
                         outcome == TABLE_CHANGED and memcmp(<const uint8_t *> &row[kept] + KEY_BYTES,
                                                             <const uint8_t *> &before[index] + KEY_BYTES,
                                                             REPLY_BYTES) != 0)
+                    outcomes[kept] = 1 if fresh else 0
                     kept += 1
             free(before)
             new = np.frombuffer(flags, dtype=_BOOL)

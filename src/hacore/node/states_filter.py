@@ -63,7 +63,7 @@ class Filter:
         self._rules = np.concatenate([self._fixed, *own])
 
     def sift(self, rows: Rows, events: Rows, portid: int) -> tuple[int, int]:
-        """`match.sift`: how many are left in front, replicated and not caused by that socket, and how many it caused."""
+        """`match.sift`: how many are left in front, to be replicated, and how many that socket has caused."""
         return sift(rows, events, portid, self._rules)
 
     def wanted(self, rows: Rows) -> Mask:
