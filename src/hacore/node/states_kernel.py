@@ -16,9 +16,10 @@ from hacore.states.replication import Replication
 
 EVENT_ROWS = 4096  # taken in one turn
 EVENT_DATAGRAMS = EVENT_ROWS // 4
-GATHERING = 0.005
+GATHERING, GATHERING_MANY, MANY = 0.005, 0.01, 100
 """Seconds. The first event after a rest goes out at once; those that come within so long of it go into one frame, which
-costs as much as 100 rows. While events come, nobody waits for the descriptor: the timer looks.
+costs as much as 100 rows; the longer one after a frame of MANY. While events come, nobody waits for the descriptor: the
+timer looks.
 """
 
 
@@ -110,8 +111,10 @@ class KernelFollower:
         if not received.messages and not received.more and not received.overrun:
             self._loop.modify(self._socket.fileno(), READ)
             return
-        behind = received.more or received.messages >= EVENT_DATAGRAMS
-        self._resume = self._loop.call_at(now if behind else now + GATHERING, self._look)
+        pause = GATHERING if received.messages < MANY else GATHERING_MANY
+        if received.more or received.messages >= EVENT_DATAGRAMS:
+            pause = 0.0
+        self._resume = self._loop.call_at(now + pause, self._look)
 
     def _receive(self) -> Received:
         assert self._socket is not None
