@@ -106,6 +106,7 @@ cdef extern from "codec_compare.h" nogil:
 
 
 cdef bytes encode_prepared(const Changes_ *changes)
+cdef int order_rows(const Row *rows, size_t count, RowPointer *ordered) noexcept nogil
 
 
 cdef class Changes:

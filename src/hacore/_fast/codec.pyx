@@ -383,6 +383,16 @@ def encode_changes(inserted, before, after, deleted_keys, *,
     return chunk
 
 
+cdef int order_rows(const Row *rows, size_t count, RowPointer *ordered) noexcept nogil:
+    """Pointers to rows in the order of their keys; -1 where there is no memory."""
+    cdef Order order
+    if order_open(&order, rows, count):
+        return -1
+    memcpy(ordered, order.rows, count * sizeof(RowPointer))
+    order_close(&order)
+    return 0
+
+
 cdef bytes encode_prepared(const Changes_ *changes):
     """A chunk of changes whose pointers and numbers are in order already."""
     cdef _Workspace workspace = _take()

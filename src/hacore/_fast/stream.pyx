@@ -9,7 +9,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, qsort
 from libc.string cimport memcmp, memcpy, memset
 
-from hacore._fast.codec cimport Changes, Changes_, NAMED_BY_KEY, NAMED_BY_NUMBER, RowPointer, encode_prepared
+from hacore._fast.codec cimport Changes, Changes_, NAMED_BY_KEY, NAMED_BY_NUMBER, RowPointer, encode_prepared, order_rows
 from hacore._fast.ctnetlink cimport CT_DESTROY, CT_HAS_ALL, complete_row, ct_event
 from hacore._fast.row cimport KEY_BYTES, Key, Row, records_of
 from hacore._fast.table cimport (
@@ -62,6 +62,7 @@ cdef struct Batch:
     RowPointer *befores
     RowPointer *afters
     RowPointer *gone_keys
+    RowPointer *ordered
     uint64_t *updated_numbers
     uint64_t *gone_numbers
     Numbered *numbered
@@ -77,7 +78,7 @@ cdef int _open(Batch *batch, size_t count) noexcept nogil:
     while batch.slot_count < 2 * count:
         batch.slot_count *= 2
     size = count * (sizeof(Row) + sizeof(Key) + 3 * sizeof(int64_t) + 4 * sizeof(uint64_t) + sizeof(Group)
-                    + sizeof(Numbered) + 4 * sizeof(RowPointer) + 4)
+                    + sizeof(Numbered) + 5 * sizeof(RowPointer) + 4)
     memory = <uint8_t *> malloc(size + 64)
     batch.slots = <uint32_t *> calloc(batch.slot_count, sizeof(uint32_t))
     batch.memory = memory
@@ -106,6 +107,8 @@ cdef int _open(Batch *batch, size_t count) noexcept nogil:
     batch.afters = <RowPointer *> (memory + at)
     at += count * sizeof(RowPointer)
     batch.gone_keys = <RowPointer *> (memory + at)
+    at += count * sizeof(RowPointer)
+    batch.ordered = <RowPointer *> (memory + at)
     at += count * sizeof(RowPointer)
     batch.before = <Row *> (memory + at)
     at += count * sizeof(Row)
@@ -192,7 +195,7 @@ cdef int _by_number(const void *a, const void *b) noexcept nogil:
 cdef size_t _put(Table table, Batch *batch, Changes_ *changes, const PutOptions *options, size_t count, bint named,
                  bint differences) noexcept nogil:
     """Into the table and out of it; what differs, in order, as changes. How many rows were refused."""
-    cdef size_t index, refused = 0, updated = 0, inserted = 0, deleted = 0, by_key = 0, known = 0
+    cdef size_t index, place, refused = 0, updated = 0, inserted = 0, deleted = 0, by_key = 0, known = 0
     cdef uint8_t outcome
     cdef uint64_t *gone_names = batch.names + count
     cdef uint8_t *gone_alone = batch.alone + count
@@ -205,7 +208,12 @@ cdef size_t _put(Table table, Batch *batch, Changes_ *changes, const PutOptions 
         table.name_rows(batch.places + count, batch.gone_count, gone_names, gone_alone)
     if batch.put_count:
         table.put_rows(batch.rows, batch.put_count, options, batch.outcomes, batch.before if known else NULL)
-    for index in range(batch.put_count):
+    if order_rows(batch.rows, batch.put_count, batch.ordered):
+        for index in range(batch.put_count):
+            batch.ordered[index] = &batch.rows[index]
+        qsort(batch.ordered, batch.put_count, sizeof(RowPointer), _by_key)
+    for place in range(batch.put_count):
+        index = <size_t> (batch.ordered[place] - <RowPointer> batch.rows)
         outcome = batch.outcomes[index]
         if outcome == TABLE_FULL:
             refused += 1
@@ -221,15 +229,11 @@ cdef size_t _put(Table table, Batch *batch, Changes_ *changes, const PutOptions 
                 batch.numbered[updated].number = batch.names[index] if use_names else 0
                 batch.numbered[updated].index = index
                 updated += 1
-    if inserted > 1:
-        qsort(batch.inserted, inserted, sizeof(RowPointer), _by_key)
     if use_names and updated:
         qsort(batch.numbered, updated, sizeof(Numbered), _by_number)
         for index in range(updated):
             batch.updated_numbers[index] = batch.numbered[index].number
             batch.afters[index] = &batch.rows[batch.numbered[index].index]
-    elif updated > 1:
-        qsort(batch.afters, updated, sizeof(RowPointer), _by_key)
     for index in range(updated):
         batch.befores[index] = batch.before + (batch.afters[index] - <RowPointer> batch.rows)
 
