@@ -96,8 +96,10 @@ class KernelFollower:
         return self._wanted
 
     def _readable(self, _events: int, now: float) -> None:
-        """The first after a rest."""
+        """The first after a rest, or an error, which is told at any time."""
         assert self._socket is not None
+        if self._resume is not None:
+            self._resume.cancel()
         self._loop.modify(self._socket.fileno(), 0)
         self._look(now)
 
