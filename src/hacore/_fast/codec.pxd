@@ -1,4 +1,4 @@
-# What codec.pyx takes from its C files.
+# What codec.pyx takes from its C files, and what other kernels take from it.
 
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 
@@ -103,3 +103,15 @@ cdef extern from "codec_compare.h" nogil:
     void digest_of(const Row *rows, size_t count, uint8_t *digest)
     uint64_t check_of(const RowPointer *rows, size_t count)
     void compare_rows(const Row *old, size_t old_count, const Row *new, size_t new_count, Difference *found)
+
+
+cdef bytes encode_prepared(const Changes_ *changes)
+cdef int order_rows(const Row *rows, size_t count, RowPointer *ordered) noexcept nogil
+
+
+cdef class Changes:
+    cdef readonly object inserted, updated_names, updated_keys, deleted_names, deleted_keys
+    cdef object values, masks
+    cdef uint64_t check
+
+    cdef int patch(self, Row *rows, size_t count) except -1

@@ -383,6 +383,30 @@ def encode_changes(inserted, before, after, deleted_keys, *,
     return chunk
 
 
+cdef int order_rows(const Row *rows, size_t count, RowPointer *ordered) noexcept nogil:
+    """Pointers to rows in the order of their keys; -1 where there is no memory."""
+    cdef Order order
+    if order_open(&order, rows, count):
+        return -1
+    memcpy(ordered, order.rows, count * sizeof(RowPointer))
+    order_close(&order)
+    return 0
+
+
+cdef bytes encode_prepared(const Changes_ *changes):
+    """A chunk of changes whose pointers and numbers are in order already."""
+    cdef _Workspace workspace = _take()
+    cdef Writer *writer = &workspace.codec.writer
+    cdef int status
+    with nogil:
+        begin_chunk(writer, CHUNK_CHANGES)
+        status = write_changes(writer, changes, workspace.codec)
+        end_chunk(writer, 0)
+    chunk = _taken(writer, status)
+    _give(workspace)
+    return chunk
+
+
 cdef object _key_order(const void *first, size_t stride, size_t count):
     """The indices that sort `count` keys, `stride` bytes apart, by their bytes."""
     copies = np.empty((count, sizeof(Key)), dtype=np.uint8)
@@ -402,10 +426,6 @@ cdef class Changes:
     the other is empty. What is gone is named by `deleted_names` and `deleted_keys`.
     """
 
-    cdef readonly object inserted, updated_names, updated_keys, deleted_names, deleted_keys
-    cdef object values, masks
-    cdef uint64_t check
-
     def __init__(self):
         raise TypeError("decode_changes makes these")
 
@@ -420,28 +440,32 @@ cdef class Changes:
         """
         cdef size_t count = <size_t> len(self.masks), room
         cdef const Row *old = <const Row *> records_of(before, _ROW_DTYPE, &room, False)
-        cdef const uint64_t[::1] masks
         if room != count:
             raise ValueError(f"expected {count} rows, got {room}")
         after = np.empty(count, dtype=_ROW_DTYPE)
         if not count:
             return after
         cdef Row *row = <Row *> records_of(after, _ROW_DTYPE, &room, True)
-        cdef const Row *values = <const Row *> records_of(self.values, _ROW_DTYPE, &room, False)
-        masks = self.masks
         memcpy(row, old, count * sizeof(Row))
+        if not self.patch(row, count):
+            raise WireError("base", "the updates were made from other rows than these")
+        return after
+
+    cdef int patch(self, Row *rows, size_t count) except -1:
+        """Updates `count` rows in place, as many as there are updates; 0, and nothing done, where they are others than
+        those that the updates were made from."""
+        cdef size_t room, index
+        cdef const Row *values = <const Row *> records_of(self.values, _ROW_DTYPE, &room, False)
+        cdef const uint64_t *masks = <const uint64_t *> records_of(self.masks, _NUMBER, &room, False)
         cdef uint64_t check = 0
         cdef RowPointer pointer
-        cdef size_t index
         with nogil:
             for index in range(count):
-                pointer = &row[index]
+                pointer = &rows[index]
                 check += check_of(&pointer, 1)
-        if check != self.check:
-            raise WireError("base", "the updates were made from other rows than these")
-        with nogil:
-            patch_rows(row, values, &masks[0], count)
-        return after
+            if check == self.check:
+                patch_rows(rows, values, masks, count)
+        return check == self.check
 
 
 cdef object _room(size_t count, object dtype, object none, void **first):

@@ -103,27 +103,32 @@ static inline uint32_t load32(const void *bytes) {
 
 static inline void store64(void *bytes, uint64_t value) { memcpy(bytes, &value, 8); }
 
-/* Bits, the least significant first. */
+/* Bits, the least significant first. Whole words are stored, without a branch that depends on the numbers: the space
+ * is BITS_BEYOND larger than what the bits take. */
 typedef struct Bits {
     uint8_t *at;
     uint64_t held;
     unsigned count;
 } Bits;
 
+#define BITS_BEYOND 8
+
 /* At most 32 at a time. */
 static inline void put_bits(Bits *b, uint32_t value, unsigned width) {
     b->held |= (uint64_t)value << b->count;
     b->count += width;
-    if (b->count >= 32) {
-        memcpy(b->at, &b->held, 4);
-        b->at += 4;
-        b->held >>= 32;
-        b->count -= 32;
-    }
+    store64(b->at, b->held);
+    b->at += b->count >> 3;
+    b->held >>= b->count & ~7u;
+    b->count &= 7;
 }
 
-static inline void end_bits(Bits *b) {
-    for (; b->count; b->count -= b->count < 8 ? b->count : 8, b->held >>= 8) *b->at++ = (uint8_t)b->held;
+/* Room for so many bits, NULL where there is no memory; what is beyond them is given back by `end_bits`. */
+static inline uint8_t *open_bits(Writer *w, size_t bits) { return write_space(w, (bits + 7) / 8 + BITS_BEYOND); }
+
+static inline void end_bits(Writer *w, Bits *b) {
+    if (b->count) *b->at = (uint8_t)b->held;
+    w->length -= BITS_BEYOND;
 }
 
 #endif

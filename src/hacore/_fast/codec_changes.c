@@ -84,7 +84,7 @@ static void write_ascending(Writer *w, const uint64_t *numbers, size_t count, Co
     for (size_t i = 0; i < count; i++)
         c->column[i] = (uint32_t)((i ? numbers[i] - numbers[i - 1] - 1 : numbers[0]) >> low);
     write_numbers(w, c->column, count, &c->scratch);
-    uint8_t *space = write_space(w, (count * low + 7) / 8);
+    uint8_t *space = open_bits(w, count * low);
     if (!space) return;
     Bits stream = {space, 0, 0};
     for (size_t i = 0; i < count; i++) {
@@ -93,7 +93,7 @@ static void write_ascending(Writer *w, const uint64_t *numbers, size_t count, Co
         put_bits(&stream, (uint32_t)(gap & ((1ULL << first) - 1)), first);
         put_bits(&stream, (uint32_t)(gap >> first & ((1ULL << (low - first)) - 1)), low - first);
     }
-    end_bits(&stream);
+    end_bits(w, &stream);
 }
 
 #define NUMBER_BITS 56 /* numbers stay below: so many bits can be taken out of a word at any bit */

@@ -12,9 +12,9 @@ enum { CONSTANT = 0, PACKED = 1, CODED = 2 };
 #define SAMPLE 8
 
 static inline unsigned token_of(uint32_t number) {
-    if (number < DIRECT) return number;
-    unsigned exponent = 31 - (unsigned)__builtin_clz(number);
-    return DIRECT + ((exponent - 7) << 2) + ((number >> (exponent - 2)) & 3);
+    unsigned exponent = 31 - (unsigned)__builtin_clz(number | DIRECT);
+    unsigned token = DIRECT + ((exponent - 7) << 2) + ((number >> (exponent - 2)) & 3);
+    return number < DIRECT ? number : token;
 }
 
 static inline unsigned extra_bits(unsigned token) { return token < DIRECT ? 0 : 5 + ((token - DIRECT) >> 2); }
@@ -108,25 +108,27 @@ static void write_coded(Writer *w, const uint32_t *numbers, size_t count, const 
     write_bytes(w, words, (size_t)(end - words) * 2);
 
     if (!bits) return;
-    uint8_t *space = write_space(w, (bits + 7) / 8);
+    uint8_t *space = open_bits(w, bits);
     if (!space) return;
     Bits stream = {space, 0, 0};
+    uint8_t widths[TOKENS];
+    for (unsigned token = 0; token < TOKENS; token++) widths[token] = (uint8_t)extra_bits(token);
     for (size_t i = 0; i < count; i++) {
-        unsigned width = extra_bits(scratch->tokens[i]);
+        unsigned width = widths[scratch->tokens[i]];
         put_bits(&stream, numbers[i] & ((1u << width) - 1), width);
     }
-    end_bits(&stream);
+    end_bits(w, &stream);
 }
 
 static void write_packed(Writer *w, const uint32_t *numbers, size_t count, uint32_t base, unsigned width) {
     write_byte(w, PACKED);
     write_varint(w, base);
     write_byte(w, (uint8_t)width);
-    uint8_t *space = write_space(w, (count * width + 7) / 8);
+    uint8_t *space = open_bits(w, count * width);
     if (!space) return;
     Bits stream = {space, 0, 0};
     for (size_t i = 0; i < count; i++) put_bits(&stream, numbers[i] - base, width);
-    end_bits(&stream);
+    end_bits(w, &stream);
 }
 
 /* The binary logarithm in 256ths, one bit of it for each squaring. */

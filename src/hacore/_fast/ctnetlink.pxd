@@ -145,3 +145,6 @@ cdef extern from "ctnetlink.h" nogil:
         ct_counts *counts
     )
     int ct_inject_bare(ct_injector *injector, const uint8_t *messages, size_t length, uint64_t *errors)
+
+
+cdef void complete_row(Row *row, const Row *known, unsigned int present) noexcept nogil

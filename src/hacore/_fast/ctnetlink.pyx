@@ -199,6 +199,10 @@ def count_messages(const uint8_t[::1] messages not None):
     return count
 
 
+cdef void complete_row(Row *row, const Row *known, unsigned int present) noexcept nogil:
+    ct_complete(row, known, present)
+
+
 def complete(rows, known, events):
     """Fills in what an event did not tell, from the row as it was known before, for each of `rows` in place.
 

@@ -94,16 +94,15 @@ static uint8_t *put_original(uint8_t *to, const Row *row, uint16_t zone) {
                      row->destination_port, zone);
 }
 
-/* A range of one address and one port: CTA_NAT_SRC and CTA_NAT_DST, nfnetlink_parse_nat in nf_nat_core.c. */
+/* A range of one address and one port: CTA_NAT_SRC and CTA_NAT_DST, nfnetlink_parse_nat in nf_nat_core.c. Without an end it ends where it
+ * begins. */
 static uint8_t *put_nat(uint8_t *to, unsigned type, const Row *row, const uint8_t *address, uint16_t port) {
     const int v4 = row->family == FAMILY_V4;
     uint8_t *const inside = to = ct_open(to, type);
     to = put_address(to, v4 ? CTA_NAT_V4_MINIP : CTA_NAT_V6_MINIP, row->family, address);
-    to = put_address(to, v4 ? CTA_NAT_V4_MAXIP : CTA_NAT_V6_MAXIP, row->family, address);
     if (parts_of(row->protocol) != PARTS_NONE && row->protocol != P_GRE) {
         uint8_t *const ports = to = ct_open(to, CTA_NAT_PROTO);
         to = ct_put_u16(to, CTA_PROTONAT_PORT_MIN, port);
-        to = ct_put_u16(to, CTA_PROTONAT_PORT_MAX, port);
         ct_close(ports, to);
     }
     ct_close(inside, to);
@@ -171,11 +170,11 @@ static uint32_t timeout_of(const Row *row, const struct ct_build *how) {
 }
 
 /* What a new entry and an update have in common. */
-static uint8_t *put_body(uint8_t *to, const Row *row, uint32_t status, unsigned omit, const struct ct_build *how) {
+static uint8_t *put_body(uint8_t *to, const Row *row, uint32_t status, unsigned omit, int is_new, const struct ct_build *how) {
     to = ct_put_u32(to, CTA_STATUS, status);
     if (!(omit & CT_OMIT_TIMEOUT)) to = ct_put_u32(to, CTA_TIMEOUT, timeout_of(row, how));
     to = put_protoinfo(to, row);
-    to = ct_put_u32(to, CTA_MARK, row->mark);
+    if (row->mark || !is_new) to = ct_put_u32(to, CTA_MARK, row->mark);
     if ((row->status & IPS_SEQ_ADJUST)) {
         to = put_three(to, CTA_SEQ_ADJ_ORIG, row->adjust_position_original, (uint32_t)row->adjust_before_original,
                        (uint32_t)row->adjust_after_original);
@@ -241,7 +240,10 @@ size_t ct_build_insert(uint8_t *const message, const Row *row, uint32_t sequence
         const int icmp = row->protocol == P_ICMP || row->protocol == P_ICMPV6;
         to = put_nat(to, CTA_NAT_SRC, row, row->reply_destination, icmp ? row->reply_source_port : row->reply_destination_port);
     }
-    if (destination_nat) to = put_nat(to, CTA_NAT_DST, row, row->reply_source, row->reply_source_port);
+    /* Without a binding for the other side the kernel makes an empty one, for which it looks whether the tuple is taken; one range of one
+     * address and port is not looked up (get_unique_tuple in nf_nat_core.c), and the insertion itself finds out anyway. */
+    const int plain = source_nat && parts_of(row->protocol) == PARTS_PORTS && row->protocol != P_GRE;
+    if (destination_nat || plain) to = put_nat(to, CTA_NAT_DST, row, row->reply_source, row->reply_source_port);
 
     if (row->helper[0] && !(omit & CT_OMIT_HELPER)) {
         uint8_t *const inside = to = ct_open(to, CTA_HELP);
@@ -253,7 +255,7 @@ size_t ct_build_insert(uint8_t *const message, const Row *row, uint32_t sequence
                        row->master_source_port, row->master_destination_port, 0);
     uint32_t status = (row->status & ~(uint32_t)(IPS_NEVER | IPS_EXPECTED)) | IPS_CONFIRMED;
     if (omit & CT_OMIT_HELPER) status &= ~(uint32_t)IPS_HELPER;
-    to = put_body(to, row, status, omit & ~(unsigned)CT_OMIT_TIMEOUT, how);
+    to = put_body(to, row, status, omit & ~(unsigned)CT_OMIT_TIMEOUT, 1, how);
     return ct_finish(message, to);
 }
 
@@ -266,7 +268,7 @@ size_t ct_build_update(uint8_t *const message, const Row *row, uint32_t sequence
     uint32_t status = (row->status & ~(uint32_t)IPS_NEVER) | IPS_CONFIRMED;
     if (omit & CT_OMIT_MASTER) status &= ~(uint32_t)IPS_EXPECTED;
     if (omit & CT_OMIT_HELPER) status &= ~(uint32_t)IPS_HELPER;
-    to = put_body(to, row, status, omit, how);
+    to = put_body(to, row, status, omit, 0, how);
     return ct_finish(message, to);
 }
 

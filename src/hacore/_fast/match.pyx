@@ -8,10 +8,12 @@ from cpython.bytearray cimport PyByteArray_AS_STRING
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
+from hacore._fast.ctnetlink cimport ct_event
 from hacore._fast.row cimport Row, records_of
 
 import numpy as np
 
+from hacore._fast.ctnetlink_dtypes import EVENT_DTYPE as _EVENT_DTYPE
 from hacore._fast.row import ROW_DTYPE as _ROW_DTYPE
 
 SOURCE, DESTINATION, REPLY_SOURCE, REPLY_DESTINATION = 1, 2, 4, 8
@@ -88,3 +90,37 @@ def matching(rows, rules):
                     hit[index] = 1
                     break
     return np.frombuffer(found, dtype=_BOOL)
+
+
+def sift(rows, events, uint32_t portid, rules):
+    """Moves the rows that neither that socket has caused nor any of `rules` means to the front, and their events; how
+    many those are, and how many of the others the socket has caused.
+
+    Args:
+        rows, events: (n,) of ROW_DTYPE and EVENT_DTYPE, overwritten; what follows the front is undefined.
+        rules: (m,) of RULE_DTYPE.
+    """
+    cdef size_t count, told, rule_count, index, number, kept = 0, echoes = 0
+    cdef Row *row = <Row *> records_of(rows, _ROW_DTYPE, &count, True)
+    cdef ct_event *event = <ct_event *> records_of(events, _EVENT_DTYPE, &told, True)
+    cdef const Rule *rule = <const Rule *> records_of(rules, RULE_DTYPE, &rule_count, False)
+    cdef bint hit
+    if told != count:
+        raise ValueError(f"expected {count} events, one a row, got {told}")
+    with nogil:
+        for index in range(count):
+            if event[index].portid == portid:
+                echoes += 1
+                continue
+            hit = False
+            for number in range(rule_count):
+                if _matches(&rule[number], &row[index]):
+                    hit = True
+                    break
+            if hit:
+                continue
+            if kept != index:
+                row[kept] = row[index]
+                event[kept] = event[index]
+            kept += 1
+    return kept, echoes

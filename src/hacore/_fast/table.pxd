@@ -1,4 +1,4 @@
-# What table.pyx takes from its C file.
+# What table.pyx takes from its C file, and the table for other kernels.
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
@@ -25,6 +25,7 @@ cdef extern from "table_store.h" nogil:
         uint64_t high
     struct Meta:
         uint32_t hash
+        uint8_t owner
     struct Table_ "Table":
         Row *rows
         Meta *meta
@@ -67,3 +68,23 @@ cdef extern from "table_store.h" nogil:
     void table_resolve(const Table_ *table, const uint64_t *names, size_t count, int owner, int64_t *positions)
     int table_rekey(Table_ *table, SipKey seed, SipKey digest_key)
     size_t table_memory(const Table_ *table)
+
+
+cdef class Table:
+    cdef Table_ table
+    cdef bint open
+    cdef bint busy
+
+    cdef int _enter(self) except -1
+    cdef object _put(self, object rows, int mode, object owner, object epoch, object generation, object now,
+                     object slack, object keep_owner, object before)
+    cdef object _gather(self, const uint32_t[::1] positions, object now)
+    cdef tuple _select(self, Filter *wanted, uint32_t cursor, size_t limit, object now)
+    # For other kernels, which have entered the table.
+    cdef void find_rows(self, const uint8_t *keys, size_t stride, size_t count, int64_t *positions) noexcept nogil
+    cdef void put_rows(self, const Row *rows, size_t count, const PutOptions *options, uint8_t *outcome,
+                       Row *before) noexcept nogil
+    cdef void delete_rows(self, const uint8_t *keys, size_t stride, size_t count, uint8_t *outcome,
+                          Row *before) noexcept nogil
+    cdef void name_rows(self, const int64_t *positions, size_t count, uint64_t *names, uint8_t *alone) noexcept nogil
+    cdef void resolve_rows(self, const uint64_t *names, size_t count, int owner, int64_t *positions) noexcept nogil

@@ -130,10 +130,6 @@ cdef class Table:
         MemoryError: the address space cannot be reserved.
     """
 
-    cdef Table_ table
-    cdef bint open
-    cdef bint busy
-
     def __cinit__(self, bytes seed, bytes digest_key, *, max_states, partitions=1024, tombstones=65_536):
         cdef int failed
         if not 1 <= max_states < TABLE_MAX_STATES:
@@ -157,6 +153,23 @@ cdef class Table:
             raise LocalProtocolError("another thread is inside this table")
         self.busy = True
         return 0
+
+    cdef void find_rows(self, const uint8_t *keys, size_t stride, size_t count, int64_t *positions) noexcept nogil:
+        table_find(&self.table, keys, stride, count, positions)
+
+    cdef void put_rows(self, const Row *rows, size_t count, const PutOptions *options, uint8_t *outcome,
+                       Row *before) noexcept nogil:
+        table_put(&self.table, rows, count, options, outcome, before)
+
+    cdef void delete_rows(self, const uint8_t *keys, size_t stride, size_t count, uint8_t *outcome,
+                          Row *before) noexcept nogil:
+        table_delete(&self.table, keys, stride, count, outcome, before)
+
+    cdef void name_rows(self, const int64_t *positions, size_t count, uint64_t *names, uint8_t *alone) noexcept nogil:
+        table_names(&self.table, positions, count, names, alone)
+
+    cdef void resolve_rows(self, const uint64_t *names, size_t count, int owner, int64_t *positions) noexcept nogil:
+        table_resolve(&self.table, names, count, owner, positions)
 
     def __len__(self):
         return self.table.count

@@ -49,10 +49,12 @@ SIGN_OF_LIFE = 1.0  # seconds between two conditions that are alike
 LEAVE_LIMIT = 1.0  # seconds until what is left goes unsent
 RECEIVED_AHEAD = 1024  # rows that may wait for the kernel while more is read: less than 5 ms of work
 BULK_ROWS, BULK_WINDOW = 1024, 64  # so that a chunk of a bulk update is no more than that, either
+ACK_INTERVAL = 0.02  # seconds between acknowledgements of a replica that follows
 EXTRA_INTERVALS = 2  # a copy outlives its original by so many intervals of comparison
 LARGEST_SLACK = (
     5  # seconds by which a timeout may be off before it is sent; a quarter of the interval where that is less
 )
+PUTS = np.array([ctnetlink.UPDATE, ctnetlink.INSERT], np.uint8)  # for a row that is not new, and for one that is
 EPOCH_FILE = "states-epoch"
 
 
@@ -76,6 +78,7 @@ class StatesWorker:
                 max_states=configuration.max_states,
                 bulk_rows=BULK_ROWS,
                 bulk_window=BULK_WINDOW,
+                ack_interval=ACK_INTERVAL,
                 reconcile_slack=max(1, min(LARGEST_SLACK, int(configuration.reconcile_interval / 4))),
             ),
             instance=os.urandom(16),
@@ -96,7 +99,7 @@ class StatesWorker:
             configuration.virtual_addresses,
             configuration.reconcile_interval,
             clock,
-            self.turn_soon,
+            self.turn,
             lambda text: self.tell("states", text),
             buffer_bytes=configuration.event_buffer_bytes,
         )
@@ -165,17 +168,26 @@ class StatesWorker:
         if self._turn is None or not self._turn.pending:
             self._turn = self.loop.call_soon(self._run_turn)
 
+    def turn(self) -> None:
+        """Work it off now."""
+        if self._turn is not None:
+            self._turn.cancel()
+        self._run_turn(self.loop.now())
+
     def _run_turn(self, _now: float) -> None:
         now = clock()
         due = self.replication.next_deadline()
         if due is not None and due <= now:
             self.replication.handle_deadline(now)
         self._inject()
-        for event in self.replication.events():
-            self._take(event)
         for link in self.peers.links():
-            link.connection.flush()
-        self._say_condition_if_new()
+            if link.has_something:
+                link.connection.flush()
+        events = self.replication.events()
+        if events:  # the condition changes with none of them, but not without
+            for event in events:
+                self._take(event)
+            self._say_condition_if_new()
         self._plan()
 
     def _inject(self, *, everything: bool = False) -> None:
@@ -200,26 +212,28 @@ class StatesWorker:
             self.replication.replica.done(work, clock())
             self.turn_soon()
 
-        puts = np.where(work.new, ctnetlink.INSERT, ctnetlink.UPDATE).astype(np.uint8)
-        deletes = np.full(len(work.deleted), ctnetlink.DELETE, np.uint8)
         if work.expectations_gone is not None and len(work.expectations_gone):
             gone = np.full(len(work.expectations_gone), ctnetlink.DELETE, np.uint8)
             self.queue.put(work.expectations_gone, gone, expectations=True)
-        if len(deletes):
-            self.queue.put(work.deleted, deletes)
-        if len(puts):
-            self.queue.put(work.rows, puts)
-        if work.expectations is not None and len(work.expectations):
-            self.queue.put(work.expectations, expectations=True)
-        self.queue.put(work.rows[:0], done=done)
+        if len(work.deleted):
+            self.queue.put(work.deleted, np.full(len(work.deleted), ctnetlink.DELETE, np.uint8))
+        if work.expectations is None:
+            self.queue.put(work.rows, PUTS[work.new.view(np.uint8)], done)
+            return
+        self.queue.put(work.rows, PUTS[work.new.view(np.uint8)])
+        self.queue.put(work.expectations, None, done, expectations=True)
 
     def _plan(self) -> None:
-        """Come again when the machines want to."""
-        if self._deadline is not None:
-            self._deadline.cancel()
+        """Come again when the machines want to, or before: most deadlines move on with every word of a peer."""
         due = self.replication.next_deadline()
-        if due is not None:
-            self._deadline = self.loop.call_at(self.loop.now() + max(0.0, due - clock()), lambda _now: self.turn_soon())
+        if due is None:
+            return
+        when = self.loop.now() + max(0.0, due - clock())
+        if self._deadline is not None:
+            if self._deadline.pending and self._deadline.when <= when:
+                return
+            self._deadline.cancel()
+        self._deadline = self.loop.call_at(when, self._run_turn)
 
     def _take(self, event: told.AnyEvent) -> None:
         if isinstance(event, told.EpochRaised):

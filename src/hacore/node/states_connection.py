@@ -202,6 +202,8 @@ class Connection:
                 ended = "the peer closed the connection"
                 break
             filled += count
+            if count < RECORD_BYTES and not self._tls.pending():
+                break  # the last record of what was sent at once; the descriptor tells of more
         else:
             self._read_soon()
         self.received_bytes += filled

@@ -9,7 +9,7 @@ from ipaddress import ip_address, ip_network
 import numpy as np
 import numpy.typing as npt
 
-from hacore._fast.match import DESTINATION, REPLY_DESTINATION, REPLY_SOURCE, RULE_DTYPE, SOURCE, matching
+from hacore._fast.match import DESTINATION, REPLY_DESTINATION, REPLY_SOURCE, RULE_DTYPE, SOURCE, matching, sift
 from hacore.node.messages import IgnoredStates
 from hacore.states.layout import Rows
 
@@ -61,6 +61,10 @@ class Filter:
         """Addresses of this node alone, which no other node takes over: connections to and from them stay here."""
         own = [rule(network=str(ip_address(text)), ends=EITHER) for text in addresses]
         self._rules = np.concatenate([self._fixed, *own])
+
+    def sift(self, rows: Rows, events: Rows, portid: int) -> tuple[int, int]:
+        """`match.sift`: how many are left in front, to be replicated, and how many that socket has caused."""
+        return sift(rows, events, portid, self._rules)
 
     def wanted(self, rows: Rows) -> Mask:
         """(n,): which of `rows` are replicated, by their original tuple."""

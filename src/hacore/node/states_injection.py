@@ -96,8 +96,10 @@ class InjectionQueue:
         errors = np.zeros(len(rows), np.int32)
         inject = self._injector.inject_expectations if expectations else self._injector.inject
         injected: ctnetlink.Injected = inject(rows, operations, errors)
-        self.counts.update(injected.as_dict())
+        for name, count in injected.as_dict().items():
+            if count:
+                self.counts[name] += count
         if injected.failed:
             numbers, times = np.unique(errors[errors != 0], return_counts=True)
-            for number, count in zip(numbers.tolist(), times.tolist(), strict=True):
-                self.errors[f"{errno.errorcode.get(number, number)}: {os.strerror(number)}"] += count
+            for number, often in zip(numbers.tolist(), times.tolist(), strict=True):
+                self.errors[f"{errno.errorcode.get(number, number)}: {os.strerror(number)}"] += often

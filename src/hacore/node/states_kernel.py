@@ -15,9 +15,11 @@ from hacore.states.layout import empty_rows
 from hacore.states.replication import Replication
 
 EVENT_ROWS = 4096  # taken in one turn
-PAUSES = ((16, 0.001), (512, 0.004))
-"""Events that come within a pause go into one frame, which costs as much as 100 rows: seconds to wait where fewer than
-so many came in the last one. Where more came at once there is no need to wait for company.
+EVENT_DATAGRAMS = EVENT_ROWS // 4
+GATHERING, GATHERING_MANY, MANY = 0.005, 0.01, 100
+"""Seconds. The first event after a rest goes out at once; those that come within so long of it go into one frame, which
+costs as much as 100 rows; the longer one after a frame of MANY. While events come, nobody waits for the descriptor: the
+timer looks.
 """
 
 
@@ -66,7 +68,7 @@ class KernelFollower:
         self.filter_now()
         if self._socket is None:
             self._socket = conntrack.EventSocket(
-                buffer_bytes=self._buffer_bytes, rows=EVENT_ROWS, datagrams=EVENT_ROWS // 4
+                buffer_bytes=self._buffer_bytes, rows=EVENT_ROWS, datagrams=EVENT_DATAGRAMS
             )
         else:
             self._socket.listen()
@@ -93,29 +95,28 @@ class KernelFollower:
         self._wanted.set_own_addresses(sorted(present - self._virtual_addresses))
         return self._wanted
 
-    def _readable(self, _events: int, _now: float) -> None:
+    def _readable(self, _events: int, now: float) -> None:
+        """The first after a rest, or an error, which is told at any time."""
         assert self._socket is not None
+        if self._resume is not None:
+            self._resume.cancel()
+        self._loop.modify(self._socket.fileno(), 0)
+        self._look(now)
+
+    def _look(self, now: float) -> None:
+        self._resume = None
+        if not self.listening or self._socket is None:
+            return
         received = self._receive()
         if not self.listening:
             return
-        if received.more:  # in the reader's hands, where no descriptor tells of them
-            self._pause(0.0)
-            return
-        for messages, duration in PAUSES:
-            if received.messages < messages:
-                self._pause(duration)
-                return
-
-    def _pause(self, duration: float) -> None:
-        assert self._socket is not None
-        self._loop.modify(self._socket.fileno(), 0)
-        self._resume = self._loop.call_at(self._loop.now() + duration, self._listen_on)
-
-    def _listen_on(self, now: float) -> None:
-        self._resume = None
-        if self.listening and self._socket is not None:
+        if not received.messages and not received.more and not received.overrun:
             self._loop.modify(self._socket.fileno(), READ)
-            self._readable(READ, now)
+            return
+        pause = GATHERING if received.messages < MANY else GATHERING_MANY
+        if received.more or received.messages >= EVENT_DATAGRAMS:
+            pause = 0.0
+        self._resume = self._loop.call_at(now + pause, self._look)
 
     def _receive(self) -> Received:
         assert self._socket is not None
@@ -135,17 +136,13 @@ class KernelFollower:
         return received
 
     def _take_events(self, rows: conntrack.Records, events: conntrack.Records, now: float) -> None:
-        self.events += len(rows)
-        foreign = events["portid"] != self._own_portid
-        if not foreign.all():
-            rows, events = rows[foreign], events[foreign]
-            self.echoes += len(foreign) - len(rows)
-        wanted = self._wanted.wanted(rows)
-        if not wanted.all():
-            rows, events = rows[wanted], events[wanted]
-            self.ignored += len(wanted) - len(rows)
-        if len(rows):
-            self._origin.observe(rows, events, now)
+        count = len(rows)
+        kept, echoes = self._wanted.sift(rows, events, self._own_portid)
+        self.events += count
+        self.echoes += echoes
+        self.ignored += count - kept - echoes
+        if kept:
+            self._origin.observe(rows[:kept], events[:kept], now)
 
     def _take_expectations(self, expectations: conntrack.Records, events: conntrack.Records, now: float) -> None:
         foreign = events["portid"] != self._own_portid

@@ -56,6 +56,11 @@ class Link(Generic[AnySession]):
         elif self.session.ended:
             self.connection.close(self.session.reason)
 
+    @property
+    def has_something(self) -> bool:
+        """Whether there may be anything to send, or to end."""
+        return bool(self.connection.pending_bytes) or self.session.has_something or self.session.ended
+
     def closed(self, reason: str) -> None:
         """The connection is no more."""
         if not self.session.ended:

@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from hacore._fast.codec import encode_changes
-from hacore._fast.ctnetlink import EVENT_DESTROY, HAS_ALL, complete
+from hacore._fast.ctnetlink import EVENT_DESTROY
 from hacore._fast.row import ROW_DTYPE
+from hacore._fast.stream import MAX_EVENTS, observe
 from hacore._fast.table import CHANGED, DELETED, FULL, NEW, REFRESHED, SAME, Table
 from hacore.states.events import AnyEvent, NotFitted, QueueDropped
 from hacore.states.expectations import Expectations, Expected
@@ -23,7 +24,6 @@ from hacore.states.frames import Kind, expectations_body, takeover_body
 from hacore.states.gather import NO_KEYS, NO_ROWS, join, keys, pick
 from hacore.states.layout import Rows
 from hacore.states.log import Log
-from hacore.states.net import known_rows, net
 from hacore.states.ownership import SELF, Node, Ownership, hand_over
 
 FRAME_ROWS: Final = 8192
@@ -84,31 +84,31 @@ class Origin:
         if not count:
             return 0
         self.observed += count
-        alive = events["kind"] != EVENT_DESTROY
-        positions = self._table.find(rows)
-        if self._ownership.others_own:
-            allowed = self._allowed(positions, alive, now)
+        ownership, log = self._ownership, self._log
+        if ownership.others_own:
+            alive = events["kind"] != EVENT_DESTROY
+            allowed = self._allowed(self._table.find(rows), alive, now)
             if not allowed.all():
-                rows, events, alive, positions = (
-                    pick(rows, allowed),
-                    events[allowed],
-                    alive[allowed],
-                    positions[allowed],
-                )
-                if not len(rows):
-                    return 0
-        if len(rows) > 1:
-            hashes = self._table.hashes(rows)
-            ordered = np.sort(hashes)
-            again = ordered[1:] == ordered[:-1]
-            if again.any():
-                order = hashes.argsort(kind="stable")
-                rows, alive, positions = net(self._table, rows, events, alive, positions, order, again)
-                return self._apply(rows, alive, positions, now)
-        partial = (events["present"] != HAS_ALL) & alive
-        if partial.any():
-            complete(rows, known_rows(self._table, positions), events)
-        return self._apply(rows, alive, positions, now)
+                rows, events = pick(rows, allowed), events[allowed]
+        differences = self._sends_differences
+        named = differences and self._named()
+        ever = 0
+        for start in range(0, len(rows), MAX_EVENTS):
+            part = slice(start, start + MAX_EVENTS)
+            chunk, changes, refused = observe(
+                self._table, rows[part], events[part], epoch=ownership.epoch, generation=self._generation, now=int(now),
+                named=named, differences=differences, encode=log.wanted,
+            )  # fmt: skip
+            ever += changes
+            if chunk:
+                log.append(Kind.CHANGES, ownership.epoch, changes, now, chunk)
+            elif changes:
+                log.skip(changes)
+            if refused:
+                self.not_fitted(refused, now)
+        if ever:
+            ownership.me.has_rows = True
+        return ever
 
     def _allowed(self, positions: npt.NDArray[np.int64], alive: Mask, now: float) -> Mask:
         """Which events may change the table: those of rows of other owners only as the rules of ownership have it."""
@@ -142,28 +142,6 @@ class Origin:
         allowed &= ~(sighted | lost)
         return allowed
 
-    def _apply(self, rows: Rows, alive: Mask, positions: npt.NDArray[np.int64], now: float) -> int:
-        """One event a key: into the table, and what differs into the log."""
-        table = self._table
-        if alive.all():
-            put, gone, known = rows, NO_ROWS, positions
-        else:
-            dead = ~alive & (positions >= 0)
-            gone = rows if dead.all() else pick(rows, dead)
-            if not alive.any():
-                return self._delete(gone, now)
-            put, known = pick(rows, alive), positions[alive]
-        names = self._names(put, known) if self._sends_differences else None
-        gone_names = self._names(gone, None) if self._sends_differences and len(gone) else None
-        self._ownership.me.has_rows = True
-        before = np.empty(len(put), dtype=ROW_DTYPE)
-        foreign = self._foreign(known)
-        outcomes = table.put(
-            put, owner=SELF, epoch=self._ownership.epoch, generation=self._generation, now=int(now), before=before
-        )
-        gone, gone_names = self._take_out(gone, gone_names)
-        return self._send(put, before, outcomes, foreign, names, gone, gone_names, now)
-
     def _delete(self, gone: Rows, now: float) -> int:
         """Rows that are in the table are taken out of it."""
         if not len(gone):
@@ -179,14 +157,6 @@ class Origin:
             if not deleted.all():
                 gone, names = pick(gone, deleted), None if names is None else names[deleted]
         return gone, names
-
-    def _foreign(self, positions: npt.NDArray[np.int64]) -> Mask | None:
-        """Which rows belong to somebody else up to now; None: none can."""
-        if not self._ownership.others_own or not len(self._table):
-            return None
-        found = positions >= 0
-        foreign: Mask = found & (self._table.metadata()["owner"][positions] != SELF)
-        return foreign
 
     # What has changed, into the log
 

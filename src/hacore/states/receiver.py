@@ -53,6 +53,8 @@ class ReceiverSession(Session):
         self._undone: deque[_Done] = deque()
         self._acked = Ack(0, 0, 0)
         self._ack_sent = Ack(0, 0, 0)
+        self._ack_sent_at = -math.inf
+        self._ack_due: float | None = None
         self._how = "hello"
         self._sync_started = now
         self._sync: SyncBegin | None = None
@@ -306,21 +308,40 @@ class ReceiverSession(Session):
 
     # The verbs, and what is shown
 
-    def _fill(self, now: float, limit: int) -> None:  # noqa: ARG002 (an answer is due at once)
-        if self._acked != self._ack_sent:
-            self._ack_sent = self._acked
-            self._out.append(frames.ack_frame(self._acked))
+    @property
+    def has_something(self) -> bool:
+        """Whether `data_to_send` may have something to give."""
+        return bool(self._out) or self._acked != self._ack_sent
+
+    def _fill(self, now: float, limit: int) -> None:  # noqa: ARG002 (an answer has no size to speak of)
+        """An acknowledgement costs both sides a packet: while only changes come, one stands for several."""
+        acked, sent = self._acked, self._ack_sent
+        if acked == sent:
+            return
+        interval = self._owner.settings.ack_interval
+        if now - self._ack_sent_at < interval and self.synced and acked[1:] == sent[1:]:
+            if self._ack_due is None:
+                self._ack_due = now + 2 * interval
+            return
+        self._ack_sent, self._ack_sent_at, self._ack_due = acked, now, None
+        self._out.append(frames.ack_frame(acked))
 
     def next_deadline(self) -> float | None:
         """When `handle_deadline` wants to be called next, if ever."""
         deadline = super().next_deadline()
-        if deadline is None or self._want_at is None:
-            return deadline
-        return min(deadline, self._want_at)
+        if deadline is None:
+            return None
+        if self._want_at is not None and self._want_at < deadline:
+            deadline = self._want_at
+        if self._ack_due is not None and self._ack_due < deadline:
+            deadline = self._ack_due
+        return deadline
 
     def handle_deadline(self, now: float) -> None:
         """Timers that are due by `now`."""
         super().handle_deadline(now)
+        if self._ack_due is not None and now >= self._ack_due:
+            self._ack_due, self._ack_sent_at = None, -math.inf  # goes with the next bytes
         if not self.ended:
             self._send_want(now)
 

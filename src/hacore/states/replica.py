@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from hacore._fast.codec import Changes, decode_changes, decode_chunk
 from hacore._fast.row import KEY_BYTES, ROW_DTYPE
+from hacore._fast.stream import apply
 from hacore._fast.table import CHANGED, DELETED, FULL, NEW, REFRESHED, Table
 from hacore.errors import WireError
 from hacore.states.expectations import Expectations, Expected
@@ -152,8 +153,9 @@ class Replica:
             WireError: it is no chunk of changes.
         """
         changes = decode_changes(chunk)
+        if self._ownership.only_owner(node.index):
+            return self._apply(changes, node, epoch, now, receipt)
         whole = True
-        alone = self._ownership.only_owner(node.index)
         known, known_found = self._updated(changes, node)
         doomed, doomed_deleted = self._doomed(changes, node)
         parts: list[Rows] = []
@@ -169,8 +171,8 @@ class Replica:
                     raise
                 self.mismatched += 1
                 whole = False
-        rows, new = self._put(node, epoch, join(parts), alone, now) if parts else (NO_ROWS, NO_FLAGS)
-        deleted = self._delete(node, doomed, alone) if len(doomed) else NO_ROWS
+        rows, new = self._put(node, epoch, join(parts), False, now) if parts else (NO_ROWS, NO_FLAGS)
+        deleted = self._delete(node, doomed) if len(doomed) else NO_ROWS
         if not doomed_deleted:
             whole = False
         if len(rows) or len(deleted):
@@ -178,6 +180,24 @@ class Replica:
         else:
             receipt.done(now)
         return whole
+
+    def _apply(self, changes: Changes, node: Node, epoch: int, now: float, receipt: Receipt) -> bool:
+        """The same where all rows are those of `node`."""
+        rows, new, deleted, matched, found, refused = apply(
+            self._table, changes, owner=node.index, epoch=epoch, generation=self.following(node).generation,
+            now=int(now),
+        )  # fmt: skip
+        self.mismatched += not matched
+        self.not_fitted += refused
+        if len(rows):
+            node.has_rows = True
+        if len(deleted):
+            deleted = self._spared(deleted)
+        if len(rows) or len(deleted):
+            self._enqueue(Work(rows, new, deleted, receipt=receipt))
+        else:
+            receipt.done(now)
+        return matched and found
 
     def _updated(self, changes: Changes, node: Node) -> tuple[Rows, bool]:
         """The rows that are to be updated, as they are here, and whether all were found."""
@@ -234,18 +254,17 @@ class Replica:
         wanted = new | (outcomes == CHANGED) | (outcomes == REFRESHED)
         return (rows, new) if wanted.all() else (pick(rows, wanted), new[wanted])
 
-    def _delete(self, node: Node, doomed: Keys | Rows, alone: bool) -> Rows:
+    def _delete(self, node: Node, doomed: Keys | Rows) -> Rows:
         """Takes rows out of the table, those of `node` only; what the kernel is to lose."""
         table = self._table
-        if not alone:
-            positions = table.find(doomed)
-            mine = positions >= 0
-            if len(table):
-                mine &= table.metadata()["owner"][positions] == node.index
-            if not mine.all():
-                doomed = pick(doomed, mine)
-            if not len(doomed):
-                return NO_ROWS
+        positions = table.find(doomed)
+        mine = positions >= 0
+        if len(table):
+            mine &= table.metadata()["owner"][positions] == node.index
+        if not mine.all():
+            doomed = pick(doomed, mine)
+        if not len(doomed):
+            return NO_ROWS
         before = np.empty(len(doomed), dtype=ROW_DTYPE)
         outcomes = table.delete(doomed, before=before)
         deleted = outcomes == DELETED

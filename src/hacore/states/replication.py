@@ -52,6 +52,7 @@ class ReplicationSettings(msgspec.Struct, frozen=True, kw_only=True):
         dead_time: seconds of silence after which a connection is given up.
         bulk_rows: rows in a chunk of a bulk update.
         bulk_window: chunks of a bulk update that may be on the way to the peer's kernel.
+        ack_interval: seconds between two acknowledgements while the replica follows; 0.0: each frame gets one.
         linger: seconds that rows of a node that is gone are kept past their timeouts, where they cannot be seen to end.
     """
 
@@ -65,6 +66,7 @@ class ReplicationSettings(msgspec.Struct, frozen=True, kw_only=True):
     dead_time: float = 5.0
     bulk_rows: int = 8192
     bulk_window: int = 8
+    ack_interval: float = 0.0
     linger: int = 120
 
 

@@ -149,6 +149,11 @@ class SenderSession(Session):
 
     # The stream
 
+    @property
+    def has_something(self) -> bool:
+        """Whether `data_to_send` may have something to give."""
+        return bool(self._out) or self._cursor != self._owner.log.last or self._digests_due or self._syncing
+
     def _fill(self, now: float, limit: int) -> None:
         if self.node is None:
             return

@@ -155,6 +155,11 @@ class Session:
         self._owner.journal.append(PeerDisconnected(at=now, peer=self.peer, role=self.role, reason=self.reason))
         self._owner.session_ended(self, now)
 
+    @property
+    def has_something(self) -> bool:
+        """Whether `data_to_send` may have something to give."""
+        return bool(self._out)
+
     # For the two ends
 
     def _fill(self, now: float, limit: int) -> None:
