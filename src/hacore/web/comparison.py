@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 #: Between two comparisons while somebody looks: both nodes look at their files.
 INTERVAL = 20.0
+#: After one that did not come about.
+RETRY_INTERVAL = 3.0
 #: A page that is loaded has nothing older than this, or says that it is being compared.
 YOUNG = 2.0
 #: Of the history.
@@ -84,7 +86,7 @@ class Comparison:
             await asyncio.sleep(1.0)
             if self.looked_at():
                 for one in self.peers():
-                    if time.time() - one.at > INTERVAL:
+                    if time.time() - one.at > (INTERVAL if one.problem is None else RETRY_INTERVAL):
                         self._compare_soon(one)
 
     def _compare_soon(self, one: Compared) -> None:
