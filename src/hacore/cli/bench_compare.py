@@ -9,7 +9,7 @@ import click
 from hacore.cli.bench_output import output_options, write
 from hacore.errors import HacoreError
 
-_result = click.Path(exists=True, dir_okay=False, path_type=Path)
+_result = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.command()
