@@ -18,7 +18,7 @@ echo "$1 $HACORE_SERVICE" >>calls
 case $1 in
   start) [ -e broken ] && { echo "no carrier"; exit 4; }
          [ -e slow ] && sleep 30
-         setsid sleep 600 </dev/null >/dev/null 2>&1 & echo $! >running ;;
+         setsid sleep 600 </dev/null >/dev/null 2>&1 & echo $! >new && mv new running ;;
   stop) [ -e slow-stop ] && sleep 1
         [ -e running ] && kill "$(cat running)"; rm -f running ;;
   status) [ -e running ] && kill -0 "$(cat running)" 2>/dev/null || exit 3 ;;
