@@ -33,7 +33,7 @@ INJECTED = 50_000
 sized = pytest.mark.parametrize("size", SIZES)
 
 
-@functools.lru_cache(maxsize=1)
+@functools.lru_cache(maxsize=len(SIZES))
 def kernel_rows(count: int) -> Rows:
     """Rows as the kernel takes them, which stay for the length of a measurement; no two with one reply tuple."""
     rows = realistic_table(count, 7)
@@ -53,23 +53,26 @@ def namespace() -> Iterator[str]:
     own = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     other = os.open(f"/run/netns/{name}", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        libc.setns(other, libc.CLONE_NEWNET)
-        conntrack.keep_events()
-        yield name
+        with room_for(2 * max(SIZES)):  # set outside: a namespace may not
+            libc.setns(other, libc.CLONE_NEWNET)
+            try:
+                conntrack.keep_events()
+                yield name
+            finally:
+                libc.setns(own, libc.CLONE_NEWNET)
     finally:
-        libc.setns(own, libc.CLONE_NEWNET)
         os.close(own)
         os.close(other)
         subprocess.run(["ip", "netns", "del", name], check=True)
 
 
-@functools.lru_cache(maxsize=1)
+@functools.lru_cache(maxsize=len(SIZES))
 def dump_of(size: int) -> bytes:
     """The messages of a dump, as they come from the kernel."""
     accounting = Path("/proc/sys/net/netfilter/nf_conntrack_acct")
     accounting.write_text("1\n")
     octets = bytearray()
-    with room_for(2 * size), conntrack.Injector() as injector:
+    with conntrack.Injector() as injector:
         injector.inject(kernel_rows(size))
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12) as asking:
             asking.send(struct.pack("=IHHIIBBH", 20, 0x101, 0x301, 1, 0, 0, 0, 0))
