@@ -82,17 +82,20 @@ def test_a_part_without_conntrackd_as_json(bench: Bench, directory: Path) -> Non
     assert json.loads(done.stdout)["format"] == result.FORMAT
 
 
-def test_interrupted_leaves_nothing(directory: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("at", ["the limits", "a node"])
+def test_interrupted_leaves_nothing(directory: Path, number: signal.Signals, at: str) -> None:
+    """Between two labs as well as in one."""
     before = limits()
-    command = [sys.executable, "-c", "from hacore.cli import main; main()", "bench", "sync", "bulk", "--states", "50k"]
+    command = [sys.executable, "-c", "from hacore.cli import main; main()", "bench", "sync", "bulk", "--states", "300k"]
     running = subprocess.Popen([*command, "--name", directory.name], stderr=subprocess.PIPE)
     try:
         deadline = time.monotonic() + 60
-        while not (directory / "fw1/node.log").exists():
+        while not (limits() != before if at == "the limits" else (directory / "fw1/node.log").exists()):
             assert running.poll() is None, running.communicate()
             assert time.monotonic() < deadline
-            time.sleep(0.05)
-        running.send_signal(signal.SIGINT)
+            time.sleep(0.0001)
+        running.send_signal(number)
         running.communicate(timeout=60)
     finally:
         running.kill()

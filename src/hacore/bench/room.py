@@ -24,16 +24,16 @@ def room_for(states: int) -> Iterator[None]:
             found = conntrack.sysctl(name)
             if found >= states:
                 continue
+            before[name] = found  # first: an interruption may come while it is set
             try:
                 conntrack.set_sysctl(name, states)
             except PlatformError as error:
+                del before[name]
                 if name == LIMIT:
                     raise HacoreError(
                         f"the kernel takes {found} connections, {states} are needed: "
                         f"sysctl -w net.netfilter.{LIMIT}={states}"
                     ) from error
-            else:
-                before[name] = found
         yield
     finally:
         for name, value in before.items():

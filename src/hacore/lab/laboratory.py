@@ -12,6 +12,7 @@ from pathlib import Path
 from hacore.errors import AlreadyRunning, HacoreError, NotRunning
 from hacore.lab import faults, namespaces, nodes, record, rights, topology
 from hacore.lab.record import Process, Record
+from hacore.linux import termination
 from hacore.linux.process import start_ticks
 
 _PATIENCE = 5.0
@@ -222,13 +223,9 @@ def temporary(
     kind: what its nodes run, with `profile` one of its profiles.
     """
 
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
     with record.locked(directory):
         clean(directory.parent)
-        before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
-        try:
+        with termination.as_interrupt():
             lab = create(
                 directory,
                 profile=profile,
@@ -242,12 +239,7 @@ def temporary(
             try:
                 yield lab
             finally:
-                for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-                    before.setdefault(number, signal.getsignal(number))
-                    signal.signal(number, signal.SIG_IGN)
-                destroy(directory, lab.record)
-                for node in lab.nodes.values():
-                    node.reap()
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+                with termination.ignored():
+                    destroy(directory, lab.record)
+                    for node in lab.nodes.values():
+                        node.reap()
