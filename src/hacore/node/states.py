@@ -130,6 +130,7 @@ class StatesWorker:
     def start(self) -> None:
         """From now on all happens in the loop."""
         self.loop.register(self.channel.fileno(), self.hear)
+        self.loop.register(self.queue.fileno(), lambda _events, _now: self.turn_soon())
         self._keep_events(self.loop.now())
         self.peers.listen(*self.configuration.listen)
         for peer in self.configuration.peers:
@@ -204,7 +205,7 @@ class StatesWorker:
         for peer in self.peers.known.values():
             if peer.receiving is not None:
                 peer.receiving.connection.read_on(not busy)
-        if more or replica.pending_rows:
+        if more or (replica.pending_rows and self.queue.waiting_rows < RECEIVED_AHEAD):
             self.turn_soon()
 
     def _queue_work(self, work: Work) -> None:
