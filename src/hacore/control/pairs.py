@@ -39,6 +39,7 @@ class Pairs:
         self.attempts = Attempts()
         self._invitations: Invitations | None = None
         self._seen: list[tuple[int, int] | None] = []
+        self._own: tuple[tuple[int, int] | None, Certificate | None] = None, None
         worker.on_start(self._start)
         worker.on_trust(self._trust_changed)
 
@@ -107,11 +108,17 @@ class Pairs:
         return self._invitations
 
     def own(self) -> Certificate | None:
-        """This node's certificate, None where there is none (or none that can be used: `warnings` says so)."""
-        try:
-            return parse(self.place.certificate.read_bytes())
-        except (OSError, BadCertificate):
-            return None
+        """This node's certificate, None where there is none (or none that can be used: `warnings` says so).
+
+        Parsed only when the file is another: that costs more than all else that an idle worker does in a second.
+        """
+        mark = file_mark(self.place.certificate)
+        if mark is None or mark != self._own[0]:
+            try:
+                self._own = mark, parse(self.place.certificate.read_bytes())
+            except (OSError, BadCertificate):
+                return None
+        return self._own[1]
 
     def warnings(self, now: float) -> list[str]:
         """What is to be done about certificates, a sentence each."""
