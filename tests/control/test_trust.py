@@ -101,7 +101,7 @@ def test_the_own_certificate_is_parsed_only_when_its_file_is_another(
     monkeypatch.setattr(pairs, "parse", counted)
     made_up: Any = SimpleNamespace(
         settings=SimpleNamespace(control=SimpleNamespace(certificate=tmp_path / "node.crt", key=tmp_path / "node.key")),
-        trust=Trust(), on_start=lambda _call: None, on_trust=lambda _call: None,
+        trust=Trust(), on_start=print, on_stop=print, on_trust=print,
     )  # fmt: skip
 
     async def told() -> None:
