@@ -12,6 +12,8 @@ from hacore.linux.file_watch import FileWatch
 #: Seconds between two looks where the kernel tells of changes, and where it does not.
 SLOW_INTERVAL = 10.0
 INTERVAL = 1.0
+#: Until who replaces several files, such as a certificate and its key, has replaced them all.
+SETTLED = 0.5
 
 
 class FileLooks:
@@ -34,7 +36,9 @@ class FileLooks:
         with suppress(TimeoutError):
             async with asyncio.timeout(SLOW_INTERVAL if self._watch.works else INTERVAL):
                 await self._changed.wait()
-        if not self._changed.is_set():
+        if self._changed.is_set():
+            await asyncio.sleep(SETTLED)
+        else:
             self._watch.follow(self._paths)
         self._changed.clear()
 

@@ -33,6 +33,7 @@ class Site:
         self.cookie = f"__Host-hacore-{worker.name}"  # two nodes behind tunnels to one address keep theirs apart
         self.rendering = Rendering(self)
         self.live = Live(self)
+        self.watch.pages = lambda: self.live.pages
         self.routes: list[Route] = []
         self._listener = Listener(self)
         self._file = AccessFile(worker.state_dir)
