@@ -65,6 +65,48 @@ def test_nothing_is_asked_while_nobody_looks_on(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
+def test_the_most_eager_follower_says_how_often(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run() -> None:
+        waits: list[float] = []
+        true_timeout = asyncio.timeout
+
+        def noted(delay: float | None) -> asyncio.Timeout:
+            waits.append(delay or 0.0)
+            return true_timeout(delay)
+
+        async with pair(tmp_path) as (_fw1, fw2):
+            followed = fw2.worker.part(Live)
+            seldom, often = followed.follow(9.0), followed.follow(5.0)
+            await anext(seldom)
+            monkeypatch.setattr("hacore.control.live.asyncio.timeout", noted)
+            await anext(often)
+            await asyncio.sleep(0)
+            assert any(4.0 < wait <= 5.0 for wait in waits)
+            await often.aclose()  # type: ignore[attr-defined]
+            waits.clear()
+            fw2.bus.change("lan", "MASTER", 1)
+            await until_word(seldom, lambda word: word.events)
+            await asyncio.sleep(0)
+            assert any(8.0 < wait <= 9.0 for wait in waits)
+            monkeypatch.undo()
+            await seldom.aclose()  # type: ignore[attr-defined]
+
+    asyncio.run(run())
+
+
+def test_how_often_is_bounded(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with pair(tmp_path) as (fw1, _fw2):
+            for every in ("0.5", "11"):
+                with pytest.raises(ApiError) as caught:
+                    await anext(
+                        fw1.worker.peer("fw2").stream("GET", "/live", query={"every": every}, response=LiveWord)
+                    )
+                assert caught.value.code == "bad-request"
+
+    asyncio.run(run())
+
+
 def test_a_supervisor_that_does_not_answer_is_a_word_too(tmp_path: Path) -> None:
     async def run() -> None:
         async with pair(tmp_path) as (fw1, fw2):

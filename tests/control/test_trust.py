@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from hacore.control.certificates import make
+from hacore.control import pairs
+from hacore.control.certificates import Certificate, make, parse, save
 from hacore.control.trust import REMEMBERED, Trust, TrustStore
 from hacore.errors import PlatformError
 
@@ -83,3 +87,35 @@ def test_a_damaged_file_is_named(store: TrustStore) -> None:
     store.path.write_bytes(store.path.read_bytes().replace(b"MII", b"AII"))
     with pytest.raises(PlatformError, match=r"peers\.pem: no certificate"):
         store.read()
+
+
+def test_the_own_certificate_is_parsed_only_when_its_file_is_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed: list[bytes] = []
+
+    def counted(pem: bytes) -> Certificate:
+        parsed.append(pem)
+        return parse(pem)
+
+    monkeypatch.setattr(pairs, "parse", counted)
+    made_up: Any = SimpleNamespace(
+        settings=SimpleNamespace(control=SimpleNamespace(certificate=tmp_path / "node.crt", key=tmp_path / "node.key")),
+        trust=Trust(), on_start=print, on_stop=print, on_trust=print,
+    )  # fmt: skip
+
+    async def told() -> None:
+        part = pairs.Pairs(made_up)
+        assert part.warnings(NOW) == []
+        first, second = make("fw1", NOW), make("fw1", NOW, valid_days=20)
+        save(first, part.place)
+        assert [part.warnings(NOW) for _ in range(3)] == [[]] * 3
+        assert parsed == [first.certificate.pem]
+        save(second, part.place)
+        assert "expires in 20 d" in part.warnings(NOW)[0]
+        assert "expires in 10 d" in part.warnings(NOW + 10 * 86400)[0]
+        assert parsed == [first.certificate.pem, second.certificate.pem]
+        part.place.certificate.unlink()
+        assert part.own() is None
+
+    asyncio.run(told())

@@ -48,6 +48,41 @@ def test_an_address_is_added_renewed_and_deleted(lan: Lan, route: RouteSocket, a
     assert address + "/" not in lan.fw.ip("addr show dev lan")
 
 
+@pytest.mark.parametrize(("address", "length"), [("10.1.0.1", 32), ("2001:db8:1::1", 128)])
+def test_an_exclusive_message_adds_only_what_is_not_there(
+    lan: Lan, route: RouteSocket, address: str, length: int
+) -> None:
+    message = rtnl.new_address_message(lan.fw.index("lan"), address, length, 3, exclusive=True)
+    assert route.request([message, message]) == [0, errno.EEXIST]
+
+
+@pytest.mark.parametrize(("address", "length"), [("10.1.0.1", 32), ("2001:db8:1::1", 128)])
+def test_own_addresses_are_unseen_until_they_leave(
+    lan: Lan, route: RouteSocket, keep: Keep, address: str, length: int
+) -> None:
+    with lan.fw.entered():
+        monitor = keep(LinkMonitor(own_addresses=False))
+    index = lan.fw.index("lan")
+    message = rtnl.new_address_message(index, address, length, 3)
+    assert route.request([message, message, message]) == [0, 0, 0]
+    lan.fw.ip("addr add 10.1.0.9/32 dev lan")
+    lan.fw.ip("addr add 2001:db8:1::9/128 dev lan nodad")
+    lan.fw.ip(f"addr del {address}/{length} dev lan")
+    lan.fw.ip("link set lan down")
+    seen: list[rtnl.Change] = []
+
+    def all_told() -> bool:
+        seen.extend(monitor.read())
+        return any(isinstance(one, LinkChange) and not one.up for one in seen)
+
+    wait_until(all_told)
+    told = [(one.address, one.added) for one in seen if isinstance(one, AddressChange)]
+    mine = [each for each in told if each[0] == address]
+    assert mine == [(address, False)]
+    assert ("10.1.0.9", True) in told
+    assert ("2001:db8:1::9", True) in told
+
+
 def test_a_batch_of_two_hundred_fails_apart(lan: Lan, route: RouteSocket) -> None:
     index = lan.fw.index("lan")
     messages = [rtnl.new_address_message(index, f"10.1.2.{number}", 32, 30) for number in range(200)]

@@ -11,6 +11,7 @@ import pytest
 from hacore.web.answering import SECURITY_HEADERS
 from hacore.web.lockout import WRONG_ALLOWED
 from hacore.web.registry import Route
+from tests.control.worker_pair import until
 from tests.web.one_site import ACTION, FAULT, PASSWORD, OneSite, one_site
 
 HTML = "text/html,application/xhtml+xml"
@@ -233,6 +234,29 @@ def test_a_user_who_is_removed_or_gets_another_password_is_out(
                     await asyncio.sleep(0.05)
             assert "user alice was set anew" in one.told("web")
             assert "user bob was removed" in one.told("web")
+
+    asyncio.run(run())
+
+
+def test_who_looks_first_sees_what_is_so_now(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While nobody looks the supervisor is asked seldom, and what it said then is not shown."""
+
+    async def run() -> None:
+        async with one_site(directory, monkeypatch) as one:
+            await one.sign_in("alice")
+            watch = one.site.watch
+            watch._attend(False)
+            await until(lambda: watch.nodes[0].told_at >= watch._attentive_since)
+
+            def shown() -> str:
+                snapshot = watch.nodes[0].snapshot
+                return snapshot.vips[0].state if snapshot is not None else ""
+
+            assert shown() == one.played.bus.states["lan"]
+            one.played.bus.states["lan"] = "INIT"
+            assert shown() != "INIT"
+            await one.get("/")
+            assert shown() == "INIT"
 
     asyncio.run(run())
 

@@ -1,6 +1,7 @@
 """The node's own status as it changes: asked of the supervisor once for all who follow it.
 
-A word goes out at once when somebody begins to follow, at every event of the node, and once a second.
+A word goes out at once when somebody begins to follow, at every event of the node, and as often as the most eager
+follower wants: once a second, or more seldom while nobody looks at a page.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from hacore.control.worker import ControlWorker
 
 INTERVAL = 1.0
+LONGEST_INTERVAL = 10.0
 #: Until the supervisor has answered; a word without its status goes out instead.
 ANSWER_TIMEOUT = 2.0
 #: Events that a follower is told at its beginning.
@@ -46,7 +48,7 @@ class Live:
 
     def __init__(self, worker: ControlWorker) -> None:
         self._worker = worker
-        self._followers: set[asyncio.Queue[LiveWord | None]] = set()
+        self._followers: dict[asyncio.Queue[LiveWord | None], float] = {}
         self._events: dict[int, Event] = {}
         self._new: list[Event] = []
         self._wake = asyncio.Event()
@@ -60,13 +62,17 @@ class Live:
 
     def _leave(self) -> None:
         self._leaving = True
+        self._wake.set()
         for follower in self._followers:
             _put(follower, None)
 
-    async def follow(self) -> AsyncIterator[LiveWord]:
-        """A word at once, then each new one; ends when the worker leaves, or with a follower that is too slow."""
+    async def follow(self, every: float = INTERVAL) -> AsyncIterator[LiveWord]:
+        """A word at once, then each new one, which come at least `every` so many seconds; ends when the worker leaves,
+        or with a follower that is too slow.
+        """
         mine: asyncio.Queue[LiveWord | None] = asyncio.Queue(WAITING_WORDS)
-        self._followers.add(mine)
+        self._followers[mine] = every
+        self._wake.set()  # the time of the next word is another
         try:
             last = await self._ask()
             yield LiveWord(
@@ -78,20 +84,28 @@ class Live:
             while not self._leaving and (word := await mine.get()) is not None:
                 yield word
         finally:
-            self._followers.discard(mine)
+            self._followers.pop(mine, None)
 
     async def _speak(self) -> None:
+        spoken = time.monotonic()
         while not self._leaving:
-            if self._followers:
-                word = await self._ask()
-                word.events, self._new = self._new, []
-                for follower in list(self._followers):
-                    _put(follower, word)
-            self._new.clear()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(INTERVAL):
-                    await self._wake.wait()
             self._wake.clear()
+            if not self._followers:
+                self._new.clear()
+                await self._wake.wait()
+                spoken = time.monotonic()  # who comes is told at once
+                continue
+            left = spoken + min(self._followers.values()) - time.monotonic()
+            if not self._new and left > 0:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(left):
+                        await self._wake.wait()
+                continue
+            word = await self._ask()
+            word.events, self._new = self._new, []
+            spoken = time.monotonic()
+            for follower in list(self._followers):
+                _put(follower, word)
 
     async def _ask(self) -> LiveWord:
         try:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from hacore.control import certificates, joining
 from hacore.control.attempts import Attempts
 from hacore.control.certificates import BadCertificate, Certificate, Identity, Place, check_dates, expiry, moment, parse
+from hacore.control.file_looks import FileLooks
 from hacore.control.invitations import Invitation, Invitations, PairAnswer, PairRequest
 from hacore.control.pairing import renewal
 from hacore.control.pairing_token import BadToken, Token, decode
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 DIRECTORY = "pairing"
 PORT = 8117
-LOOK_INTERVAL = 1.0  # seconds
 
 T = TypeVar("T")
 
@@ -39,7 +39,10 @@ class Pairs:
         self.attempts = Attempts()
         self._invitations: Invitations | None = None
         self._seen: list[tuple[int, int] | None] = []
+        self._own: tuple[tuple[int, int] | None, Certificate | None] = None, None
+        self._looks: FileLooks | None = None
         worker.on_start(self._start)
+        worker.on_stop(self._stop)
         worker.on_trust(self._trust_changed)
 
     async def _start(self) -> None:
@@ -47,21 +50,31 @@ class Pairs:
             await self.change(self.store.settle)
         except PlatformError as error:
             self._worker.warnings["trust"] = str(error)
-        self._worker.spawn(self._watch(), "watching the certificates")
+        self._looks = FileLooks(self._files())
+        self._worker.spawn(self._watch(self._looks), "watching the certificates")
 
-    async def _watch(self) -> None:
+    async def _stop(self) -> None:
+        if self._looks is not None:
+            self._looks.close()
+
+    async def _watch(self, looks: FileLooks) -> None:
         """Files that somebody else replaces are used, too; and the day of an expiry comes."""
         while True:
-            await asyncio.sleep(LOOK_INTERVAL)
+            await looks.wait()
             if self._marks() != self._seen:
                 await self._worker.trust_changed()
             self._tell()
 
-    def _marks(self) -> list[tuple[int, int] | None]:
+    def _files(self) -> list[Path]:
         store = self.store
-        return [file_mark(path) for path in (*self.place, store.path, store.revoked_path)]
+        return [*self.place, store.path, store.revoked_path]
+
+    def _marks(self) -> list[tuple[int, int] | None]:
+        return [file_mark(path) for path in self._files()]
 
     def _trust_changed(self) -> None:
+        if self._looks is not None:
+            self._looks.follow(self._files())
         self._seen = self._marks()
         own = self.own()
         self._worker.certificates = [
@@ -72,11 +85,13 @@ class Pairs:
 
     def _tell(self) -> None:
         """The warnings of `status`."""
-        kept = {key: text for key, text in self._worker.warnings.items() if not key.startswith("certificate ")}
-        self._worker.warnings.clear()
-        self._worker.warnings.update(kept)
-        for index, text in enumerate(self.warnings(time.time())):
-            self._worker.warnings[f"certificate {index}"] = text
+        warnings = self._worker.warnings
+        wanted = {f"certificate {index}": text for index, text in enumerate(self.warnings(time.time()))}
+        for key in [key for key in warnings if key.startswith("certificate ") and key not in wanted]:
+            warnings.pop(key)
+        for key, text in wanted.items():
+            if warnings.get(key) != text:
+                warnings[key] = text
 
     # What there is
 
@@ -107,11 +122,17 @@ class Pairs:
         return self._invitations
 
     def own(self) -> Certificate | None:
-        """This node's certificate, None where there is none (or none that can be used: `warnings` says so)."""
-        try:
-            return parse(self.place.certificate.read_bytes())
-        except (OSError, BadCertificate):
-            return None
+        """This node's certificate, None where there is none (or none that can be used: `warnings` says so).
+
+        Parsed only when the file is another: that costs more than all else that an idle worker does in a second.
+        """
+        mark = file_mark(self.place.certificate)
+        if mark is None or mark != self._own[0]:
+            try:
+                self._own = mark, parse(self.place.certificate.read_bytes())
+            except (OSError, BadCertificate):
+                return None
+        return self._own[1]
 
     def warnings(self, now: float) -> list[str]:
         """What is to be done about certificates, a sentence each."""

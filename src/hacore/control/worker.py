@@ -40,6 +40,23 @@ class Bus(Protocol):
         """An empty one once nothing is missed any more, then each new event of the node."""
 
 
+class Warnings(dict[str, str]):
+    """What the node's status is to warn of, by what it is about; `changed` is set whenever it may be another."""
+
+    def __init__(self, changed: asyncio.Event) -> None:
+        super().__init__()
+        self._changed = changed
+
+    def __setitem__(self, key: str, text: str) -> None:
+        super().__setitem__(key, text)
+        self._changed.set()
+
+    def pop(self, key: str, *default: Any) -> Any:
+        """As of any dict."""
+        self._changed.set()
+        return super().pop(key, *default)
+
+
 class ControlWorker:
     """What `routes(worker)` and the parts behind them get.
 
@@ -53,11 +70,11 @@ class ControlWorker:
         self.bus = bus
         self.started = time.time()
         self.states: dict[str, str] = {}
-        self.warnings: dict[str, str] = {}
         self.trust = Trust()
         self.certificates: list[CertificateStatus] = []
         self.status = ControlStatus()
         self.status_changed = asyncio.Event()
+        self.warnings = Warnings(self.status_changed)
         self.peers: dict[str, PeerClient] = {}
         self._told = told
         self._parts: dict[type[Any], Any] = {}
@@ -248,6 +265,7 @@ class ControlWorker:
         await self.server.listen(control.listen, context)
         for call in self._on_trust:
             call()
+        self.status_changed.set()
 
     async def _renew_peers(self) -> None:
         """A client whose peer and whose certificates are what they were goes on with its connections."""

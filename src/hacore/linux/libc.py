@@ -1,5 +1,5 @@
 """The few calls of the C library that Python 3.11 does not have: timerfd, mlockall, namespaces, prctl, adjtimex,
-syncfs.
+syncfs, inotify.
 
 Every function raises OSError with the errno of the call. Constants are those of the kernel's headers.
 """
@@ -149,6 +149,21 @@ def syncfs(fd: int) -> None:
 def start_writeback(fd: int) -> None:
     """What was written to this file goes to the disk from now on; nobody waits for it (sync_file_range(2))."""
     _call("sync_file_range", fd, ctypes.c_int64(0), ctypes.c_int64(0), ctypes.c_uint(_SYNC_FILE_RANGE_WRITE))
+
+
+def inotify_init() -> int:
+    """A nonblocking descriptor to watch directories with (inotify(7))."""
+    return _call("inotify_init1", os.O_NONBLOCK | os.O_CLOEXEC)
+
+
+def inotify_add_watch(fd: int, path: str, mask: int) -> int:
+    """Watches a path for the IN_* in `mask`; the number in its events, the same one for the same directory."""
+    return _call("inotify_add_watch", fd, ctypes.c_char_p(os.fsencode(path)), ctypes.c_uint32(mask))
+
+
+def inotify_rm_watch(fd: int, number: int) -> None:
+    """Ends a watch."""
+    _call("inotify_rm_watch", fd, number)
 
 
 def effective_capabilities() -> int:

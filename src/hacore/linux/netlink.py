@@ -18,6 +18,7 @@ NLM_F_REQUEST: Final = 0x1
 NLM_F_ACK: Final = 0x4
 NLM_F_DUMP: Final = 0x300
 NLM_F_REPLACE: Final = 0x100
+NLM_F_EXCL: Final = 0x200
 NLM_F_CREATE: Final = 0x400
 
 NLMSG_NOOP: Final = 1

@@ -10,12 +10,12 @@ Source: packet(7), ip(7), ipv6(7), raw(7), include/uapi/linux/if_packet.h, filte
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import socket
 import struct
 from typing import Final
 
+from hacore.linux import bpf
 from hacore.linux.netlink import raise_buffer
 
 CARP_PROTOCOL: Final = 112
@@ -34,41 +34,37 @@ _PACKET_ADD_MEMBERSHIP: Final = 1
 _PACKET_STATISTICS: Final = 6
 _PACKET_IGNORE_OUTGOING: Final = 23
 _PACKET_MR_MULTICAST: Final = 0
-_SO_ATTACH_FILTER: Final = 26
 _SO_PRIORITY: Final = 12
 _IP_MTU_DISCOVER: Final = 10
 _IP_PMTUDISC_DO: Final = 2
 _IPV6_DONTFRAG: Final = 62
 _TC_PRIO_CONTROL: Final = 7
 
-# Classic BPF, struct sock_filter: code, jump if true, jump if false, k. Ancillary loads are at SKF_AD_OFF.
-_LDB, _LDH, _LDW, _AND, _JEQ, _RET = 0x30, 0x28, 0x20, 0x54, 0x15, 0x06
-_ANCILLARY: Final = 0xFFFFF000
-_PACKET_TYPE: Final = _ANCILLARY + 4
-_VLAN_TAG: Final = _ANCILLARY + 44
-_VLAN_TAG_PRESENT: Final = _ANCILLARY + 48
+_PACKET_TYPE: Final = bpf.ANCILLARY + 4
+_VLAN_TAG: Final = bpf.ANCILLARY + 44
+_VLAN_TAG_PRESENT: Final = bpf.ANCILLARY + 48
 _PACKET_OTHERHOST: Final = 3
-ADVERT_FILTER: Final = (
+ADVERT_FILTER: Final[bpf.Program] = (
     # A tag still attached belongs to another VLAN than the interface's own; only the priority tag (VLAN 0) does not.
-    (_LDW, 0, 0, _VLAN_TAG_PRESENT),
-    (_JEQ, 3, 0, 0),
-    (_LDW, 0, 0, _VLAN_TAG),
-    (_AND, 0, 0, 0x0FFF),
-    (_JEQ, 0, 10, 0),
+    (bpf.LDW, 0, 0, _VLAN_TAG_PRESENT),
+    (bpf.JEQ, 3, 0, 0),
+    (bpf.LDW, 0, 0, _VLAN_TAG),
+    (bpf.AND, 0, 0, 0x0FFF),
+    (bpf.JEQ, 0, 10, 0),
     # Unicast to somebody else, seen because the interface is promiscuous.
-    (_LDW, 0, 0, _PACKET_TYPE),
-    (_JEQ, 8, 0, _PACKET_OTHERHOST),
-    (_LDH, 0, 0, 12),
-    (_JEQ, 0, 2, 0x0800),
-    (_LDB, 0, 0, 14 + 9),
-    (_JEQ, 3, 4, CARP_PROTOCOL),
-    (_JEQ, 0, 3, 0x86DD),
-    (_LDB, 0, 0, 14 + 6),
-    (_JEQ, 0, 1, CARP_PROTOCOL),
-    (_RET, 0, 0, 0xFFFFFFFF),
-    (_RET, 0, 0, 0),
+    (bpf.LDW, 0, 0, _PACKET_TYPE),
+    (bpf.JEQ, 8, 0, _PACKET_OTHERHOST),
+    (bpf.LDH, 0, 0, 12),
+    (bpf.JEQ, 0, 2, 0x0800),
+    (bpf.LDB, 0, 0, 14 + 9),
+    (bpf.JEQ, 3, 4, CARP_PROTOCOL),
+    (bpf.JEQ, 0, 3, 0x86DD),
+    (bpf.LDB, 0, 0, 14 + 6),
+    (bpf.JEQ, 0, 1, CARP_PROTOCOL),
+    (bpf.RET, 0, 0, bpf.ALL),
+    (bpf.RET, 0, 0, 0),
 )
-_NOTHING: Final = ((_RET, 0, 0, 0),)
+_NOTHING: Final[bpf.Program] = ((bpf.RET, 0, 0, 0),)
 
 
 def unicast_priority(vhid: int) -> int:
@@ -79,12 +75,6 @@ def unicast_priority(vhid: int) -> int:
     so nobody else renews a lease.
     """
     return 0x7000_0000 | vhid << 8 | _TC_PRIO_CONTROL
-
-
-def _attach_filter(opened: socket.socket, program: tuple[tuple[int, int, int, int], ...]) -> None:
-    code = b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
-    buffer = ctypes.create_string_buffer(code, len(code))
-    opened.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("@HP", len(program), ctypes.addressof(buffer)))
 
 
 class AdvertSocket:
@@ -106,7 +96,7 @@ class AdvertSocket:
         # Protocol 0 receives nothing: the filter is attached before the first frame can arrive.
         self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, 0)
         try:
-            _attach_filter(self._socket, ADVERT_FILTER)
+            bpf.attach(self._socket, ADVERT_FILTER)
             self._socket.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
             self._socket.setsockopt(socket.SOL_SOCKET, _SO_PRIORITY, _TC_PRIO_CONTROL)
             raise_buffer(self._socket, buffer_size)
@@ -204,7 +194,7 @@ class UnicastSocket:
             family, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, CARP_PROTOCOL
         )
         try:
-            _attach_filter(self._socket, _NOTHING)
+            bpf.attach(self._socket, _NOTHING)
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, ifname.encode() + b"\0")
             if family == socket.AF_INET:
                 self._socket.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 255)

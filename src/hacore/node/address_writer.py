@@ -12,6 +12,8 @@ import os
 import sys
 from _queue import Empty, SimpleQueue
 from _thread import LockType, allocate_lock, stack_size, start_new_thread
+from collections.abc import Sequence
+from typing import NamedTuple, TypeVar
 
 from hacore.linux.rtnl import RouteSocket
 
@@ -19,12 +21,27 @@ STACK_BYTES = 256 << 10  # locked memory in a real-time process
 SWITCH_INTERVAL = 0.0005  # seconds for which one thread may keep the other from the interpreter; the default is 5 ms
 HARMLESS = {errno.EADDRNOTAVAIL, errno.ENODEV}  # what is to be removed is gone already
 
+T = TypeVar("T")
+
+
+class _Batch(NamedTuple):
+    """`told` is one object a message, or nothing: those of the messages that did something are `done`. With `at_once`
+    messages in one send, others get a look in between two.
+    """
+
+    messages: list[bytes]
+    doing: str
+    written: LockType
+    told: Sequence[object] = ()
+    at_once: int = sys.maxsize
+
 
 class AddressWriter:
     """Takes batches in order and writes each with one send."""
 
     def __init__(self) -> None:
-        self._batches: SimpleQueue[tuple[list[bytes], str, LockType]] = SimpleQueue()
+        self._batches: SimpleQueue[_Batch | None] = SimpleQueue()
+        self._done: SimpleQueue[object] = SimpleQueue()
         self._problems: SimpleQueue[str] = SimpleQueue()
         self._route = RouteSocket()
         sys.setswitchinterval(SWITCH_INTERVAL)
@@ -32,38 +49,71 @@ class AddressWriter:
         start_new_thread(self._run, ())
         stack_size(before)
 
-    def submit(self, messages: list[bytes], doing: str) -> LockType:
-        """Queue a batch; the lock that is returned can be had once it is written."""
+    def submit(
+        self, messages: list[bytes], doing: str, told: Sequence[object] = (), at_once: int = sys.maxsize
+    ) -> LockType:
+        """Queue a batch; the lock that is returned can be had once it is written.
+
+        With `told`, an object for each message, `done` gives back those of the messages that did something. What is not
+        urgent is written `at_once` messages at a time.
+        """
         written = allocate_lock()
         written.acquire()
-        self._batches.put((messages, doing, written))
+        self._batches.put(_Batch(messages, doing, written, told, at_once))
         return written
+
+    def close(self) -> None:
+        """The thread ends after what is queued."""
+        self._batches.put(None)
+
+    def done(self) -> list[object]:
+        """What was `told` with messages that did something since the last call."""
+        return _drained(self._done)
 
     def problems(self) -> list[str]:
         """What the kernel refused since the last call: each error once, with how often it came."""
-        found = []
-        while True:
-            try:
-                found.append(self._problems.get_nowait())
-            except Empty:
-                return found
+        return _drained(self._problems)
 
     def _run(self) -> None:
         take_policy_of_process()
-        while True:
-            messages, doing, written = self._batches.get()
+        while (batch := self._batches.get()) is not None:
             try:
-                for problem in self._write(messages, doing):
+                for problem in self._write(batch):
                     self._problems.put(problem)
             finally:
-                written.release()
+                batch.written.release()
+        self._route.close()
 
-    def _write(self, messages: list[bytes], doing: str) -> list[str]:
+    def _write(self, batch: _Batch) -> list[str]:
         try:
-            results = self._route.request(messages)
+            results = self._request(batch)
         except OSError as error:
-            return [f"{doing}: {error.strerror}"]
-        return describe(results, doing, HARMLESS)
+            return [f"{batch.doing}: {error.strerror}"]
+        if not batch.told:
+            return describe(results, batch.doing, HARMLESS)
+        for told, number in zip(batch.told, results, strict=True):
+            if not number:
+                self._done.put(told)
+        return describe(results, batch.doing, HARMLESS | {errno.EEXIST})
+
+    def _request(self, batch: _Batch) -> list[int]:
+        if len(batch.messages) <= batch.at_once:
+            return self._route.request(batch.messages)
+        results: list[int] = []
+        for begin in range(0, len(batch.messages), batch.at_once):
+            results += self._route.request(batch.messages[begin : begin + batch.at_once])
+            os.sched_yield()  # the election's thread is of the same priority
+        return results
+
+
+def _drained(queue: SimpleQueue[T]) -> list[T]:
+    found: list[T] = []
+    while not queue.empty():
+        try:
+            found.append(queue.get_nowait())
+        except Empty:
+            break
+    return found
 
 
 def describe(results: list[int], doing: str, harmless: set[int]) -> list[str]:

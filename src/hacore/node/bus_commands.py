@@ -14,6 +14,7 @@ from hacore.carp.counters import Counters
 from hacore.node import maintenance
 from hacore.node.bus import BadRequest
 from hacore.node.bus_server import Deferred, Handler, Request
+from hacore.node.loop import Timer
 from hacore.node.messages import AskReport, Report, ResetDemotion, SetEnabled
 from hacore.node.snapshot import Demotion, NodeStatus, Realtime, Snapshot, VipStatus
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from hacore.node.supervisor import Supervisor
 
 REPORT_TIMEOUT = 1.0  # how long a status waits for the election worker
+FIGURES_TIMEOUT = 0.25  # and then for the figures of the states worker, which says itself of when those are
 RESERVED = {reasons.LINK_DOWN, reasons.SEND_ERRORS, reasons.MAINTENANCE, reasons.BULK_UPDATE, reasons.NO_STATE_SYNC}
 
 
@@ -30,7 +32,9 @@ class BusCommands:
     def __init__(self, supervisor: Supervisor) -> None:
         self._node = supervisor
         self._number = 0
-        self._waiting: dict[int, Deferred] = {}
+        self._waiting: dict[int, tuple[Deferred, Timer]] = {}
+        self._unfinished: list[tuple[Deferred, str]] = []
+        self._patience: Timer | None = None
         self._last: Report | None = None
         self.handlers: dict[str, Handler] = {
             "status": self._status,
@@ -45,25 +49,46 @@ class BusCommands:
     def _status(self, _request: Request) -> Deferred:
         deferred = Deferred()
         node = self._node
+        node.replication.refresh()
         if node.election.state != "running":
-            deferred.resolve(self._snapshot("the election worker is not running"))
+            self._reported(deferred, "the election worker is not running")
             return deferred
         self._number += 1
         number = self._number
-        self._waiting[number] = deferred
         node.election.send(AskReport(number))
-        node.loop.call_at(node.loop.now() + REPORT_TIMEOUT, lambda _now: self._give_up_waiting(number))
+        timer = node.loop.call_at(node.loop.now() + REPORT_TIMEOUT, lambda _now: self._give_up_waiting(number))
+        self._waiting[number] = deferred, timer
         return deferred
 
     def _give_up_waiting(self, number: int) -> None:
-        if deferred := self._waiting.pop(number, None):
-            deferred.resolve(self._snapshot(f"the election worker did not answer within {REPORT_TIMEOUT:g} s"))
+        if waiting := self._waiting.pop(number, None):
+            waiting[1].cancel()
+            self._reported(waiting[0], f"the election worker did not answer within {REPORT_TIMEOUT:g} s")
+
+    def _reported(self, deferred: Deferred, absent: str) -> None:
+        """All that is missing is what the states worker says, if it is to say anything."""
+        if not self._node.replication.is_asked:
+            deferred.resolve(self._snapshot(absent))
+            return
+        self._unfinished.append((deferred, absent))
+        if self._patience is None or not self._patience.pending:
+            loop = self._node.loop
+            self._patience = loop.call_at(loop.now() + FIGURES_TIMEOUT, lambda _now: self.take_figures())
+
+    def take_figures(self) -> None:
+        """The states worker answered, or is given up."""
+        if self._patience is not None:
+            self._patience.cancel()
+        unfinished, self._unfinished = self._unfinished, []
+        for deferred, absent in unfinished:
+            deferred.resolve(self._snapshot(absent))
 
     def take_report(self, report: Report) -> None:
         """The election worker answered."""
         self._last = report
-        if deferred := self._waiting.pop(report.number, None):
-            deferred.resolve(self._snapshot(""))
+        if waiting := self._waiting.pop(report.number, None):
+            waiting[1].cancel()
+            self._reported(waiting[0], "")
 
     def election_ended(self) -> None:
         """Nobody will answer those who wait."""

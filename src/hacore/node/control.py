@@ -1,7 +1,7 @@
 """The control worker's process: `python -m hacore.node.control CHANNEL_FD`. A loop of asyncio around
 `hacore.control.worker`. `python -m hacore.web` is the same process with the status page as one more part.
 
-What takes long runs in threads: the loop gives the supervisor a sign of life once a second.
+What takes long runs in threads: the loop gives the supervisor a sign of life every few seconds.
 """
 
 from __future__ import annotations
@@ -22,10 +22,18 @@ from hacore.linux import libc
 from hacore.node.channel import Channel
 from hacore.node.control_bus import AsyncBus
 from hacore.node.event import Value
-from hacore.node.messages import ConfigureControl, ControlCondition, ControlEvent, Leave, Ready, ToControl
+from hacore.node.messages import (
+    SIGN_OF_LIFE,
+    ConfigureControl,
+    ControlCondition,
+    ControlEvent,
+    Leave,
+    Ready,
+    ToControl,
+)
 from hacore.node.settings import load
 
-SIGN_OF_LIFE = 1.0
+STARTING_PAUSE = 0.2  # seconds between two looks for a worker that starts
 
 #: Made with the worker before it starts, as `ControlWorker.part` does; one that fails is left out.
 Part = Callable[[ControlWorker], object]
@@ -102,25 +110,26 @@ class Process:
                 worker.warnings["part"] = f"a part of the control worker is left out: {error}"
 
     async def _live(self) -> None:
+        """The worker's condition at each change, and as a sign of life."""
+        said, said_at = None, 0.0
         while True:
             worker = self._worker
-            self._send(
-                ControlCondition(
-                    warnings=list(worker.warnings.values()) if worker else [],
-                    certificates=worker.certificates if worker else [],
-                    status=worker.status if worker else None,
-                )
+            condition = ControlCondition(
+                warnings=list(worker.warnings.values()) if worker else [],
+                certificates=worker.certificates if worker else [],
+                status=worker.status if worker else None,
             )
-            await self._pause(worker)
-
-    async def _pause(self, worker: ControlWorker | None) -> None:
-        if worker is None:
-            await asyncio.sleep(SIGN_OF_LIFE)
-            return
-        with suppress(TimeoutError):
-            async with asyncio.timeout(SIGN_OF_LIFE):
-                await worker.status_changed.wait()
-        worker.status_changed.clear()
+            now = time.monotonic()
+            if condition != said or now - said_at >= SIGN_OF_LIFE / 2:
+                self._send(condition)
+                said, said_at = condition, now
+            if worker is None:
+                await asyncio.sleep(STARTING_PAUSE)
+                continue
+            worker.status_changed.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(SIGN_OF_LIFE):
+                    await worker.status_changed.wait()
 
     def _send(self, message: Ready | ControlCondition | ControlEvent) -> None:
         self._channel.send(message)

@@ -121,7 +121,7 @@ class ElectionWorker:
         if events or self.reconfigured:
             self.reconfigured = False
             self._warn(self.vips.bring_in_line(self._is_master, now), now)
-        self._warn(self.vips.renew(now, everything=renew_all), now)
+        self._renew(now, everything=renew_all)
         if self.vips.gate_is_missing(now):
             self.election.notice("", "gate", "the nftables table hacore was deleted: making it again", now)
             self.wants_devices = True
@@ -129,6 +129,18 @@ class ElectionWorker:
         if not self._was_interrupted(now + self.vips.take_waited()):
             self._send(self.election.frames_to_send(now), now)
         self._publish(events + self.election.events())
+
+    def _renew(self, now: float, *, everything: bool) -> None:
+        """What would be due before the worker wakes for something else is renewed now: a wake less."""
+        until = now
+        if self.vips.next_renewal < now + BEAT_IDLE:
+            until = now + BEAT_IDLE
+            if (deadline := self.election.next_deadline()) is not None:
+                until = min(until, deadline)
+        self._warn(self.vips.renew(now, until, everything=everything), now)
+        for vip, address in self.vips.were_put_back():
+            text = f"{address} was removed and is put back"
+            self.election.notice(vip.settings.name, "address removed", text, now)
 
     def _was_interrupted(self, since: float) -> bool:
         """Whether this process was stalled since then: what it was about to do is no longer to be done."""
@@ -193,7 +205,7 @@ class ElectionWorker:
         interfaces = {router.settings.interface for router in self.election.routers}
         for change in changes:
             if isinstance(change, AddressChange) and not change.added:
-                self._address_removed(change, now)
+                self._address_removed(change)
             elif isinstance(change, LinkChange) and (change.ifindex in devices or change.name in interfaces):
                 self.devices_pause = DEVICES_PAUSE
                 self.wants_devices = self.wants_devices or (not change.present and change.ifindex in devices)
@@ -223,14 +235,12 @@ class ElectionWorker:
             self.devices_pause = min(2 * self.devices_pause, DEVICES_PAUSE_LIMIT)
             self.channel.send(WantsDevices())
 
-    def _address_removed(self, change: AddressChange, now: float) -> None:
+    def _address_removed(self, change: AddressChange) -> None:
+        """Whoever did that: the kernel does not tell, and adds it only where it is not there."""
         for vip in self.vips:
-            ours = vip.held and vip.device.ifindex == change.ifindex and change.address in vip.addresses
-            ours = ours and self._is_master((vip.settings.interface, vip.settings.vhid))
-            if ours and not self.ports.has_address(change.ifindex, change.address):
-                self.vips.put_back(vip)
-                text = f"{change.address} was removed and is put back"
-                self.election.notice(vip.settings.name, "address removed", text, now)
+            ours = vip.held and vip.device.ifindex == change.ifindex and change.address in vip.put_back
+            if ours and self._is_master((vip.settings.interface, vip.settings.vhid)):
+                self.vips.put_back(vip, change.address)
 
     def _open_socket(self, name: str, now: float) -> None:
         link = self.ports.link(name)

@@ -15,7 +15,9 @@ from hacore.node.vips import Gates
 SHORTEST_SILENCE = (
     1.0  # dead and stopped workers are noticed at once; one that is only late loses its gate by itself, not its life
 )
-IDLE_CHECK = 0.25  # seconds between looks at the pulse while nothing is held
+SILENT_SHARE = 0.75  # of the silence that is allowed: a pulse that rests for longer will not come back in time
+_JUST_AFTER = 0.001  # seconds
+LATE_SHARE = 0.25  # of it: a look that comes so late says nothing
 
 
 class Guard:
@@ -28,7 +30,7 @@ class Guard:
         self._route = RouteSocket()
         self._gates = Gates()
         self._packet = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, 0)
-        self._looked_at = 0.0
+        self._next_look = 0.0
 
     def renew(self, now: float) -> None:
         """A new worker starts: it has not held anything yet."""
@@ -36,7 +38,7 @@ class Guard:
             self._pulse.set_held(index, False)
         self._words = []
         self._pulse.beat(now)
-        self._looked_at = now
+        self._next_look = now
 
     def take(self, words: LastWords) -> None:
         """Keep what a worker said, for when it cannot."""
@@ -54,16 +56,19 @@ class Guard:
 
     def is_silent(self, now: float) -> bool:
         """Whether the pulse has rested for too long. A look that itself came late says nothing: both were stalled."""
-        since, self._looked_at = now - self._looked_at, now
         allowed = self.silence_allowed()
-        if allowed is None or since > allowed / 2:
+        if allowed is None or now - self._next_look > LATE_SHARE * allowed:
             return False
-        return now - self._pulse.last_beat > allowed * 0.75
+        return now - self._pulse.last_beat > SILENT_SHARE * allowed
 
     def next_look(self, now: float) -> float:
-        """When to call `is_silent` next."""
-        allowed = self.silence_allowed()
-        return now + (IDLE_CHECK if allowed is None else min(allowed / 4, IDLE_CHECK))
+        """When to call `is_silent` next: the first moment at which the pulse can have rested for too long, whatever is
+        held by then. A worker that was stalled together with this process has a while to beat again.
+        """
+        shortest = max(SHORTEST_SILENCE, min((vip.dead_time for vip in self._words), default=0.0))
+        earliest = now + LATE_SHARE * shortest
+        self._next_look = max(earliest, self._pulse.last_beat + SILENT_SHARE * shortest + _JUST_AFTER)
+        return self._next_look
 
     def give_up(self, now: float) -> list[str]:
         """Bow out, close the gates, take the addresses away; returns the names of the VIPs that were held.

@@ -13,6 +13,8 @@ from hacore.node.control_snapshot import ControlStatus
 from hacore.node.snapshot import CertificateStatus, LinkStatus, PeerHeard, VipStatus
 from hacore.node.states_snapshot import StatesStatus
 
+SIGN_OF_LIFE = 5.0  # seconds between two conditions of a worker that are alike
+
 
 class Device(msgspec.Struct, frozen=True, kw_only=True):
     """Where a VIP's addresses live, as `hacore.node.prepare` made it."""
@@ -177,11 +179,15 @@ class AskStates(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     arguments: dict[str, Any]
 
 
-ToStates = ConfigureStates | Held | AskStates | Leave
+class AskFigures(msgspec.Struct, frozen=True, tag=True):
+    """Asks for `StatesFigures`."""
+
+
+ToStates = ConfigureStates | Held | AskStates | AskFigures | Leave
 
 
 class StatesCondition(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """How this node stands with its peers: said on each change, and once a second as a sign of life.
+    """How this node stands with its peers: said on each change, and every few seconds as a sign of life.
 
     `connected` names the peers whose stream comes in; `awaited` those whose bulk update or repair is not yet in this
     node's kernel; `problem` says why there can be no stream, such as that the node is not paired.
@@ -193,7 +199,7 @@ class StatesCondition(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class StatesFigures(msgspec.Struct, frozen=True, tag=True):
-    """What the states worker says of itself once a second, for the status."""
+    """What the states worker says of itself when it is asked, for the status."""
 
     status: StatesStatus
 
@@ -227,7 +233,9 @@ ToControl = ConfigureControl | Leave
 
 
 class ControlCondition(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """A sign of life, what `status` is to warn of, the certificates of pairing, and the worker's own figures."""
+    """What `status` is to warn of, the certificates of pairing, and the worker's own figures: said on each change, and
+    every few seconds as a sign of life.
+    """
 
     warnings: list[str]
     certificates: list[CertificateStatus] = []

@@ -18,7 +18,7 @@ class Ports:
     """Follows links and addresses. The owner waits on `monitor` and calls `read`."""
 
     def __init__(self) -> None:
-        self.monitor = LinkMonitor()
+        self.monitor = LinkMonitor(own_addresses=False)
         self._links: dict[int, LinkChange] = {}
         self._addresses: dict[int, dict[str, int]] = {}
         self._virtual: set[str] = set()
@@ -48,7 +48,8 @@ class Ports:
     def read(self) -> list[Change]:
         """Takes in what happened and returns it; after an overrun everything is asked for again.
 
-        An address that is there already, as the kernel tells of each renewed lifetime, is nothing that happened.
+        An address that is there already, as the kernel tells of each renewed lifetime, is nothing that happened. The
+        node's own virtual addresses are told of only when they leave.
         """
         return [change for change in self.monitor.read() if self._take_in(change)]
 
@@ -72,10 +73,6 @@ class Ports:
     def is_present(self, ifindex: int) -> bool:
         """Whether there is an interface with this index."""
         return ifindex in self._links
-
-    def has_address(self, ifindex: int, address: str) -> bool:
-        """Whether the interface has this address now."""
-        return address in self._addresses.get(ifindex, {})
 
     def port(self, name: str) -> Port | None:
         """The election's view of an interface; None where it does not exist."""

@@ -21,9 +21,12 @@ import numpy as np
 from hacore._fast import ctnetlink
 from hacore.errors import HacoreError
 from hacore.linux import conntrack, libc
+from hacore.linux.file_watch import FileWatch
 from hacore.node.channel import Channel
 from hacore.node.loop import READ, WRITE, Loop, Timer
 from hacore.node.messages import (
+    SIGN_OF_LIFE,
+    AskFigures,
     AskStates,
     ConfigureStates,
     Held,
@@ -44,8 +47,10 @@ from hacore.states import events as told
 from hacore.states.replica import Work
 from hacore.states.replication import Replication, ReplicationSettings
 
-CERTIFICATES_INTERVAL = 0.25  # seconds between two looks at the certificates: how long a revoked peer goes on
-SIGN_OF_LIFE = 1.0  # seconds between two conditions that are alike
+# Seconds between two looks at the certificates: where the kernel does not tell of changes, this is how long a revoked
+# peer goes on; and where it does.
+CERTIFICATES_INTERVAL = 0.25
+CERTIFICATES_SLOW_INTERVAL = 10.0
 LEAVE_LIMIT = 1.0  # seconds until what is left goes unsent
 RECEIVED_AHEAD = 1024  # rows that may wait for the kernel while more is read: less than 5 ms of work
 BULK_ROWS, BULK_WINDOW = 1024, 64  # so that a chunk of a bulk update is no more than that, either
@@ -106,6 +111,8 @@ class StatesWorker:
         self.credentials = Credentials(
             Path(configuration.certificate), Path(configuration.key), Path(configuration.trust)
         )
+        self.watch = FileWatch()
+        self._certificates_look: Timer | None = None
         self.peers = Peers(
             loop,
             self.replication,
@@ -137,11 +144,19 @@ class StatesWorker:
             self.peers.add(peer.name, peer.host, peer.port)
         if self.credentials.problem:
             self.tell("states", f"no streams: {self.credentials.problem}")
-        self.loop.call_at(self.loop.now() + CERTIFICATES_INTERVAL, self._look_at_certificates)
+        if self.watch.fileno() >= 0:
+            self.loop.register(self.watch.fileno(), self._certificates_told)
+        self._look_at_certificates(self.loop.now())
         self._say_condition(self.loop.now())
+
+    def _certificates_told(self, _events: int, now: float) -> None:
+        if self.watch.read() and self._certificates_look is not None:
+            self._certificates_look.cancel()
+            self._look_at_certificates(now)
 
     def _look_at_certificates(self, now: float) -> None:
         """Pairing, renewal and revocation take effect without a restart."""
+        self.watch.follow(self.credentials.files)
         before = self.credentials.problem
         if self.credentials.look():
             problem = self.credentials.problem
@@ -151,7 +166,9 @@ class StatesWorker:
                 )
             self.peers.credentials_changed()
             self._say_condition_if_new()
-        self.loop.call_at(now + CERTIFICATES_INTERVAL, self._look_at_certificates)
+        is_told = self.watch.works and self.credentials.is_settled
+        pause = CERTIFICATES_SLOW_INTERVAL if is_told else CERTIFICATES_INTERVAL
+        self._certificates_look = self.loop.call_at(now + pause, self._look_at_certificates)
 
     def _keep_events(self, now: float) -> None:
         """Entries that are born now have to speak when this node is promoted."""
@@ -255,6 +272,8 @@ class StatesWorker:
                 self._hold(frozenset(message.vips))
             elif isinstance(message, AskStates):
                 self._answer(message)
+            elif isinstance(message, AskFigures):
+                self.channel.send(StatesFigures(self.reports.status()))
             elif not isinstance(message, ConfigureStates):
                 self.leave()
         if self.channel.closed:
@@ -316,7 +335,6 @@ class StatesWorker:
     def _say_condition(self, now: float) -> None:
         self._said = self._condition()
         self.channel.send(self._said)
-        self.channel.send(StatesFigures(self.reports.status()))
         self._watch_channel()
         self.loop.call_at(now + SIGN_OF_LIFE, self._say_condition)
 

@@ -27,16 +27,21 @@ class Credentials:
         self.contexts: Contexts | None = None
         self.trusted: frozenset[bytes] = frozenset()
         self.problem = ""
-        self._files = (certificate, key, trust)
+        self.files = (certificate, key, trust)
         self._seen: list[tuple[int, int, int] | None] | None = None
         self.look()
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether the files were read as they are, none of them in the middle of a change."""
+        return self._seen is not None
+
     def look(self) -> bool:
         """Reads what has changed since the last look; whether there was anything."""
-        seen = [_mark(path) for path in self._files]
+        seen = [_mark(path) for path in self.files]
         if seen == self._seen:
             return False
-        certificate, key, trust = self._files
+        certificate, key, trust = self.files
         try:
             self.trusted = _trusted(trust)
             if seen[0] is None and seen[1] is None:

@@ -18,6 +18,7 @@ from hacore.node.bus import BadRequest, Refused
 from hacore.node.bus_server import Deferred, Handler, Request
 from hacore.node.loop import Timer
 from hacore.node.messages import (
+    AskFigures,
     AskStates,
     ConfigureStates,
     FromStates,
@@ -112,10 +113,11 @@ class StatesSupervision(WorkerSupervision[StatesCondition | StatesFigures | Stat
         self._configuration: ConfigureStates | None = None
         self._condition: StatesCondition | None = None
         self.figures: StatesStatus | None = None
+        self.is_asked = False  # for figures, and has not answered yet
         self._bulk_since: float | None = None
         self._deadline: Timer | None = None
         self._number = 0
-        self._waiting: dict[int, Deferred] = {}
+        self._waiting: dict[int, tuple[Deferred, Timer]] = {}
 
     # The worker's life
 
@@ -138,12 +140,14 @@ class StatesSupervision(WorkerSupervision[StatesCondition | StatesFigures | Stat
 
     def _forget(self) -> None:
         self._condition = self.figures = None
+        self._answered()
         self._warn("")
 
     def _ended(self, why: str) -> None:
         for number in list(self._waiting):
             self._refuse(number, f"the states worker {why}")
         self._condition = self.figures = None
+        self._answered()
         self._node.history.record("worker", f"states worker {why}", why=why)
         self._await_bulk()
         self._decide()
@@ -167,14 +171,28 @@ class StatesSupervision(WorkerSupervision[StatesCondition | StatesFigures | Stat
             self._decide()
         elif isinstance(message, StatesFigures):
             self.figures = message.status
+            self._answered()
         elif isinstance(message, StatesAnswer):
-            if deferred := self._waiting.pop(message.number, None):
+            if waiting := self._waiting.pop(message.number, None):
+                deferred, timer = waiting
+                timer.cancel()
                 if message.refusal:
                     deferred.fail(Refused("StatesRefused", message.refusal, 69))
                 else:
                     deferred.resolve(message.answer)
         else:
             self._node.history.record(message.kind, message.text, at=message.at)
+
+    def refresh(self) -> None:
+        """Ask for figures of this moment; `BusCommands.take_figures` is called when there are, or will be none."""
+        if self._worker is not None and self._worker.state == "running" and not self.is_asked:
+            self.is_asked = True
+            self._worker.send(AskFigures())
+
+    def _answered(self) -> None:
+        if self.is_asked:
+            self.is_asked = False
+            self._node.commands.take_figures()
 
     def _warn(self, problem: str) -> None:
         """For the status: why nothing is replicated."""
@@ -252,16 +270,17 @@ class StatesSupervision(WorkerSupervision[StatesCondition | StatesFigures | Stat
             return deferred
         self._number += 1
         number = self._number
-        self._waiting[number] = deferred
         arguments: dict[str, Any] = {key: value for key, value in request.arguments.items() if key != "action"}
         worker.send(AskStates(number=number, action=action, arguments=arguments))
         loop = self._node.loop
-        loop.call_at(
+        timer = loop.call_at(
             loop.now() + ANSWER_TIMEOUT,
             lambda _now: self._refuse(number, f"the states worker did not answer within {ANSWER_TIMEOUT:g} s"),
         )
+        self._waiting[number] = deferred, timer
         return deferred
 
     def _refuse(self, number: int, why: str) -> None:
-        if deferred := self._waiting.pop(number, None):
-            deferred.fail(Refused("NoAnswer", why, 69))
+        if waiting := self._waiting.pop(number, None):
+            waiting[1].cancel()
+            waiting[0].fail(Refused("NoAnswer", why, 69))

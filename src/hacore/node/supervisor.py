@@ -32,7 +32,7 @@ from hacore.node.guard import Guard
 from hacore.node.history import History
 from hacore.node.hooks import Hooks, epochs_of
 from hacore.node.key_ring import KeyRing
-from hacore.node.loop import Loop
+from hacore.node.loop import Loop, Timer
 from hacore.node.messages import (
     Configure,
     Demote,
@@ -113,6 +113,7 @@ class Supervisor:
         self._preparing = False
         self._failure: HacoreError | None = None
         self._stopping = False
+        self._pulse_look: Timer | None = None
 
     # The node's life
 
@@ -355,6 +356,7 @@ class Supervisor:
             self.notifier.ready("running")
         elif isinstance(message, LastWords):
             self.guard.take(message)
+            self._plan_look_at_pulse()
         elif isinstance(message, Happened):
             for event in message.events:
                 self._record(event)
@@ -405,7 +407,12 @@ class Supervisor:
     def _look_at_pulse(self, now: float) -> None:
         if self.election.runs and self.guard.is_silent(now):
             self.election.kill("did not run for one dead time", now)
-        self.loop.call_at(self.guard.next_look(self.loop.now()), self._look_at_pulse)
+        self._plan_look_at_pulse()
+
+    def _plan_look_at_pulse(self) -> None:
+        if self._pulse_look is not None:
+            self._pulse_look.cancel()
+        self._pulse_look = self.loop.call_at(self.guard.next_look(self.loop.now()), self._look_at_pulse)
 
     def _election_lost(self, now: float) -> None:
         self._given_up = self.guard.give_up(now)

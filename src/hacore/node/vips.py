@@ -9,10 +9,14 @@ kernel's hand; the gate closes by itself one dead time after the last advertisem
 from __future__ import annotations
 
 import errno
+import itertools
 import math
+import sys
 import time
 from _thread import LockType
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import cast
 
 from hacore.carp.router import RouterSettings
 from hacore.linux.gate import LeaseSocket, NftSocket, lease_message, release_message
@@ -28,7 +32,9 @@ GATE_CHECK = 1.0  # seconds between looks at the gate
 # nothing of what else it holds, so not for three of the shortest intervals.
 TAKE_TIMEOUT = 0.01
 NO_INDEX = -1  # of a VIP that is no longer in the settings and has yet to be given up
-RENEWALS_AT_ONCE = 16  # VIPs in one batch: it holds the routing lock that others wait for
+RENEWED_TOGETHER = 0.1  # seconds: what is due so soon after another goes with it
+RENEWALS_AT_ONCE = 128  # VIPs that are handed to the writer in one turn
+RENEWALS_IN_A_SEND = 16  # addresses; the routing lock is for others too
 
 
 class Vip:
@@ -40,15 +46,17 @@ class Vip:
         self.device = device
         self.held = False
         self.renew_at = 0.0
-        self.addresses: list[str] = []
         self.take: list[bytes] = []
         self.give_up: list[bytes] = []
+        self.put_back: dict[str, bytes] = {}
         for text, noprefixroute in zip(settings.addresses, device.noprefixroute, strict=True):
             address, length = text.split("/")
             prefix = (128 if ":" in address else 32) if noprefixroute else int(length)
-            self.addresses.append(address)
             self.take.append(
                 new_address_message(device.ifindex, address, prefix, lifetime=LIFETIME, noprefixroute=noprefixroute)
+            )
+            self.put_back[address] = new_address_message(
+                device.ifindex, address, prefix, lifetime=LIFETIME, noprefixroute=noprefixroute, exclusive=True
             )
             self.give_up.append(delete_address_message(device.ifindex, address, prefix))
 
@@ -87,7 +95,7 @@ class Vips:
         self._writer = AddressWriter()
         self._gates = Gates()
         self._vips: dict[tuple[str, int], Vip] = {}
-        self._next_renewal = math.inf
+        self._renewals: OrderedDict[tuple[str, int], Vip] = OrderedDict()  # what is held, in the order of `renew_at`
         self._next_gate_check = 0.0
         self._waited = 0.0
 
@@ -120,13 +128,15 @@ class Vips:
                 vip.index = NO_INDEX
                 self._vips[place] = vip
             elif new.device == vip.device:
-                new.held, new.renew_at = True, 0.0
+                new.held = True
                 unwanted += [message for message in vip.give_up if message not in new.give_up]
             else:
                 unwanted += vip.give_up
         for vip in self._vips.values():
             self._mark(vip, vip.held)
-        self._next_renewal = 0.0
+        self._renewals = OrderedDict((place, vip) for place, vip in self._vips.items() if vip.held)
+        for vip in self._renewals.values():
+            vip.renew_at = 0.0
         self._write(unwanted, "giving up addresses")
 
     def bring_in_line(self, is_master: Callable[[tuple[str, int]], bool], now: float) -> list[str]:
@@ -143,11 +153,12 @@ class Vips:
             vip.held = hold
             if hold:
                 self._mark(vip, True)
-                vip.renew_at = now + RENEW_AFTER
+                self._renew_after(place, vip, now)
                 addresses += vip.take
                 taken.append(vip)
             else:
                 given_up.append(vip)
+                del self._renewals[place]
                 addresses += vip.give_up
                 if vip.index == NO_INDEX:
                     del self._vips[place]
@@ -157,8 +168,13 @@ class Vips:
             self._wait_for(written)
         for vip in given_up:
             self._mark(vip, False)
-        self._next_renewal = min(self._next_renewal, now + RENEW_AFTER)
         return problems
+
+    def _renew_after(self, place: tuple[str, int], vip: Vip, now: float) -> None:
+        """Its addresses are written now: it comes last."""
+        vip.renew_at = now + RENEW_AFTER
+        self._renewals[place] = vip
+        self._renewals.move_to_end(place)
 
     def _wait_for(self, written: LockType | None) -> None:
         if written is not None and not written.acquire(blocking=False):
@@ -178,31 +194,40 @@ class Vips:
     @property
     def next_renewal(self) -> float:
         """When `renew` has something to do; infinite while nothing is held."""
-        return self._next_renewal
+        return next(iter(self._renewals.values())).renew_at if self._renewals else math.inf
 
-    def renew(self, now: float, *, everything: bool = False) -> list[str]:
-        """Renew the lifetimes that are due, a few at a time; or all of them and the gates too, where they may have
-        ended: the first frames that say so to the switches must not find a closed gate.
+    def renew(self, now: float, until: float, *, everything: bool = False) -> list[str]:
+        """Renew the lifetimes that are due before `until`, the next time that the worker wakes in any case: a few at a
+        time, and with them what is due soon after. Or all of them and the gates too, where they may have ended: the
+        first frames that say so to the switches must not find a closed gate.
         """
-        if now < self._next_renewal and not everything:
+        if self.next_renewal > max(now, until) and not everything:
             return []
-        held = [vip for vip in self._vips.values() if vip.held]
-        due = held if everything else [vip for vip in held if vip.renew_at <= now][:RENEWALS_AT_ONCE]
+        due = list(self._renewals.items()) if everything else self._due(max(now, until) + RENEWED_TOGETHER)
         messages: list[bytes] = []
-        ended = any(now >= vip.renew_at - RENEW_AFTER + LIFETIME for vip in due)
-        for vip in due:
-            vip.renew_at = now + RENEW_AFTER
+        ended = any(now >= vip.renew_at - RENEW_AFTER + LIFETIME for _place, vip in due)
+        for place, vip in due:
+            self._renew_after(place, vip, now)
             messages += vip.take
-        self._next_renewal = min((vip.renew_at for vip in held), default=math.inf)
-        problems = self._move_gates(held, []) if everything else []
-        written = self._write(messages, "renewing addresses")
+        problems = self._move_gates([vip for _place, vip in due], []) if everything else []
+        written = self._write(messages, "renewing addresses", at_once=RENEWALS_IN_A_SEND)
         if ended:
             self._wait_for(written)
         return problems
 
-    def put_back(self, vip: Vip) -> None:
-        """Somebody else removed an address that this node holds."""
-        self._write(vip.take, "putting addresses back")
+    def _due(self, until: float) -> list[tuple[tuple[str, int], Vip]]:
+        first = itertools.islice(self._renewals.items(), RENEWALS_AT_ONCE)
+        return list(itertools.takewhile(lambda each: each[1].renew_at <= until, first))
+
+    def put_back(self, vip: Vip, address: str) -> None:
+        """The address left this VIP's device while the VIP is held: add it, where it is not there again already, as
+        after this node's own giving up and taking back. `were_put_back` tells.
+        """
+        self._writer.submit([vip.put_back[address]], "putting addresses back", [(vip, address)])
+
+    def were_put_back(self) -> list[tuple[Vip, str]]:
+        """Addresses that were missing since the last call: somebody else had removed them."""
+        return cast("list[tuple[Vip, str]]", self._writer.done())
 
     def gate_is_missing(self, now: float) -> bool:
         """Look at the gate of one VIP, now and then."""
@@ -219,8 +244,13 @@ class Vips:
         """Wait until everything is written."""
         self._writer.submit([], "").acquire(timeout=timeout)
 
-    def _write(self, messages: list[bytes], doing: str) -> LockType | None:
-        return self._writer.submit(messages, doing) if messages else None
+    def close(self) -> None:
+        """Close what is open; the kernel keeps what it has."""
+        self._writer.close()
+        self._gates.close()
+
+    def _write(self, messages: list[bytes], doing: str, at_once: int = sys.maxsize) -> LockType | None:
+        return self._writer.submit(messages, doing, at_once=at_once) if messages else None
 
     def _move_gates(self, opened: list[Vip], closed: list[Vip]) -> list[str]:
         try:

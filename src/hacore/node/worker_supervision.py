@@ -15,8 +15,9 @@ from hacore.node.worker_process import WorkerProcess
 if TYPE_CHECKING:
     from hacore.node.supervisor import Supervisor
 
-SILENCE_ALLOWED = 15.0  # it gives a sign of life once a second; growing a table, or a thread, may hold it for long
-LOOK_INTERVAL = 1.0
+SILENCE_ALLOWED = (
+    15.0  # it gives a sign of life every few seconds; growing a table, or a thread, may hold a worker for long
+)
 
 Said = TypeVar("Said")
 
@@ -76,9 +77,10 @@ class WorkerSupervision(ABC, Generic[Said]):
             self._look(now)
 
     def _look(self, now: float) -> None:
-        self._looking = self._node.loop.call_at(now + LOOK_INTERVAL, self._look)
-        if self._worker is not None and self._worker.runs and now - self._heard > SILENCE_ALLOWED:
+        if self._worker is not None and self._worker.runs and now - self._heard >= SILENCE_ALLOWED:
             self._worker.kill(f"said nothing for {SILENCE_ALLOWED:g} s", now)
+        due = self._heard + SILENCE_ALLOWED
+        self._looking = self._node.loop.call_at(due if due > now else now + SILENCE_ALLOWED, self._look)
 
     def _take(self, message: Said | Ready, now: float, current: bool) -> None:
         if current:

@@ -56,6 +56,8 @@ def handler_of(site: Site, route: Route) -> HttpHandler:
             if route.method == "POST":
                 await _read(call)
             _check_query(call)
+            if call.role is not None:
+                await site.watch.looked_at()
             return await route.handler(call)
         except ApiError as error:
             return refused(call, error)

@@ -84,11 +84,13 @@ class Live:
 
     def changed(self) -> None:
         """Something is another than before."""
-        self._wake.set()
+        if self.pages:
+            self._wake.set()
 
     def end(self) -> None:
         """Hang up on everybody."""
         self._ended = True
+        self._wake.set()
         for feed in self._feeds.values():
             for follower in feed.followers:
                 _put(follower, None)
@@ -107,6 +109,9 @@ class Live:
                         self._refresh(feed, pulse)
                     except Exception as error:  # noqa: BLE001 - one page's bug is no other page's
                         self._site.worker.fault(f"web: rendering {feed.name}", error)
+            if not self.pages:
+                await self._wake.wait()
+                continue
             await asyncio.sleep(SHORTEST_INTERVAL)
             left = PULSE_INTERVAL - (time.monotonic() - pulsed)
             stale = min((one.until_stale() for one in self._site.watch.nodes if one.until_stale()), default=left)
@@ -164,6 +169,7 @@ class Live:
         await response.prepare(call.request)
         mine: asyncio.Queue[bytes | None] = asyncio.Queue(WAITING_MESSAGES)
         feed.followers.add(mine)
+        self._wake.set()
         try:
             data: bytes | None = self._first(feed)
             while data is not None and session is not None and not session.is_over(time.monotonic()):

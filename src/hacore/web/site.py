@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
+from hacore.control.file_looks import FileLooks
 from hacore.errors import HacoreError
 from hacore.web.access import Access, AccessFile, Token, User
 from hacore.web.listener import Listener
@@ -19,9 +19,6 @@ from hacore.web.watch import Watch
 
 if TYPE_CHECKING:
     from hacore.control.worker import ControlWorker
-
-#: How often the file of users is looked at.
-LOOK_INTERVAL = 1.0
 
 
 class Site:
@@ -36,13 +33,15 @@ class Site:
         self.cookie = f"__Host-hacore-{worker.name}"  # two nodes behind tunnels to one address keep theirs apart
         self.rendering = Rendering(self)
         self.live = Live(self)
+        self.watch.pages = lambda: self.live.pages
         self.routes: list[Route] = []
         self._listener = Listener(self)
         self._file = AccessFile(worker.state_dir)
+        self._looks: FileLooks | None = None
         self._mark: tuple[int, int, int] | None = None
         worker.on_start(self._start)
         worker.on_leave(self.live.end)
-        worker.on_stop(lambda: self._guarded(self._listener.stop()))
+        worker.on_stop(lambda: self._guarded(self._end()))
         worker.on_trust(self._serve)
         worker.on_reload(self._serve)
         self.watch.on_change(self.live.changed)
@@ -59,9 +58,15 @@ class Site:
         self.routes = collect(self)
         self.rendering.menu = menu(self.routes)
         await self._listener.start(self.routes)
+        self._looks = FileLooks([self._file.path])
         self._look()
-        self.worker.spawn(self._keep_looking(), "the users of the page")
+        self.worker.spawn(self._keep_looking(self._looks), "the users of the page")
         self.worker.spawn(self.live.run(), "the live pages")
+
+    async def _end(self) -> None:
+        if self._looks is not None:
+            self._looks.close()
+        await self._listener.stop()
 
     async def _guarded(self, work: Awaitable[None]) -> None:
         try:
@@ -77,9 +82,9 @@ class Site:
         certificate, key = settings.certificate or control.certificate, settings.key or control.key
         self._listener.serve(settings.listen, certificate, key)
 
-    async def _keep_looking(self) -> None:
+    async def _keep_looking(self, looks: FileLooks) -> None:
         while True:
-            await asyncio.sleep(LOOK_INTERVAL)
+            await looks.wait()
             self._look()
             self.sessions.sweep(time.monotonic())
 

@@ -1,18 +1,21 @@
 """What this node and each peer say of themselves: one model, whoever looks on.
 
 This node's words come from `control.live`, a peer's over one stream of the node API (`GET /v1/live`). What is shown is
-what was said last, when that was, and, once it is older than three seconds, why there is nothing newer.
+what was said last, when that was, and, once it is older than three seconds, why there is nothing newer. While nobody
+looks, words come seldom; whoever is the first to look has them come anew, and waits for them for a moment.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from hacore.control.client import PeerClient
-from hacore.control.live import EARLIER_EVENTS, Live, LiveWord
+from hacore.control.live import EARLIER_EVENTS, INTERVAL, Live, LiveWord
 from hacore.control.problems import ApiError
 from hacore.node.event import Event
 from hacore.node.snapshot import Snapshot, doubt
@@ -25,6 +28,12 @@ if TYPE_CHECKING:
 #: Seconds after which nobody vouches for what a node said last.
 STALE = 3.0
 RETRY_INTERVAL = 1.0
+#: Seconds between two words while nobody looks at a page; each five seconds of the hour's figures have one.
+SELDOM = 4.0
+#: Seconds for which a request counts as somebody who looks; pages that are open count as long as they are.
+LINGER = 5.0
+#: How long the first one who looks waits for every node's word of this moment.
+FRESH_TIMEOUT = 0.5
 #: Clocks that differ by more are worth a warning, and times are shown by this node's clock in any case.
 CLOCK_DIFFERENCE = 1.0
 
@@ -41,11 +50,12 @@ class NodeView:
         self.hint = ""
         self.events: dict[int, Event] = {}
         self.hour = Hour()
+        self.told_at = 0.0  # monotonic: a word, or that there is none
         self._heard = 0.0
 
     def take(self, word: LiveWord) -> None:
         """It said something."""
-        now = time.time()
+        now, self.told_at = time.time(), time.monotonic()
         if word.snapshot is not None:
             self.snapshot, self.at, self._heard = word.snapshot, now, time.monotonic()
             self.skew = word.at - now if abs(word.at - now) > CLOCK_DIFFERENCE else 0.0
@@ -60,7 +70,7 @@ class NodeView:
 
     def lose(self, problem: str, hint: str = "") -> None:
         """There is nobody who says anything."""
-        self.problem, self.hint = problem, hint
+        self.problem, self.hint, self.told_at = problem, hint, time.monotonic()
 
     def is_known(self) -> bool:
         """Whether its last word is young enough to be believed."""
@@ -107,10 +117,44 @@ class Watch:
         self._clients: dict[str, PeerClient] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._on_change: list[Callable[[], None]] = []
+        self._news = asyncio.Event()
+        self._here: asyncio.Task[None] | None = None
+        self._attentive = False
+        self._attentive_since = 0.0
+        self._looked_at = -math.inf
+        self.pages: Callable[[], int] = int  # how many are open
         worker.part(Live)
         worker.on_start(self._start)
         worker.on_leave(self._leave)
         worker.on_trust(self._renew)
+
+    async def looked_at(self) -> None:
+        """Somebody is about to look: returns when every node's word is one of now, or a moment later without it."""
+        self._looked_at = time.monotonic()
+        if not self._attentive:
+            self._attend(True)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FRESH_TIMEOUT):
+                while any(node.told_at < self._attentive_since for node in self.nodes):
+                    self._news.clear()
+                    await self._news.wait()
+
+    def _attend(self, attentive: bool) -> None:
+        """From now on words come often, or seldom: whom they are asked of is asked anew, and answers at once."""
+        self._attentive, self._attentive_since = attentive, time.monotonic()
+        if self._here is not None:
+            self._here.cancel()
+            self._here = self._worker.spawn(self._listen_here(self.nodes[0]), "watching this node")
+        for view in self.peers:
+            if (task := self._tasks.get(view.name)) is not None:
+                task.cancel()
+                self._tasks[view.name] = self._worker.spawn(
+                    self._listen(view, self._clients[view.name]), f"watching {view.name}"
+                )
+
+    @property
+    def _every(self) -> float:
+        return INTERVAL if self._attentive else SELDOM
 
     def on_change(self, call: Callable[[], None]) -> None:
         """At each word and each loss of one."""
@@ -130,7 +174,7 @@ class Watch:
         return self.nodes[1:]
 
     async def _start(self) -> None:
-        self._worker.spawn(self._listen_here(self.nodes[0]), "watching this node")
+        self._here = self._worker.spawn(self._listen_here(self.nodes[0]), "watching this node")
 
     def _leave(self) -> None:
         for task in self._tasks.values():
@@ -156,13 +200,17 @@ class Watch:
 
     async def _listen_here(self, view: NodeView) -> None:
         while True:
-            await self._take(view, self._worker.part(Live).follow())
+            await self._take(view, self._worker.part(Live).follow(self._every))
             await asyncio.sleep(RETRY_INTERVAL)
 
     async def _listen(self, view: NodeView, client: PeerClient) -> None:
         while True:
             try:
-                await self._take(view, client.stream("GET", "/live", response=LiveWord, silence=STALE))
+                every = self._every
+                words = client.stream(
+                    "GET", "/live", query={"every": str(every)}, response=LiveWord, silence=every - INTERVAL + STALE
+                )
+                await self._take(view, words)
                 view.lose("it ended the connection")
             except ApiError as error:
                 view.lose(error.message.removeprefix(f"{client}: "), error.hint)
@@ -173,7 +221,10 @@ class Watch:
         async for word in words:
             view.take(word)
             self._changed()
+            if self._attentive and not self.pages() and time.monotonic() - self._looked_at > LINGER:
+                self._attend(False)
 
     def _changed(self) -> None:
+        self._news.set()
         for call in self._on_change:
             call()
