@@ -20,7 +20,7 @@ lab: packages-lab $(VENV)/.built  ## a guided tour: two firewalls in network nam
 
 test: packages-test $(VENV)/.built  ## the tests, against the real kernel in network namespaces (root)
 	@tools/need-root make test
-	$(BIN)/pytest tests
+	tools/test $(BIN)/pytest
 
 test-hosts: packages-hosts $(VENV)/.built  ## two Debian machines with systemd, set up as docs/setup.md says (root)
 	@tools/need-root make test-hosts
