@@ -31,7 +31,7 @@ addresses = ["192.0.2.1/24"]
 Run = Callable[..., Result]
 
 
-@pytest.fixture(scope="package", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def in_a_namespace() -> Iterator[None]:
     """Commands look at the machine's interfaces: there is one called lan."""
     with Network() as network:

@@ -42,7 +42,8 @@ def test_many_vips_move_and_the_lab_has_its_own_again(directory: Path, tool: Cal
     assert [(load["node"], load["state"]) for load in many["loads"]] == [("fw1", "MASTER"), ("fw2", "BACKUP")]
     for load in many["loads"]:
         assert [each["process"] for each in load["processes"]] == ["supervisor", "election"]
-        assert all(0 < each["cpu"] < 1 and each["resident_bytes"] > 1 << 20 for each in load["processes"])
+        assert all(0 <= each["cpu"] < 1 and each["resident_bytes"] > 1 << 20 for each in load["processes"])
+        assert load["processes"][1]["cpu"] > 0  # the supervisor may sleep all the time
     assert [(move["deed"], move["node"]) for move in many["moves"]] == [
         ("maintenance enter", "fw2"),
         ("maintenance leave", "fw1"),

@@ -31,9 +31,8 @@ def queue() -> Iterator[InjectionQueue]:
 def work_off(queue: InjectionQueue) -> int:
     """As the worker does: again at once, or when the thread has finished something. Returns the number of turns."""
     turns = 1
-    while queue.work() or queue.waiting_rows:
-        if queue.waiting_rows:
-            assert select.select([queue], [], [], 10.0)[0]
+    while (again := queue.work()) or not queue.is_empty:
+        assert again or select.select([queue], [], [], 10.0)[0]
         turns += 1
     return turns
 

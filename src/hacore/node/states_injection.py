@@ -84,6 +84,11 @@ class InjectionQueue:
         """Whether more should not come before some of it is worked off."""
         return self.waiting_rows > BUSY_ROWS
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether everything was worked off."""
+        return not self._works and not self._ahead
+
     def put(
         self,
         rows: Rows,
