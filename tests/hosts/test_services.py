@@ -92,6 +92,13 @@ def test_a_failure_brings_the_journal(pair: Pair) -> None:
     assert (done.returncode, "systemd knows no unit ghost.service" in done.stdout) == (1, True)
 
 
+def test_systemds_limit_of_starts_does_not_stand_in_the_way(pair: Pair) -> None:
+    for _ in range(7):  # five in ten seconds are allowed where nobody asks for more
+        done = pair.fw1.shell("hacore services restart dnsmasq --peer fw2")
+        assert done.returncode == 0, done.stdout
+    assert runs(pair.fw2, "dnsmasq")
+
+
 def test_units_outside_the_settings_are_not_touched(pair: Pair) -> None:
     for name in ("dbus", "dbus.service", "systemd-journald", "nginx.service"):
         done = pair.fw1.shell(f"hacore services stop {name} --peer fw2")

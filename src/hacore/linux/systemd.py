@@ -33,8 +33,7 @@ class UnitStatus(NamedTuple):
     """`load_state` ("loaded", "not-found", "masked", ...), `active_state` and `sub_state` as systemd names them.
 
     `result` is "success" or why the unit failed ("exit-code", "timeout", ...); `since` unix time of the last change of
-    `active_state`, None where it never changed; `invocation` names its last run in the journal (hexadecimal, "" for
-    one that never ran).
+    `active_state`, None where it never changed; `began` is when its last run did, None for one that never ran.
     """
 
     unit: str
@@ -43,7 +42,7 @@ class UnitStatus(NamedTuple):
     sub_state: str
     result: str
     since: float | None
-    invocation: str
+    began: float | None
 
 
 class JobResult(NamedTuple):
@@ -97,15 +96,21 @@ class Systemd:
             sub_state=str(values["SubState"]),
             result=result,
             since=since_us / 1e6 if since_us else None,
-            invocation=bytes(values["InvocationID"]).hex(),
+            began=began_us / 1e6 if (began_us := int(values["InactiveExitTimestamp"])) else None,
         )
 
     async def run_job(self, unit: str, action: str, timeout: float) -> JobResult:
         """Starts, stops or restarts the unit, replacing jobs that contradict, and waits for the result.
 
+        How often systemd has started it lately does not count against what is asked for here: a return to what was
+        before must not fail at the limit that the attempts have used up.
+
         After `timeout` the job goes on and the result is "waited": systemd has its own limits for the unit itself.
         Cancelling the call leaves the job too.
         """
+        if action != "stop":
+            with suppress(_Refusal):  # one that systemd does not know is told of below
+                await self._manager("ResetFailedUnit", "s", [unit])
         try:
             (path,) = await self._manager(METHODS[action], "ss", [unit, "replace"])
         except _Refusal as refusal:

@@ -147,8 +147,10 @@ class Control:
     async def _journal(self, status: UnitStatus) -> list[str]:
         """The last lines of the unit's last run: what it wrote, and what systemd wrote of it."""
         await async_commands.run(["journalctl", "--sync"], timeout=JOURNAL_TIMEOUT)  # what it wrote a moment ago, too
-        run = status.invocation
-        which = [f"_SYSTEMD_INVOCATION_ID={run}", "+", f"INVOCATION_ID={run}"] if run else [f"--unit={status.unit}"]
+        which = [f"--unit={status.unit}"]
+        if status.began is not None:
+            # Not the run's own id: the journal does not know that of a process which ended before it was looked up.
+            which.append(f"--since=@{status.began:.6f}")
         command = ["journalctl", f"--lines={JOURNAL_LINES}", "--no-pager", "--quiet", "--output=cat", *which]
         result = await async_commands.run(command, timeout=JOURNAL_TIMEOUT)
         return _lines(result.output) if result.ok else []
