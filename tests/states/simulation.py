@@ -21,6 +21,7 @@ Told = TypeVar("Told")
 NEW, UPDATE, DESTROY = EVENT_NEW, EVENT_UPDATE, EVENT_DESTROY
 
 ESTABLISHED, TIME_WAIT = 3, 7
+DUMP_ROWS = 7
 
 
 def row(number: int, **fields: int) -> Rows:
@@ -72,6 +73,8 @@ class Node:
         self.kernel: dict[bytes, bytes] = {}
         self.events: list[AnyEvent] = []
         self.injected = 0
+        self.comparing = False
+        self._to_compare: list[bytes] = []
         self.holds_work = False
 
     def put_into_kernel(self, now: float) -> None:
@@ -98,14 +101,35 @@ class Node:
         self.machine.origin.observe(changed.copy(), events_of(listed), now)
 
     def dump(self, now: float) -> None:
-        """The node compares its table with its kernel."""
-        origin = self.machine.origin
-        origin.begin_reconcile(now)
-        table = np.frombuffer(b"".join(self.kernel.values()), dtype=ROW_DTYPE).copy()
+        """The node compares its table with its kernel, all at once."""
+        self.begin_dump(now)
+        while self.comparing:
+            self.continue_dump(now)
+
+    def begin_dump(self, now: float) -> None:
+        """It begins to; what comes into the kernel later is not seen, as in buckets that a real dump has passed."""
+        self.end_dump()
+        self.machine.origin.begin_reconcile(now)
+        self._to_compare = list(self.kernel)
+        self.comparing = True
+
+    def continue_dump(self, now: float) -> None:
+        """The next few entries, as they are by now, or the end."""
+        batch, self._to_compare = self._to_compare[:DUMP_ROWS], self._to_compare[DUMP_ROWS:]
+        if not batch:
+            self.comparing = False
+            self.machine.origin.end_reconcile(now)
+            return
+        entries = b"".join(self.kernel.get(key, b"") for key in batch)
+        table = np.frombuffer(entries, dtype=ROW_DTYPE).copy()
         table["timeout"] = 432_000
-        for start in range(0, len(table), 7):
-            origin.reconcile(table[start : start + 7], now)
-        origin.end_reconcile(now)
+        self.machine.origin.reconcile(table, now)
+
+    def end_dump(self) -> None:
+        """A node that is MASTER of nothing does not go on."""
+        if self.comparing:
+            self.comparing = False
+            self.machine.origin.end_reconcile(0.0, complete=False)
 
     def owners(self) -> dict[bytes, str]:
         """The owner of each row, by key."""
@@ -203,6 +227,9 @@ class World:
                     other.receive(b"", self.now)
                     moved = True
         for node in self.nodes.values():
+            if node.comparing:
+                node.continue_dump(self.now)
+                moved = True
             node.put_into_kernel(self.now)
             node.events += node.machine.events()
         self.connections = [each for each in self.connections if not each.over]

@@ -49,6 +49,42 @@ def test_planned_failover_hands_over_without_sending_rows() -> None:
     assert len(a.kernel) == len(b.kernel) == 1000
 
 
+def test_rows_taken_over_while_the_kernel_is_compared_are_not_taken_for_gone() -> None:
+    world = pair(**QUIET)
+    a, b = world["a"], world["b"]
+    a.sees(rows(range(100)), NEW, world.now)
+    world.settle()
+    b.machine.set_master(True, world.now)
+    b.begin_dump(world.now)
+    for _ in range(10):
+        b.continue_dump(world.now)
+    assert owned(b, "a") == 100, "nobody has said that a is not MASTER any more"
+    a.machine.set_master(False, world.now)
+    world.settle()
+    assert not b.comparing
+    assert owned(a, "b") == owned(b, "b") == 100
+    assert len(a.kernel) == len(b.kernel) == 100
+
+
+def test_rows_of_a_node_lost_while_the_kernel_is_compared_are_not_taken_for_gone() -> None:
+    world = pair(**QUIET)
+    a, b = world["a"], world["b"]
+    a.sees(rows(range(100)), NEW, world.now)
+    world.settle()
+    b.machine.set_master(True, world.now)
+    b.begin_dump(world.now)
+    for _ in range(10):
+        b.continue_dump(world.now)
+    world.sever()  # a crashed
+    world.settle()
+    assert not b.comparing
+    assert len(b.table()) == len(b.kernel) == 100
+    b.sees(rows([1]), DESTROY, world.now)
+    b.kernel.pop(next(iter(b.kernel)))  # ended without a word
+    b.dump(world.now)
+    assert len(b.table()) == len(b.kernel) == 98
+
+
 def test_both_master_of_some() -> None:
     world = pair(**QUIET)
     a, b = world["a"], world["b"]

@@ -41,10 +41,11 @@ class Cluster(RuleBasedStateMachine):
     def promote(self, name: str) -> None:
         node = self.world[name]
         node.machine.set_master(True, self.world.now, promoted=True)
-        node.dump(self.world.now)
+        node.begin_dump(self.world.now)
 
     @rule(name=NAMES)
     def demote(self, name: str) -> None:
+        self.world[name].end_dump()
         self.world[name].machine.set_master(False, self.world.now)
 
     @rule(name=NAMES, changes=st.lists(CHANGE, min_size=1, max_size=8), mark=st.integers(0, 99))
@@ -62,7 +63,7 @@ class Cluster(RuleBasedStateMachine):
     @rule(name=NAMES)
     def reconcile(self, name: str) -> None:
         if self.world[name].machine.ownership.master:
-            self.world[name].dump(self.world.now)
+            self.world[name].begin_dump(self.world.now)
 
     @rule(name=NAMES)
     def partition(self, name: str) -> None:
@@ -106,7 +107,7 @@ class Cluster(RuleBasedStateMachine):
         world.mesh()
         for name, node in world.nodes.items():
             if name != master and node.machine.ownership.master:
-                node.machine.set_master(False, world.now)
+                self.demote(name)
         if not world[master].machine.ownership.master:
             self.promote(master)
         world.pass_time(35.0)

@@ -297,19 +297,23 @@ cdef class Table:
                 row[index] = self.table.rows[position[index]]
         return rows, positions >= 0
 
-    def assign(self, keys, *, owner, epoch):
-        """Hands rows to another owner; returns how many were there. Rows that change hands count as changed."""
+    def assign(self, keys, *, owner, epoch, generation=None):
+        """Hands rows to another owner; returns how many were there. Rows that change hands count as changed;
+        `generation`: 0 to 255, None leaves theirs."""
         cdef int64_t[::1] position = self.find(keys)
         cdef size_t count = <size_t> position.shape[0]
         cdef uint8_t to = <uint8_t> _owner(int(owner))
         cdef uint32_t at = epoch
+        cdef int seen = -1
         cdef int failed
+        if generation is not None:
+            seen = <uint8_t> generation
         if not count:
             return 0
         self._enter()
         try:
             with nogil:
-                failed = table_assign(&self.table, &position[0], count, to, at)
+                failed = table_assign(&self.table, &position[0], count, to, at, seen)
         finally:
             self.busy = False
         if failed:

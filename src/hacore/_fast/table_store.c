@@ -365,7 +365,7 @@ void table_find(const Table *t, const uint8_t *keys, size_t stride, size_t count
     }
 }
 
-int table_assign(Table *t, const int64_t *positions, size_t count, uint8_t owner, uint32_t epoch) {
+int table_assign(Table *t, const int64_t *positions, size_t count, uint8_t owner, uint32_t epoch, int generation) {
     if (know_owner(t, owner)) return -1;
     t->version++;
     for (size_t i = 0; i < count; i++) {
@@ -373,6 +373,7 @@ int table_assign(Table *t, const int64_t *positions, size_t count, uint8_t owner
         uint32_t position = (uint32_t)positions[i];
         Meta *meta = &t->meta[position];
         meta->epoch = epoch;
+        if (generation >= 0) meta->generation = (uint8_t)generation;
         if (meta->owner == owner) continue;
         Digest digest = hash_row(t->digest_key, &t->rows[position], NULL);
         t->digests[meta->owner][meta->partition] -= digest;

@@ -43,6 +43,7 @@ from hacore.node.states_injection import InjectionQueue
 from hacore.node.states_kernel import KernelFollower
 from hacore.node.states_peers import Peers
 from hacore.node.states_reports import Reports, sentence
+from hacore.node.states_windows import Windows
 from hacore.states import events as told
 from hacore.states.replica import Work
 from hacore.states.replication import Replication, ReplicationSettings
@@ -107,6 +108,9 @@ class StatesWorker:
             self.turn,
             lambda text: self.tell("states", text),
             buffer_bytes=configuration.event_buffer_bytes,
+        )
+        self.windows = Windows(
+            loop, self.replication.table, self.queue, self.turn_soon, lambda text: self.tell("states", text)
         )
         self.credentials = Credentials(
             Path(configuration.certificate), Path(configuration.key), Path(configuration.trust)
@@ -290,10 +294,14 @@ class StatesWorker:
         """The VIPs of which this node is MASTER now."""
         promoted = bool(held - self.held)
         if promoted:
+            self.windows.pause()
             self._inject(everything=True)
+        if self.held - held:
+            self.windows.lose()
         self.held = held
         if not held:
             self.kernel.stop()
+            self.windows.rest()
         self.replication.set_master(bool(held), clock(), promoted=promoted)
         if held:
             self.kernel.start(known=self._was_synced)
@@ -365,6 +373,7 @@ class StatesWorker:
         if self._leaving_until is None:
             self._leaving_until = self.loop.now() + LEAVE_LIMIT
             self.kernel.stop()
+            self.windows.close()
             self._finish(self.loop.now())
 
     def _finish(self, now: float) -> None:

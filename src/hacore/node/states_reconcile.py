@@ -47,6 +47,7 @@ class Reconciler:
         self._on_change, self._on_problem = on_change, on_problem
         self._batches: Iterator[Rows] | None = None
         self._began = self._finished = 0.0
+        self._buckets = 0
         self._again = False
         self._since_dump = DUMP_EVERY  # nothing is known yet
         self._next: Timer | None = None
@@ -98,7 +99,8 @@ class Reconciler:
         self._began = now
         self._since_dump += 1
         table = self._replication.table
-        small = len(table) * BUCKETS_A_ROW < conntrack.sysctl("nf_conntrack_buckets")
+        self._buckets = conntrack.sysctl("nf_conntrack_buckets")
+        small = len(table) * BUCKETS_A_ROW < self._buckets
         if small and self._since_dump < DUMP_EVERY:
             self._batches = self._asked()
         else:
@@ -129,7 +131,10 @@ class Reconciler:
             self._plan(self._loop.now() + self._interval)
             return
         if rows is None:
-            self._end(complete=True)
+            resized = conntrack.sysctl("nf_conntrack_buckets") != self._buckets  # the dump may have skipped entries
+            self._end(complete=not resized)
+            if resized:
+                self._plan(self._loop.now())
             return
         if len(rows):
             self._replication.origin.reconcile(rows, self._clock())

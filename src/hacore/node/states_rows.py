@@ -20,7 +20,7 @@ from hacore.linux import conntrack
 from hacore.node.states_connection import Connection
 from hacore.node.states_filter import Filter
 from hacore.node.states_tls import ROWS_PROTOCOL, explain, names
-from hacore.states.layout import Rows, empty_rows, keys_of
+from hacore.states.layout import TCP_FLAGS, TCP_FLAGS_SHARED, Rows, empty_rows, keys_of
 from hacore.states.snapshot import ChunkReader
 
 BATCH_ROWS = 4096
@@ -28,7 +28,6 @@ TIMEOUT = 30.0  # without a byte
 
 # What a copy need not share with its original: see `different`.
 STATUS_COMPARED = 0x2 | 0x4 | 0x1 | 0x10 | 0x20  # SEEN_REPLY, ASSURED, EXPECTED, SRC_NAT, DST_NAT
-TCP_FLAGS_COMPARED = 0x01 | 0x02 | 0x04  # WINDOW_SCALE, SACK_PERM, CLOSE_INIT: the injector sets others, to be lenient
 FIELDS_COMPARED = (
     "reply_source", "reply_destination", "reply_source_port", "reply_destination_port", "reply_zone", "protocol_state",
     "mark", "tcp_scale_original", "tcp_scale_reply", "labels", "adjust_position_original", "adjust_after_original",
@@ -126,11 +125,8 @@ def differences(here: Rows, there: Rows) -> dict[bytes, Difference]:
     return found
 
 
-TCP_FLAGS = ("tcp_flags_original", "tcp_flags_reply")
-
-
 def _unequal(ours: Rows, theirs: Rows, name: str) -> npt.NDArray[np.bool_]:
-    mask = STATUS_COMPARED if name == "status" else TCP_FLAGS_COMPARED if name in TCP_FLAGS else None
+    mask = STATUS_COMPARED if name == "status" else TCP_FLAGS_SHARED if name in TCP_FLAGS else None
     one, other = (rows[name] if mask is None else rows[name] & mask for rows in (ours, theirs))
     hits = one != other
     return np.asarray(hits.any(axis=1) if hits.ndim > 1 else hits)

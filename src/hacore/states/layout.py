@@ -46,8 +46,8 @@ import numpy.typing as npt
 from hacore._fast.row import KEY_BYTES, KEY_DTYPE, KEY_FIELDS, ROW_BYTES, ROW_DTYPE
 
 __all__ = [
-    "KEY_BYTES", "KEY_DTYPE", "KEY_FIELDS", "ROW_BYTES", "ROW_DTYPE", "Keys", "Rows", "as_rows", "empty_rows",
-    "key_order", "keys_of",
+    "KEY_BYTES", "KEY_DTYPE", "KEY_FIELDS", "ROW_BYTES", "ROW_DTYPE", "TCP_FLAGS", "TCP_FLAGS_SHARED", "Keys", "Rows",
+    "as_rows", "empty_rows", "key_order", "keys_of",
 ]  # fmt: skip
 
 Rows = npt.NDArray[np.void]
@@ -55,6 +55,12 @@ Rows = npt.NDArray[np.void]
 
 Keys = npt.NDArray[np.void]
 """A one-dimensional array of `KEY_DTYPE`."""
+
+TCP_FLAGS = ("tcp_flags_original", "tcp_flags_reply")
+
+TCP_FLAGS_SHARED = 0x01 | 0x02 | 0x04 | 0x80
+"""WINDOW_SCALE, SACK_PERM, CLOSE_INIT, SIMULTANEOUS_OPEN. The other IP_CT_TCP_FLAG_* are about the windows that one
+kernel has seen, and about how strict it is with them (linux/netfilter/nf_conntrack_tcp.h)."""
 
 
 def empty_rows(count: int) -> Rows:

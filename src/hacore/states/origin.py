@@ -22,7 +22,7 @@ from hacore.states.events import AnyEvent, NotFitted, QueueDropped
 from hacore.states.expectations import Expectations, Expected
 from hacore.states.frames import Kind, expectations_body, takeover_body
 from hacore.states.gather import NO_KEYS, NO_ROWS, join, keys, pick
-from hacore.states.layout import Rows
+from hacore.states.layout import TCP_FLAGS, TCP_FLAGS_SHARED, Rows
 from hacore.states.log import Log
 from hacore.states.ownership import SELF, Node, Ownership, hand_over
 
@@ -68,6 +68,8 @@ class Origin:
         self._slack = slack
         self._named = named
         self._generation = 1
+        self._away: dict[int, int] = {}
+        """Nodes that nobody spoke for when the last comparison began: index, and `Node.lost_epoch` at the time."""
         self._expected = Expected()
         self._not_fitted_at = -np.inf
         self._not_fitted = 0
@@ -84,6 +86,7 @@ class Origin:
         if not count:
             return 0
         self.observed += count
+        _share(rows)
         ownership, log = self._ownership, self._log
         if ownership.others_own:
             alive = events["kind"] != EVENT_DESTROY
@@ -285,13 +288,15 @@ class Origin:
         """A dump of the kernel's table starts: before it is asked for."""
         self.reconciled_at = now
         self._generation = self._generation % 255 + 1
+        self._away = {node.index: node.lost_epoch for node in self._ownership.nodes if not node.connected}
 
     def reconcile(self, rows: Rows, now: float) -> int:
         """A batch of the dump, at once when it is received (no events in between). Not traffic: no row changes hands
-        but those that a MASTER inherits from a node that is gone. Returns changes."""
+        but those that a MASTER inherits from a node that is gone. `rows` is overwritten. Returns changes."""
         table, ownership = self._table, self._ownership
         if not len(rows):
             return 0
+        _share(rows)
         positions = table.find(rows)
         foreign = None
         if ownership.others_own and len(table):
@@ -330,7 +335,9 @@ class Origin:
             self._table.assign(rows, owner=SELF, epoch=self._ownership.epoch)
 
     def end_reconcile(self, now: float, *, complete: bool = True) -> int:
-        """The dump's end: rows that were not seen are deleted, if it was `complete`; how many."""
+        """The dump's end: rows that were not seen are deleted, if it was `complete`; how many. Those of a node that was
+        there at any time since the beginning are not judged: they may have been passed by as its own.
+        """
         if not complete:
             return 0
         table, ownership = self._table, self._ownership
@@ -339,7 +346,7 @@ class Origin:
             stale += [
                 table.stale(self._generation, owner=node.index)
                 for node in ownership.nodes
-                if node.index != SELF and node.has_rows and not node.connected
+                if node.index != SELF and node.has_rows and self._is_away(node)
             ]
         own, inherited = stale[0], join(stale[1:]) if len(stale) > 1 else NO_ROWS
         if len(inherited):
@@ -348,6 +355,10 @@ class Origin:
             return len(inherited)
         self._delete(own, now)
         return len(own) + len(inherited)
+
+    def _is_away(self, node: Node) -> bool:
+        """Nobody has spoken for it since the comparison began."""
+        return not node.connected and self._away.get(node.index) == node.lost_epoch
 
     # Whole owners
 
@@ -358,7 +369,7 @@ class Origin:
         ownership = self._ownership
         if node.epoch >= ownership.epoch:
             ownership.raise_epoch(f"taking over the rows of {node.name}", now)
-        count = hand_over(self._table, node.index, SELF, ownership.epoch)
+        count = hand_over(self._table, node.index, SELF, ownership.epoch, self._generation)
         node.has_rows = False
         if count:
             self.claimed += count
@@ -419,3 +430,9 @@ class Origin:
         if self._expected.ever:
             body = expectations_body(self._expected.all(), self._expected.all()[:0], whole=True)
             self._log.append(Kind.EXPECTATIONS, self._ownership.epoch, 1, now, body)
+
+
+def _share(rows: Rows) -> None:
+    """Leaves out what is true in this kernel only; else all connections of a node would differ after a takeover."""
+    for flags in TCP_FLAGS:
+        rows[flags] &= TCP_FLAGS_SHARED

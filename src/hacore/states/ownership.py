@@ -225,12 +225,14 @@ def _descending(name: str) -> tuple[int, ...]:
     return (*(-ord(char) for char in name), 1)
 
 
-def hand_over(table: Table, index: int, to: int, epoch: int) -> int:
-    """All rows of owner `index` become those of `to`; how many."""
+def hand_over(table: Table, index: int, to: int, epoch: int, generation: int) -> int:
+    """All rows of owner `index` become those of `to`, as last seen in its `generation`: what is compared or repaired
+    at this moment may have passed them by as another's, and would take them for gone. How many.
+    """
     count = 0
     cursor: int | None = None
     while cursor != 0:
         rows, cursor = table.scan(cursor, 65_536, owner=index)
         if len(rows):
-            count += table.assign(rows, owner=to, epoch=epoch)
+            count += table.assign(rows, owner=to, epoch=epoch, generation=generation)
     return count

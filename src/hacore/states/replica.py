@@ -331,7 +331,7 @@ class Replica:
         former = self._ownership.life(name, instance)
         if former is None or former is node or former.epoch >= epoch or not len(self._table):
             return 0
-        count = hand_over(self._table, former.index, node.index, epoch)
+        count = hand_over(self._table, former.index, node.index, epoch, self.following(node).generation)
         former.has_rows = False
         node.has_rows = node.has_rows or count > 0
         self._ownership.forget(former)

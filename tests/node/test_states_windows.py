@@ -1,0 +1,143 @@
+"""Entries that were born here become lenient when a VIP is lost: real connections in the table of a namespace."""
+
+from __future__ import annotations
+
+import select
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import numpy as np
+import pytest
+
+from hacore._fast.table import Table
+from hacore.linux import conntrack
+from hacore.node.loop import Loop
+from hacore.node.states_injection import InjectionQueue
+from hacore.node.states_windows import BE_LIBERAL, FLAG_BE_LIBERAL, Windows
+from hacore.states.layout import TCP_FLAGS, Rows
+from tests.namespaces import Network
+
+TIME_WAIT = 7
+CONNECTIONS = 300
+
+
+class Machine:
+    """What the states worker has, in the namespace that the test works in."""
+
+    def __init__(self, injector: conntrack.Injector) -> None:
+        self.problems: list[str] = []
+        self.loop = Loop(self._failed)
+        self.table = Table(bytes(16), bytes(16), max_states=10_000)
+        self.queue = InjectionQueue(injector)
+        self.windows = Windows(self.loop, self.table, self.queue, self.work, self.problems.append)
+        self.loop.register(self.queue.fileno(), lambda _events, _now: self.work())
+
+    def _failed(self, where: str, error: Exception) -> None:
+        self.problems.append(f"{where}: {error!r}")
+        self.loop.stop()
+
+    def work(self) -> None:
+        if self.queue.work():
+            self.loop.call_soon(lambda _now: self.work())
+
+    def run(self) -> None:
+        """Until the kernel has its setting back."""
+
+        def look(now: float) -> None:
+            if self.windows.is_lenient and now < until:
+                self.loop.call_at(now + 0.001, look)
+            else:
+                self.loop.stop()
+
+        until = self.loop.now() + 10.0
+        self.loop.call_soon(look)
+        self.loop.run()
+
+
+@pytest.fixture
+def machine() -> Iterator[Machine]:
+    """With connections of its loopback interface in the table."""
+    with Network() as network, ExitStack() as stack:
+        host = network.host("fw")
+        host.run("nft", "add table inet t; add chain inet t c { type filter hook input priority 0; }")
+        host.run("nft", "add rule inet t c ct state established accept")
+        stack.enter_context(host.entered())
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=CONNECTIONS))
+        for _ in range(CONNECTIONS):
+            client = stack.enter_context(socket.create_connection(listener.getsockname()))
+            served = stack.enter_context(listener.accept()[0])
+            served.sendall(b"there")
+            assert client.recv(5) == b"there"
+        made = Machine(stack.enter_context(conntrack.Injector(extra_timeout=60)))
+        yield made
+        made.queue.close()
+        assert made.problems == []
+
+
+def lenient(rows: Rows) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """Which entries are, both ways."""
+    return np.asarray(rows[TCP_FLAGS[0]] & rows[TCP_FLAGS[1]] & FLAG_BE_LIBERAL != 0)
+
+
+def by_port(rows: Rows) -> Rows:
+    return rows[np.argsort(rows["source_port"])]
+
+
+def test_entries_of_a_lost_vip_become_lenient(machine: Machine) -> None:
+    before = by_port(conntrack.dump_rows())
+    assert len(before) == CONNECTIONS
+    assert not lenient(before).any()
+    assert conntrack.sysctl(BE_LIBERAL) == 0
+    replicated = np.arange(CONNECTIONS) % 3 > 0
+    known = before[replicated].copy()
+    known["protocol_state"][:5] = TIME_WAIT  # the kernel is about to hear of it
+    machine.table.put(known)
+    machine.windows.lose()
+    assert conntrack.sysctl(BE_LIBERAL) == 1, "at once, for all"
+    machine.windows.rest()
+    machine.run()
+    assert conntrack.sysctl(BE_LIBERAL) == 0
+    after = by_port(conntrack.dump_rows())
+    assert (lenient(after) == replicated).all()
+    assert machine.windows.relaxed == np.count_nonzero(replicated)
+    expected = before["protocol_state"].copy()
+    expected[replicated] = known["protocol_state"]
+    assert (after["protocol_state"] == expected).all()
+    for name in ("status", "reply_destination_port", "mark", "tcp_scale_original"):
+        assert (after[name] == before[name]).all()
+    machine.windows.lose()
+    machine.windows.rest()
+    machine.run()
+    assert machine.windows.relaxed == np.count_nonzero(replicated), "they are already"
+
+
+def test_a_master_writes_nothing_and_stays_lenient(machine: Machine) -> None:
+    machine.table.put(conntrack.dump_rows())
+    machine.windows.lose()
+    machine.windows.rest()
+    machine.windows.pause()  # the addresses are back before it has begun
+    assert not select.select([machine.queue], [], [], 0.05)[0]
+    assert (machine.windows.relaxed, conntrack.sysctl(BE_LIBERAL)) == (0, 1)
+    assert not lenient(conntrack.dump_rows()).any()
+    machine.windows.lose()
+    machine.windows.rest()
+    machine.run()
+    assert lenient(conntrack.dump_rows()).all()
+    assert conntrack.sysctl(BE_LIBERAL) == 0
+
+
+def test_an_administrator_who_is_lenient_anyway_stays_so(machine: Machine) -> None:
+    conntrack.set_sysctl(BE_LIBERAL, 1)
+    machine.table.put(conntrack.dump_rows())
+    machine.windows.lose()
+    assert not machine.windows.is_lenient
+    machine.windows.rest()
+    machine.windows.close()
+    assert conntrack.sysctl(BE_LIBERAL) == 1
+
+
+def test_the_kernel_gets_its_setting_back_when_the_node_stops(machine: Machine) -> None:
+    machine.windows.lose()
+    machine.windows.close()
+    assert conntrack.sysctl(BE_LIBERAL) == 0
