@@ -73,6 +73,8 @@ class Node:
         self.kernel: dict[bytes, bytes] = {}
         self.events: list[AnyEvent] = []
         self.injected = 0
+        self.ended_here: set[bytes] = set()
+        """Keys of entries that ended in this kernel while another node spoke for them: nobody puts them back."""
         self.comparing = False
         self._to_compare: list[bytes] = []
         self.holds_work = False
@@ -85,19 +87,25 @@ class Node:
             self.injected += len(work.rows)
             for key in keys_of(work.deleted):
                 self.kernel.pop(key.tobytes(), None)
-            self.kernel.update(contents(work.rows))
+            brought = contents(work.rows)
+            self.kernel.update(brought)
+            self.ended_here -= brought.keys()
             self.machine.replica.done(work, now)
 
     def sees(self, changed: Rows, kinds: Iterable[int] | int, now: float) -> None:
         """Traffic (or expiry) changes this node's kernel, and it hears of it."""
         listed = [kinds] * len(changed) if isinstance(kinds, int) else list(kinds)
+        spoken_for = self._spoken_for()
         for key, each, kind in zip(keys_of(changed), changed, listed, strict=True):
             if kind == DESTROY:
                 self.kernel.pop(key.tobytes(), None)
+                if key.tobytes() in spoken_for:
+                    self.ended_here.add(key.tobytes())
             else:
                 plain = each.copy()
                 plain["timeout"] = 0
                 self.kernel[key.tobytes()] = plain.tobytes()
+                self.ended_here.discard(key.tobytes())
         self.machine.origin.observe(changed.copy(), events_of(listed), now)
 
     def dump(self, now: float) -> None:
@@ -130,6 +138,17 @@ class Node:
         if self.comparing:
             self.comparing = False
             self.machine.origin.end_reconcile(0.0, complete=False)
+
+    def _spoken_for(self) -> set[bytes]:
+        """Keys of rows of other nodes that are connected."""
+        names = {node.name for node in self.machine.ownership.nodes if node.connected}
+        return {key for key, name in self.owners().items() if name in names}
+
+    def orphans(self) -> set[bytes]:
+        """Keys of rows of nodes' lives that are over: if no MASTER has taken them over, they go with their timeouts."""
+        gone = [node.index for node in self.machine.ownership.nodes if not node.current]
+        orphaned = np.isin(self.machine.table.metadata()["owner"], gone)
+        return set(contents(self.machine.table.rows()[orphaned]))
 
     def owners(self) -> dict[bytes, str]:
         """The owner of each row, by key."""
