@@ -6,12 +6,13 @@ import select
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from hacore._fast.table import Table
-from hacore.linux import conntrack
+from hacore.linux import conntrack, sysctl
 from hacore.node.loop import Loop
 from hacore.node.states_injection import InjectionQueue
 from hacore.node.states_windows import BE_LIBERAL, FLAG_BE_LIBERAL, Windows
@@ -25,13 +26,18 @@ CONNECTIONS = 300
 class Machine:
     """What the states worker has, in the namespace that the test works in."""
 
-    def __init__(self, injector: conntrack.Injector) -> None:
+    def __init__(self, injector: conntrack.Injector, directory: Path) -> None:
         self.problems: list[str] = []
         self.loop = Loop(self._failed)
         self.table = Table(bytes(16), bytes(16), max_states=10_000)
         self.queue = InjectionQueue(injector)
-        self.windows = Windows(self.loop, self.table, self.queue, self.work, self.problems.append)
+        self.directory = directory
+        self.windows = self.new_windows()
         self.loop.register(self.queue.fileno(), lambda _events, _now: self.work())
+
+    def new_windows(self) -> Windows:
+        changes = sysctl.Changes(self.directory / "states-sysctl.json")
+        return Windows(self.loop, self.table, self.queue, changes, self.work, self.problems.append)
 
     def _failed(self, where: str, error: Exception) -> None:
         self.problems.append(f"{where}: {error!r}")
@@ -56,7 +62,7 @@ class Machine:
 
 
 @pytest.fixture
-def machine() -> Iterator[Machine]:
+def machine(tmp_path: Path) -> Iterator[Machine]:
     """With connections of its loopback interface in the table."""
     with Network() as network, ExitStack() as stack:
         host = network.host("fw")
@@ -69,7 +75,7 @@ def machine() -> Iterator[Machine]:
             served = stack.enter_context(listener.accept()[0])
             served.sendall(b"there")
             assert client.recv(5) == b"there"
-        made = Machine(stack.enter_context(conntrack.Injector(extra_timeout=60)))
+        made = Machine(stack.enter_context(conntrack.Injector(extra_timeout=60)), tmp_path)
         yield made
         made.queue.close()
         assert made.problems == []
@@ -80,6 +86,10 @@ def lenient(rows: Rows) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
     return np.asarray(rows[TCP_FLAGS[0]] & rows[TCP_FLAGS[1]] & FLAG_BE_LIBERAL != 0)
 
 
+def is_liberal() -> int:
+    return int(sysctl.read(BE_LIBERAL) or "-1")
+
+
 def by_port(rows: Rows) -> Rows:
     return rows[np.argsort(rows["source_port"])]
 
@@ -88,16 +98,16 @@ def test_entries_of_a_lost_vip_become_lenient(machine: Machine) -> None:
     before = by_port(conntrack.dump_rows())
     assert len(before) == CONNECTIONS
     assert not lenient(before).any()
-    assert conntrack.sysctl(BE_LIBERAL) == 0
+    assert is_liberal() == 0
     replicated = np.arange(CONNECTIONS) % 3 > 0
     known = before[replicated].copy()
     known["protocol_state"][:5] = TIME_WAIT  # the kernel is about to hear of it
     machine.table.put(known)
     machine.windows.lose()
-    assert conntrack.sysctl(BE_LIBERAL) == 1, "at once, for all"
+    assert is_liberal() == 1, "at once, for all"
     machine.windows.rest()
     machine.run()
-    assert conntrack.sysctl(BE_LIBERAL) == 0
+    assert is_liberal() == 0
     after = by_port(conntrack.dump_rows())
     assert (lenient(after) == replicated).all()
     assert machine.windows.relaxed == np.count_nonzero(replicated)
@@ -118,26 +128,37 @@ def test_a_master_writes_nothing_and_stays_lenient(machine: Machine) -> None:
     machine.windows.rest()
     machine.windows.pause()  # the addresses are back before it has begun
     assert not select.select([machine.queue], [], [], 0.05)[0]
-    assert (machine.windows.relaxed, conntrack.sysctl(BE_LIBERAL)) == (0, 1)
+    assert (machine.windows.relaxed, is_liberal()) == (0, 1)
     assert not lenient(conntrack.dump_rows()).any()
     machine.windows.lose()
     machine.windows.rest()
     machine.run()
     assert lenient(conntrack.dump_rows()).all()
-    assert conntrack.sysctl(BE_LIBERAL) == 0
+    assert is_liberal() == 0
 
 
 def test_an_administrator_who_is_lenient_anyway_stays_so(machine: Machine) -> None:
-    conntrack.set_sysctl(BE_LIBERAL, 1)
+    sysctl.write(BE_LIBERAL, "1")
     machine.table.put(conntrack.dump_rows())
     machine.windows.lose()
     assert not machine.windows.is_lenient
     machine.windows.rest()
     machine.windows.close()
-    assert conntrack.sysctl(BE_LIBERAL) == 1
+    assert is_liberal() == 1
 
 
 def test_the_kernel_gets_its_setting_back_when_the_node_stops(machine: Machine) -> None:
     machine.windows.lose()
     machine.windows.close()
-    assert conntrack.sysctl(BE_LIBERAL) == 0
+    assert is_liberal() == 0
+
+
+def test_a_worker_that_is_started_anew_goes_on(machine: Machine) -> None:
+    machine.windows.lose()
+    machine.windows = machine.new_windows()
+    assert machine.windows.is_lenient
+    machine.table.put(conntrack.dump_rows())
+    machine.windows.rest()
+    machine.run()
+    assert lenient(conntrack.dump_rows()).all()
+    assert is_liberal() == 0

@@ -1,4 +1,4 @@
-"""Interface settings under /proc/sys/net, and a memory of what they were before.
+"""Settings under /proc/sys/net, and a memory of what they were before.
 
 What was there is written to a file before it is changed, so that it can be put back also after a crash. A value that
 somebody else changed meanwhile is theirs and stays.
@@ -48,7 +48,7 @@ def write(key: str, value: str) -> None:
 
 
 class Changes:
-    """The settings that were changed on interfaces which are not ours, each with the value before and the value set."""
+    """The settings that were changed where others have a say, each with the value before and the value set."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -59,6 +59,10 @@ class Changes:
         except (OSError, ValueError, TypeError, AttributeError):
             # None, or one that a crash cut short: then nothing had been changed after it.
             pass
+
+    def __contains__(self, key: object) -> bool:
+        """Whether `key` was changed and not put back."""
+        return key in self._changes
 
     def raise_to(self, key: str, value: int) -> None:
         """Sets `key` to at least `value`, after its present value was noted on disk. A higher value stays."""

@@ -151,6 +151,7 @@ class ConfigureStates(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Everything the states worker needs to know; sent at its start. Places are (host, port)."""
 
     node: str
+    runtime_dir: str
     state_dir: str
     listen: tuple[str, int]
     certificate: str

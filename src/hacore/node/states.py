@@ -22,6 +22,7 @@ from hacore._fast import ctnetlink
 from hacore.errors import HacoreError
 from hacore.linux import conntrack, libc
 from hacore.linux.file_watch import FileWatch
+from hacore.linux.sysctl import Changes
 from hacore.node.channel import Channel
 from hacore.node.loop import READ, WRITE, Loop, Timer
 from hacore.node.messages import (
@@ -52,6 +53,7 @@ from hacore.states.replication import Replication, ReplicationSettings
 # peer goes on; and where it does.
 CERTIFICATES_INTERVAL = 0.25
 CERTIFICATES_SLOW_INTERVAL = 10.0
+CHANGES_FILE = "states-sysctl.json"
 LEAVE_LIMIT = 1.0  # seconds until what is left goes unsent
 RECEIVED_AHEAD = 1024  # rows that may wait for the kernel while more is read: less than 5 ms of work
 BULK_ROWS, BULK_WINDOW = 1024, 64  # so that a chunk of a bulk update is no more than that, either
@@ -110,7 +112,12 @@ class StatesWorker:
             buffer_bytes=configuration.event_buffer_bytes,
         )
         self.windows = Windows(
-            loop, self.replication.table, self.queue, self.turn_soon, lambda text: self.tell("states", text)
+            loop,
+            self.replication.table,
+            self.queue,
+            Changes(Path(configuration.runtime_dir) / CHANGES_FILE),
+            self.turn_soon,
+            lambda text: self.tell("states", text),
         )
         self.credentials = Credentials(
             Path(configuration.certificate), Path(configuration.key), Path(configuration.trust)
@@ -262,6 +269,8 @@ class StatesWorker:
             self._write_epoch(event.epoch)
         elif isinstance(event, told.Synced) and event.role == "replica":
             self._was_synced = True
+            if not self.held:
+                self.windows.rest()
         kind, text = sentence(event)
         self.tell(kind, text, time.time() - (clock() - event.at))
 

@@ -62,6 +62,7 @@ def configuration(settings: Settings) -> ConfigureStates | None:
         places += [place for place in (peer.states, peer.control) if place is not None]
     return ConfigureStates(
         node=settings.node.name,
+        runtime_dir=str(settings.node.runtime_dir),
         state_dir=str(state_dir),
         listen=(states.listen.host, states.listen.port),
         certificate=str(control.certificate if control else state_dir / "tls/node.crt"),

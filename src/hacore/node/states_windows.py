@@ -4,7 +4,7 @@ What a connection acknowledged there was not seen here, so that this kernel take
 addresses come back ("ACKed data not seen yet", tcp_in_window in net/netfilter/nf_conntrack_proto_tcp.c). The injector
 makes copies lenient; entries that were born here are strict. When a VIP is lost, this kernel is told to be lenient with
 all connections, until each replicated one is so by itself, which is seen to while this node is MASTER of nothing: then
-no traffic changes an entry while it is written.
+no traffic changes an entry while it is written. A worker that is started anew goes on with it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from hacore._fast import ctnetlink
 from hacore._fast.table import Table
 from hacore.errors import HacoreError
-from hacore.linux import conntrack
+from hacore.linux import conntrack, sysctl
 from hacore.node.loop import Loop, Timer
 from hacore.node.states_injection import InjectionQueue
 from hacore.states.gather import NO_ROWS, pick
@@ -27,47 +27,53 @@ DUMP_DATAGRAMS = 4  # of 32 KiB: read, parsed and compared in about 2 ms
 PAUSE = 0.002  # seconds, while the kernel has enough to do
 RETRY = 5.0
 
-BE_LIBERAL = "nf_conntrack_tcp_be_liberal"
+BE_LIBERAL = "netfilter/nf_conntrack_tcp_be_liberal"
 TCP = 6
 FLAG_BE_LIBERAL = 0x08  # IP_CT_TCP_FLAG_BE_LIBERAL
 
 
 class Windows:
-    """Of the replicated connections in `table`; `on_work` is called when something was put into `queue`."""
+    """Of the replicated connections in `table`; `on_work` is called when something was put into `queue`. What the
+    kernel's setting was is kept in `changes`.
+    """
 
     def __init__(
         self,
         loop: Loop,
         table: Table,
         queue: InjectionQueue,
+        changes: sysctl.Changes,
         on_work: Callable[[], None],
         on_problem: Callable[[str], None],
     ) -> None:
         self.relaxed = 0
         """Entries ever that were strict."""
         self._loop, self._table, self._queue = loop, table, queue
+        self._changes = changes
         self._on_work, self._on_problem = on_work, on_problem
-        self.is_lenient = False
-        """The kernel was told to be so with all connections."""
-        self._due = False
+        self._due = self.is_lenient
         self._batches: Iterator[conntrack.Batch] | None = None
         self._next: Timer | None = None
+
+    @property
+    def is_lenient(self) -> bool:
+        """The kernel was told to be so with all connections, for the time being."""
+        return BE_LIBERAL in self._changes
 
     def lose(self) -> None:
         """A VIP went to another node, with its connections."""
         try:
-            if not conntrack.sysctl(BE_LIBERAL):
-                conntrack.set_sysctl(BE_LIBERAL, 1)
-                self.is_lenient = True
-            elif not self.is_lenient:
+            self._changes.raise_to(BE_LIBERAL, 1)
+        except (HacoreError, OSError) as error:
+            self._on_problem(f"connections that come back soon may hang: {error}")
+        else:
+            if not self.is_lenient:
                 return  # as the administrator has it
-        except HacoreError as error:
-            self._on_problem(f"connections may hang when they come back soon: {error}")
         self._due = True
         self._batches = None
 
     def rest(self) -> None:
-        """This node is MASTER of nothing: entries may be written."""
+        """This node is MASTER of nothing, and its table has all connections: entries may be written."""
         if self._due:
             self._plan(0.0)
 
@@ -131,10 +137,5 @@ class Windows:
             self._restore()
 
     def _restore(self) -> None:
-        if not self.is_lenient:
-            return
-        try:
-            conntrack.set_sysctl(BE_LIBERAL, 0)
-        except HacoreError as error:
-            self._on_problem(str(error))
-        self.is_lenient = False
+        for failure in self._changes.restore():
+            self._on_problem(failure)
