@@ -86,7 +86,7 @@ def test_authentic_sender_is_remembered_and_bounded() -> None:
         node.receive("lan", frame(source=bytes([10, 9, number // 256, number % 256])))
     assert len(node.election.peers) == 256
     node.receive("lan", frame(password=b"other", source=bytes([10, 8, 0, 1])))
-    assert ("lan", "10.8.0.1") not in node.election.peers
+    assert ("lan", bytes([10, 8, 0, 1])) not in node.election.peers
 
 
 @given(st.binary(max_size=200))

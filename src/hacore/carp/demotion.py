@@ -35,15 +35,17 @@ class Reason(NamedTuple):
 class Demotion:
     """The sum of the reasons for which this node is demoted."""
 
-    __slots__ = ("_reasons",)
+    __slots__ = ("_reasons", "total")
 
     def __init__(self) -> None:
         self._reasons: dict[str, Reason] = {}
+        self.total = 0
+        """What it adds to every advskew. Kept, for each advertisement asks for it."""
 
-    @property
-    def total(self) -> int:
-        """What it adds to every advskew."""
-        return sum(reason.total for reason in self._reasons.values())
+    def _add_up(self) -> int:
+        """After a change of the reasons; returns what the total changed by."""
+        before, self.total = self.total, sum(reason.total for reason in self._reasons.values())
+        return self.total - before
 
     @property
     def reasons(self) -> dict[str, int]:
@@ -58,28 +60,25 @@ class Demotion:
 
         A reason that is held with another value takes the new one, for all who hold it.
         """
-        before = self.total
         held = self._reasons.get(name)
         self._reasons[name] = Reason(value, held.holders + 1 if held else 1, administrative)
-        return self.total - before
+        return self._add_up()
 
     def set(self, name: str, value: int, *, administrative: bool = False) -> int:
         """Hold a reason exactly once, with this value; 0 lets it go."""
-        before = self.total
         self._reasons.pop(name, None)
         if value:
             self._reasons[name] = Reason(value, 1, administrative)
-        return self.total - before
+        return self._add_up()
 
     def remove(self, name: str) -> int:
         """Let go of a reason once; unknown names are a KeyError."""
-        before = self.total
         held = self._reasons[name]
         if held.holders > 1:
             self._reasons[name] = held._replace(holders=held.holders - 1)
         else:
             del self._reasons[name]
-        return self.total - before
+        return self._add_up()
 
     def reset(self) -> list[str]:
         """Let go of what the administrator added and of latched send errors; returns the names.
@@ -89,4 +88,5 @@ class Demotion:
         gone = [name for name, reason in self._reasons.items() if reason.administrative or name == SEND_ERRORS]
         for name in gone:
             del self._reasons[name]
+        self._add_up()
         return gone

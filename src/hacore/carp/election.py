@@ -7,6 +7,7 @@ router's `state` (addresses and filter), and only then sends `frames_to_send`: s
 
 from __future__ import annotations
 
+import functools
 import heapq
 import ipaddress
 import math
@@ -44,6 +45,7 @@ ANNOUNCE_RATE = 500.0  # announcements a second over all interfaces, after a bur
 NOBODYS_KEY = AdvertKey(b"", 1, [])
 
 
+@functools.cache
 def virtual_mac(vhid: int) -> bytes:
     """00:00:5e:00:01:VHID, for both families."""
     return bytes([0, 0, 0x5E, 0, 1, vhid])
@@ -78,7 +80,7 @@ class Election:
         self.rekey_time = rekey_time
         self.demotion = Demotion()
         self.counters = Counters()  # what belongs to no virtual router
-        self.peers: dict[tuple[str, str], Peer] = {}
+        self.peers: dict[tuple[str, bytes], Peer] = {}  # by interface and address
         self.enabled = True
         self.stall_tolerance = math.inf  # the shortest time without a turn after which a MASTER may have been replaced
         self._counters_from = counters_from
@@ -273,7 +275,7 @@ class Election:
             return
         counters = router.counters
         self._count_received(counters, family)
-        ttl_wrong = frame.ttl != CARP_TTL and family not in router.settings.unicast_peers
+        ttl_wrong = frame.ttl != CARP_TTL and family not in router.unicast_peers
         try:
             advert, key = self._verify(router, frame.payload)
         except WireError as error:
@@ -392,7 +394,7 @@ class Election:
         return [each.data for each in self._adverts(router, router.port, bow_out=True) if not each.peer]
 
     def _adverts(self, router: VirtualRouter, port: Port, *, bow_out: bool = False) -> Iterable[Outgoing]:
-        settings = router.settings
+        settings, peers = router.settings, router.unicast_peers
         advbase, advskew = settings.advbase, router.effective_advskew(self.demotion.total)
         if router.leaving or bow_out:
             advbase = advskew = BOW_OUT
@@ -402,8 +404,7 @@ class Election:
             for family in router.families:
                 payload = key.build(advbase, advskew, router.counter, demotion)
                 router.counter = (router.counter + 1) % 2**64
-                peer = settings.unicast_peers.get(family, "")
-                if peer:
+                if peer := peers.get(family, ""):
                     yield Outgoing(router, family, payload, peer)
                     continue
                 frame = advert_frame(
@@ -448,13 +449,14 @@ class Election:
         self._moved.clear()
 
     def _note_peer(self, interface: str, source: bytes, vhid: int, form: str, now: float) -> None:
-        address = str(ipaddress.ip_address(source))
-        peer = self.peers.get((interface, address))
+        place = (interface, source)
+        peer = self.peers.get(place)
         if peer is None:
             if len(self.peers) >= MAX_PEERS:
-                oldest = min(self.peers, key=lambda place: self.peers[place].last_heard)
+                oldest = min(self.peers, key=lambda each: self.peers[each].last_heard)
                 del self.peers[oldest]
-            peer = self.peers[interface, address] = Peer(interface, address, set(), now, form)
+            address = str(ipaddress.ip_address(source))
+            peer = self.peers[place] = Peer(interface, address, set(), now, form)
         peer.vhids.add(vhid)
         peer.last_heard, peer.form = now, form
 

@@ -7,8 +7,7 @@ clock.
 from __future__ import annotations
 
 import ipaddress
-from collections import deque
-from statistics import median
+import math
 from typing import NamedTuple
 
 import msgspec
@@ -17,6 +16,7 @@ from hacore._fast.advert import Advertisement, AdvertKey
 from hacore.carp.announce import AFTER_BOW_OUT, Announcements, after_silence
 from hacore.carp.counters import Counters
 from hacore.carp.events import AnyEvent, Noticed, Transition
+from hacore.carp.heard import Heard, address_text
 from hacore.carp.table import Situation, judge, next_outcome
 from hacore.carp.terms import (
     DEAD_RATIO,
@@ -32,7 +32,6 @@ LEAVE_LIMIT_FAST = 0.05  # how long a leaving MASTER waits for its successor: wi
 LEAVE_LIMIT = 1.0  # and otherwise
 BOW_OUT_REPEAT = 0.1  # the longest time between two bow-outs of one leave: one may be lost
 MAX_OLD_KEYS = 2  # each is one more advertisement an interval
-MEASURED_GAPS = 8  # how many intervals of the current MASTER are remembered
 REPRIEVE_SHARE = 0.5  # of an interval: a master-down timer handled this late says that this node did not run
 
 
@@ -111,50 +110,13 @@ class Port(msgspec.Struct, frozen=True, kw_only=True):
         return self.source4 if family == 4 else self.source6
 
 
-class Heard(msgspec.Struct):
-    """The MASTER that was heard last."""
-
-    source: bytes
-    family: int
-    advbase: int
-    advskew: int
-    demotion: int
-    key: AdvertKey  # a sender that changes its settings sends under several: the interval is that between two of one
-    at: float
-    timed_at: float
-    gaps: deque[float] = msgspec.field(default_factory=lambda: deque(maxlen=MEASURED_GAPS))
-
-    @property
-    def address(self) -> str:
-        """The source address as text."""
-        return str(ipaddress.ip_address(self.source))
-
-    @property
-    def interval(self) -> float:
-        """Measured between its advertisements; what it carries, until two were heard."""
-        if not self.gaps:
-            return advert_interval(self.advbase, self.advskew)
-        return max(self.gaps) if len(self.gaps) < 3 else median(self.gaps)
-
-    def time(self, key: AdvertKey, now: float) -> None:
-        """An advertisement under this key arrived: one more gap, where it is the key that is timed."""
-        gap = now - self.timed_at
-        silent = gap > DEAD_RATIO * self.interval
-        if key is not self.key and not silent:
-            return
-        if silent:
-            self.gaps.clear()  # what was measured before says nothing of it now
-        else:
-            self.gaps.append(gap)
-        self.key, self.timed_at = key, now
-
-
 class VirtualRouter:
     """A VHID on an interface. The owner tells it what happens and takes what is due."""
 
     def __init__(self, settings: RouterSettings, counter: int, journal: list[AnyEvent]) -> None:
         self.settings = settings
         self.families = settings.families
+        self.unicast_peers = settings.unicast_peers
         self.key = settings.make_key()
         self.old_keys: list[OldKey] = []
         self.counter = counter
@@ -212,19 +174,24 @@ class VirtualRouter:
 
     def next_deadline(self) -> float | None:
         """When `handle_deadline` has something to do."""
-        times = [old.until for old in self.old_keys]
+        at = math.inf
         if self.state is State.MASTER:
-            times += [time for time in (self._next_advert, self.announcements.next_time()) if time is not None]
+            if self._next_advert is not None:
+                at = self._next_advert
+            if (announcement := self.announcements.next_time()) is not None:
+                at = min(at, announcement)
             if self.leaving:
-                times.append(self._leave_until)
+                at = min(at, self._leave_until)
         elif self.state is State.BACKUP:
-            times += self._master_down.values()
-        return min(times, default=None)
+            at = min(self._master_down.values(), default=at)
+        for old in self.old_keys:
+            at = min(at, old.until)
+        return at if at < math.inf else None
 
     # What happens to it
 
-    def apply(self, situation: Situation, now: float, master: str = "") -> bool:
-        """Let the table decide; returns whether the state changed."""
+    def apply(self, situation: Situation, now: float, master: bytes = b"") -> bool:
+        """Let the table decide; returns whether the state changed. `master` is whose advertisement led to it."""
         outcome = next_outcome(self.state, situation)
         if outcome is None:
             return False
@@ -252,7 +219,7 @@ class VirtualRouter:
                 old=old,
                 new=outcome.state,
                 reason=outcome.reason,
-                master=master,
+                master=address_text(master),
             )
         )
         return True
@@ -303,18 +270,17 @@ class VirtualRouter:
             preempt=preempt,
             yields_to_equal=self._yields_to_equal(family, source),
         )
-        address = str(ipaddress.ip_address(source))
         if self.state is State.INIT:
             return
         if self.state is State.BACKUP:
-            if not self.apply(situation, now, address):
+            if not self.apply(situation, now, source):
                 self._arm_master_down(family, now)
         elif self.leaving:
             self.successor_heard = self.successor_heard or not bow_out
         elif self.suspect and not bow_out:
-            self.apply(Situation.STALLED, now, address)
-        elif not self.apply(situation, now, address):
-            self._answer_other_master(address, bow_out, now)
+            self.apply(Situation.STALLED, now, source)
+        elif not self.apply(situation, now, source):
+            self._answer_other_master(source, bow_out, now)
 
     def _note_master(self, advert: Advertisement, key: AdvertKey, family: int, source: bytes, now: float) -> bool:
         bow_out = advert.advbase == advert.advskew == 255
@@ -339,7 +305,7 @@ class VirtualRouter:
             return True
         return family == self.families[0] and source[::-1] < own[::-1]
 
-    def _answer_other_master(self, address: str, bow_out: bool, now: float) -> None:
+    def _answer_other_master(self, source: bytes, bow_out: bool, now: float) -> None:
         """A MASTER that must yield: tell it at once, and take the segment's tables back once it has."""
         if bow_out:
             return
@@ -348,7 +314,10 @@ class VirtualRouter:
         if not unaware and self.announcements.split_heard(now):
             self._journal.append(
                 Noticed(
-                    at=now, vip=self.settings.name, kind="other master", text=f"{address} also advertises as MASTER"
+                    at=now,
+                    vip=self.settings.name,
+                    kind="other master",
+                    text=f"{address_text(source)} also advertises as MASTER",
                 )
             )
         self.announcements.add_after_split(now, self.dead_time)
@@ -366,7 +335,7 @@ class VirtualRouter:
         if self.state is State.BACKUP:
             overdue = now - min(self._master_down.values(), default=now + 1.0)
             if overdue >= 0 and not self._reprieve(overdue, now):
-                self.apply(Situation.TIMED_OUT, now, self.heard.address if self.heard else "")
+                self.apply(Situation.TIMED_OUT, now, self.heard.source if self.heard else b"")
         elif self.state is State.MASTER and self._next_advert is not None and self._next_advert <= now:
             self.advert_due = not self.successor_heard
             step = min(self.interval, BOW_OUT_REPEAT) if self.leaving else self.interval
@@ -454,6 +423,7 @@ class VirtualRouter:
         """New settings for the same VHID and interface; only another key leads through INIT."""
         before = self.settings.key_material
         self.settings = settings
+        self.unicast_peers = settings.unicast_peers
         if settings.key_material.same(before):
             return
         self._keep_key(before, now + rekey_time)
