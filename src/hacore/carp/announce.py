@@ -6,12 +6,15 @@ answers ARP until its lease ends, and one such answer sends the segment's traffi
 
 from __future__ import annotations
 
-from bisect import insort
+import math
+from bisect import bisect_left, insort
 from collections.abc import Iterable
 
 AFTER_BOW_OUT = (0.02, 0.06, 1.05)  # the leaver may answer ARP until it gives up: after its limits, say it again
 SPLIT_SPACING = 0.1  # seconds between announcements while another MASTER is heard
 MAX_PENDING = 16
+ROUNDING = 1e-6  # of a token
+TURNS_TOGETHER = 0.02  # seconds: whose turns come within these ask at one wake
 
 
 def after_silence(old_lease: float) -> list[float]:
@@ -65,26 +68,34 @@ class Announcements:
         return due
 
     def postpone(self, when: float) -> None:
-        """The rate limit was reached: try again at `when`."""
-        insort(self._pending, when)
+        """The rate limit was reached: try again at `when`, with all that is due until then."""
+        self._pending[: bisect_left(self._pending, when)] = [when]
 
 
 class RateLimit:
     """A token bucket over all announcements of the node: switches throttle ports that flood."""
 
-    __slots__ = ("_at", "_tokens", "burst", "rate")
+    __slots__ = ("_at", "_promised", "_tokens", "burst", "rate")
 
     def __init__(self, rate: float, burst: int) -> None:
         self.rate = rate
         self.burst = burst
         self._tokens = float(burst)
         self._at = 0.0
+        self._promised = 0.0
 
     def take(self, count: int, now: float) -> bool:
-        """Whether `count` may be sent now."""
+        """Whether `count` may be sent now. Who is refused asks again at its `next_turn`."""
         self._tokens = min(self.burst, self._tokens + max(now - self._at, 0.0) * self.rate)
         self._at = now
-        if self._tokens < count:
+        if self._tokens < count - ROUNDING:
             return False
         self._tokens -= count
         return True
+
+    def next_turn(self, count: int, now: float) -> float:
+        """When there is room for `count` behind all who were told a time before: nobody asks in vain, however many
+        wait.
+        """
+        self._promised = max(self._promised, now) + count / self.rate
+        return math.ceil(self._promised / TURNS_TOGETHER) * TURNS_TOGETHER

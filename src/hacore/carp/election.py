@@ -366,10 +366,11 @@ class Election:
         for router in self._due.values():
             if router.state is State.MASTER and router.port is not None:
                 if router.announcements.take(now) and not router.leaving:
-                    if self._rate.take(len(router.settings.addresses), now):
+                    count = len(router.settings.addresses)
+                    if self._rate.take(count, now):
                         frames += self._announcements(router, router.port)
                     else:
-                        router.announcements.postpone(now + len(router.settings.addresses) / ANNOUNCE_RATE)
+                        router.announcements.postpone(self._rate.next_turn(count, now))
                 if router.advert_due:
                     router.advert_due = False
                     frames += self._adverts(router, router.port)
