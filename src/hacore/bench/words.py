@@ -12,6 +12,8 @@ _BYTES = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B"))
 _COUNTS = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
 _FEW = 10_000
 """Up to here counts are written out."""
+_NAMED = 8
+"""Missing parts that are named for each reason; the document has all of them."""
 
 
 def scale_of(unit: str, largest: float) -> tuple[float, str]:
@@ -127,6 +129,23 @@ def _block(topic: str, figures: Sequence[Figure]) -> Block:
     if topic:
         title = f"{topic}: {title}" if figures[0].parameters else topic
     return Block(title, figures[0].parameters, subjects, names, cells)
+
+
+def missing(result: Result) -> list[str]:
+    """What an incomplete run lacks: a line for each reason, with the first parts that it kept from being measured."""
+    parts: dict[str, list[str]] = {}
+    for each in result.missing:
+        parts.setdefault(each.why, []).append(each.part)
+    lines = []
+    for why, names in parts.items():
+        more = f"; and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        lines.append(f"not measured to the end: {'; '.join(names[:_NAMED])}{more} ({why})")
+    return lines
+
+
+def title(result: Result) -> str:
+    """The command, and that it did not do everything where it did not."""
+    return f"hacore bench {result.command}{', incomplete' if result.missing else ''}"
 
 
 def facts(result: Result) -> list[tuple[str, str]]:

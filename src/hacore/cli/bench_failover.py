@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
-from hacore.cli.bench_output import output_options, write
+from hacore.cli.bench_output import output_options, shown
+
+if TYPE_CHECKING:
+    from hacore.bench.result import Result
 
 SCENARIOS = (
     "stop", "maintenance", "crash", "worker-crash", "worker-hang", "hang", "link-down", "power", "partition", "flap",
@@ -63,13 +68,14 @@ def failover(
     Without a SCENARIO, all of them: this takes hours. Wants root, and the Debian packages keepalived, conntrackd and
     ucarp.
 
+    What was measured is shown and written also where the run is interrupted, or parts of it fail.
+
     \b
-    Exit codes: 69 a program is missing, 77 not allowed
+    Exit codes: 69 a program is missing, 77 not allowed, 130 interrupted
     """
     from hacore.bench import failover as measuring
     from hacore.bench import samples, subjects
     from hacore.bench.running import Running
-    from hacore.cli.terminal import console
 
     played = scenarios or (QUICK if quick else SCENARIOS)
     chosen = subjects.chosen(names or (QUICK_SUBJECTS if quick else ()), without)
@@ -79,20 +85,19 @@ def failover(
         "both": [measuring.Load(), measuring.Load(flows, fill)],
     }[load or ("none" if quick else "both")]
     plan = measuring.Plan(chosen, played, loads, repeat or (3 if quick else 20), int(family))
-    running = Running("failover", subjects.programs(chosen))
-    into = samples.Samples()
-    with console(stderr=True).status("the labs are built") as progress:
-        notes = measuring.measure(plan, into, progress.update)
-    result = running.result(
-        into,
-        settings={
-            "scenarios": list(played),
-            "repeat": plan.repeat,
-            "loads": [f"{each.flows} flows, {each.fill} connections" if each.any else "none" for each in loads],
-            "family": plan.family,
-        },
-        left_out=without,
-        series=measuring.distributions(into),
-        notes=notes,
-    )
-    write(result, output, html, as_json)
+    running = Running("failover", subjects.programs(chosen), samples.Samples())
+
+    def result() -> Result:
+        return running.result(
+            settings={
+                "scenarios": list(played),
+                "repeat": plan.repeat,
+                "loads": [f"{each.flows} flows, {each.fill} connections" if each.any else "none" for each in loads],
+                "family": plan.family,
+            },
+            left_out=without,
+            series=measuring.distributions(running.into),
+        )
+
+    with shown(running, result, output, html, as_json) as tell:
+        measuring.measure(plan, running, tell)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from hacore.cli.bench_output import output_options, write
+from hacore.cli.bench_output import output_options, shown
+
+if TYPE_CHECKING:
+    from hacore.bench.result import Result
 
 
 class Amount(click.ParamType):  # type: ignore[type-arg] # not to be subscripted in older versions of click
@@ -63,17 +66,25 @@ def sync(
     Without a PART, all of them.
 
     Builds two nodes in network namespaces for the time of the run. Wants root, and the Debian package conntrackd.
+    What was measured is shown and written also where the run is interrupted, or parts of it fail.
 
     \b
-    Exit codes: 69 a program is missing, 75 the lab's name is taken, 77 not root
+    Exit codes: 69 a program is missing, 75 the lab's name is taken, 77 not root, 130 interrupted
     """
     from hacore.bench import sync as measuring
-    from hacore.cli.terminal import console
-    from hacore.lab import record
+    from hacore.bench.record import Record
+    from hacore.bench.running import Running
+    from hacore.lab import record as labs
 
     given = {key: value for key, value in chosen.items() if value not in (None, ())}
     defaults = measuring.QUICK if quick else measuring.Options()
     options = measuring.with_options(defaults, given | ({"parts": parts} if parts else {}))
-    with console(stderr=True).status("the lab is built") as progress:
-        found = measuring.measure(options, record.directory_of(name, record.base_directory()), progress.update)
-    write(found, output, html, as_json)
+    directory = labs.directory_of(name, labs.base_directory())
+    record = Record()
+    running = Running("sync", [peer for peer in measuring.PEERS if peer not in options.without], record)
+
+    def result() -> Result:
+        return running.result(settings=measuring.settings(options), left_out=options.without, series=record.series)
+
+    with shown(running, result, output, html, as_json) as tell:
+        measuring.measure(options, directory, running, record, tell)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 from typing import Any, NamedTuple
 
@@ -58,9 +59,12 @@ class Failure(click.ClickException):
         self.exit_code = error.exit_code  # type: ignore[misc] # click looks at the instance
 
     def show(self, file: Any = None) -> None:
-        """Writes the message to stderr, its first line marked as the error."""
-        click.secho("Error: ", fg="red", nl=False, err=True, file=file)
-        click.echo(self.message, err=True, file=file)
+        """Writes the message to stderr, its first line marked as the error; the exit code stands also where nobody
+        can read it.
+        """
+        with contextlib.suppress(OSError):
+            click.secho("Error: ", fg="red", nl=False, err=True, file=file)
+            click.echo(self.message, err=True, file=file)
 
 
 def _message(error: HacoreError) -> str:
