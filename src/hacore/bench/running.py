@@ -40,9 +40,11 @@ class Interrupted(HacoreError):
 
     exit_code = 130
 
-    def __init__(self, error: KeyboardInterrupt, measured: bool) -> None:
+    def __init__(self, error: KeyboardInterrupt, *, measured: bool, missing: bool) -> None:
         number = termination.signal_of(error)
-        left = "the result is incomplete" if measured else "nothing was measured, nothing is written"
+        left = f"the result is {'incomplete' if missing else 'complete'}"
+        if not measured:
+            left = "nothing was measured, nothing is written"
         super().__init__(f"{number.name}: {left}")
         self.exit_code = 128 + number
 
@@ -118,7 +120,7 @@ class Running:
         """What a command that ended with `error` is to raise: a signal counts for more than what its end led to."""
         interruption = self._interruption or error
         if isinstance(interruption, KeyboardInterrupt):
-            return Interrupted(interruption, self.measured)
+            return Interrupted(interruption, measured=self.measured, missing=bool(self._missing))
         if error is None and self._failures:
             return PartsFailed(self._failures, self._parts)
         return error
