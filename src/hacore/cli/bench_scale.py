@@ -19,14 +19,30 @@ QUICK_SIZES = (1, 100)
 
 @click.command()
 @click.argument("sizes", nargs=-1, type=click.IntRange(1, MOST), metavar="[VHIDS]...")
-@click.option("--repeat", type=click.IntRange(1, 100), default=1, show_default=True, help="How often all is measured.")
+@click.option(
+    "--repeat",
+    type=click.IntRange(1, 100),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="How often all is measured.",
+)
 @click.option(
     "--seconds",
     type=click.FloatRange(5, 3600),
+    metavar="SECONDS",
     help="How long the idle pair is looked at, each time.  [default: 20; quick: 5]",
 )
-@click.option("--whole/--no-whole", default=True, help="Also an idle node with all its workers (the default).")
-@click.option("--without", type=click.Choice(["keepalived"]), multiple=True, help="Leave a program out.")
+@click.option(
+    "--whole/--no-whole", default=True, help="Whether also an idle node with all its workers is measured (the default)."
+)
+@click.option(
+    "--without",
+    type=click.Choice(["keepalived"]),
+    multiple=True,
+    metavar="NAME",
+    help="Leave a program out: keepalived.",
+)
 @click.option("--quick", is_flag=True, help="1 and 100 VHIDs, shortly: three minutes.")
 @output_options
 def scale(
@@ -46,7 +62,6 @@ def scale(
 
     What was measured is shown and written also where the run is interrupted, or parts of it fail.
 
-    \b
     Exit codes: 69 a program is missing, 77 not allowed, 130 interrupted
     """
     from hacore.bench import samples, subjects
