@@ -25,7 +25,7 @@ def status(**changes: Any) -> dict[str, Any]:
         "table": {"rows": 1500, "own": 1500, "max_states": 2000, "memory_bytes": 1 << 20, "not_fitted": 12,
                   "protocols": {"tcp": 1000, "udp": 500}},
         "kernel": {"entries": 2000, "limit": 2000, "listening": True, "events": 9000, "echoes": 5, "ignored": 3,
-                   "lost": 2, "reconciles": 4, "reconciled": now - 10, "reconcile_duration": 0.25,
+                   "lost": 2, "reconciles": 4, "reconciled": now - 10, "reconcile_duration": 0.25, "lenient": True,
                    "injected": {"inserted": 40, "messages": 40}, "errors": {"ENOMEM: Cannot allocate memory": 3}},
     } | changes  # fmt: skip
 
@@ -48,7 +48,7 @@ def test_show(run: Run, node: FakeNode) -> None:
         "behind by 7 states and 4.0 ms, 5.0 MiB sent", "from  down for 1 min", "s: Connection refused",
         "1,500 of 2,000 rows, 1,500 own", "tcp 1,000, udp 500", "12 did not fit (states.max_states)",
         "2,000 of 2,000 entries, listening", "9,000, of which 5 echoes and 3 not to be replicated", "lost 2 times",
-        "compared with the kernel 4 times, last 10 s ago, in 250 ms", "inserted 40",
+        "lenient with all TCP windows", "compared with the kernel 4 times, last 10 s ago, in 250 ms", "inserted 40",
         "refused by the kernel: 3 with ENOMEM: Cannot allocate memory (nf_conntrack_max is 2,000)",
     ):  # fmt: skip
         assert text in result.output

@@ -188,7 +188,7 @@ def test_a_full_ring_is_told(network: Lab) -> None:
         ring = capture.Ring(network.paths[topology.CLIENT], "lan", recording.session, frames=256)
         try:
             more(recording, 400)
-            assert len(ring.drain()) == 256
+            assert 256 <= len(ring.drain()) < 400, "the probe goes on while it is read"
             assert ring.lost() > 0
             assert ring.lost() == 0
         finally:

@@ -241,12 +241,13 @@ def test_one_that_fails_is_shown_and_tried_again(tmp_path: Path, relays: Callabl
 
 def test_a_new_worker_takes_up_what_runs(tmp_path: Path, relays: Callable[[str], Relay]) -> None:
     line = relays("line")
+    places = tmp_path / "run/services"
 
     async def test() -> None:
         table = line.table(run_on="MASTER", vip="wan")
         async with serving(tmp_path, table) as (services, _):
             services.roles(["wan"])
-            await until(lambda: line.runs)
+            await until(lambda: line.runs and not [*places.iterdir()])
         assert line.runs, "the end of the worker stops nothing"
         async with serving(tmp_path, table) as (services, _):
             services.roles(["wan"])
@@ -274,9 +275,8 @@ def test_a_stop_that_outlived_its_worker_is_waited_for(tmp_path: Path, relays: C
         async with serving(tmp_path, table) as (services, _):
             services.roles(["wan"])
             await left.wait()
-            await until(lambda: line.runs)
+            await until(lambda: line.runs and not [*places.iterdir()])
             assert line.calls == ["start line", "stop ", "start line"]
-            assert not [*places.iterdir()]
 
     run(test())
 

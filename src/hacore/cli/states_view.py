@@ -76,6 +76,8 @@ def _parts(status: StatesStatus) -> Iterator[RenderableType]:
     )
     if kernel.lost or kernel.malformed:
         yield Text(f"         lost {kernel.lost:,} times, {kernel.malformed:,} not understood", style="yellow")
+    if kernel.lenient:
+        yield Text("         lenient with all TCP windows until this node is MASTER of nothing and has seen to each")
     if kernel.reconciles:
         ago = duration(status.generated - kernel.reconciled)
         yield Text(

@@ -29,12 +29,14 @@ from hacore.node.config_commands import Commands
 from hacore.node.config_digests import Digests
 from hacore.node.config_install import Installer
 from hacore.node.config_journal import Journal, Record
+from hacore.node.config_parts import Parts, Report
 from hacore.node.config_revisions import NoRevision, Revision, Revisions
 from hacore.node.config_sections import KINDS, Sections, SectionStatus
 from hacore.node.config_store import Store
 from hacore.node.config_surroundings import Surroundings
-from hacore.node.config_transaction import Order, Parts, Report, Transaction, undo
+from hacore.node.config_transaction import Order, Transaction
 from hacore.node.config_tree import Tree
+from hacore.node.config_undo import undo
 from hacore.node.settings import Settings
 
 IDLE_LIMIT = 30.0  # seconds after which an opened push whose sender says nothing makes way for another

@@ -11,6 +11,7 @@ import msgspec
 
 from hacore.configsync import own_settings
 from hacore.errors import PlatformError
+from hacore.node.durable import sync_directory, write_durably
 from hacore.node.settings import Settings
 from hacore.node.settings_values import Secret
 
@@ -69,3 +70,12 @@ def read_parts(path: Path) -> dict[str, own_settings.Tables]:
         return {}
     except (OSError, ValueError) as error:
         raise PlatformError(f"{path} cannot be read: {error}") from None
+
+
+def write_synced(path: Path, content: bytes) -> None:
+    """Replace what was pushed of the settings; nothing at all where the content is empty."""
+    if content:
+        write_durably(path, content, mode=0o600)
+    elif path.exists():
+        path.unlink()
+        sync_directory(path.parent)

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from hacore.configsync.report import Failure, StepFailed
+from hacore.errors import HacoreError, SettingsError
 from hacore.node.settings import Settings
 
 
@@ -41,3 +43,16 @@ class Surroundings:
     states: Callable[[], Mapping[str, str]] = dict
     links: Callable[[], Mapping[str, bool] | None] = lambda: None
     record: Callable[[str], None] = lambda _text: None
+
+    def take_settings(self) -> None:
+        """The node takes its settings; raises StepFailed."""
+        try:
+            self.reload()
+        except SettingsError as error:
+            raise StepFailed(
+                Failure(step="apply", code="apply-failed", message="the node refused its settings", output=str(error))
+            ) from None
+        except HacoreError as error:
+            raise StepFailed(
+                Failure(step="apply", code="apply-failed", message=f"the node did not reload its settings: {error}")
+            ) from None

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import msgspec
 
@@ -19,33 +18,17 @@ from hacore.configsync.difference import Change, changes
 from hacore.configsync.manifest import BadManifest, Manifest, check_links
 from hacore.configsync.plan import Step
 from hacore.configsync.report import Failure, Outcome, Progress, StepFailed
-from hacore.errors import HacoreError, SettingsError
-from hacore.node.config_commands import Commands, Ran
+from hacore.errors import HacoreError
+from hacore.node.config_commands import Ran
 from hacore.node.config_install import Installer, check_owners
-from hacore.node.config_journal import Journal, Record, SectionRecord
-from hacore.node.config_own import read_parts, synced_file, tables
-from hacore.node.config_revisions import Applied, Revision, Revisions
+from hacore.node.config_journal import SectionRecord
+from hacore.node.config_own import read_parts, synced_file, tables, write_synced
+from hacore.node.config_parts import Parts, Report
+from hacore.node.config_revisions import Applied, Revision
 from hacore.node.config_sections import Sections, here
 from hacore.node.config_staging import Staging
-from hacore.node.config_store import Store
-from hacore.node.config_surroundings import Surroundings
-from hacore.node.config_tree import Tree
-from hacore.node.durable import sync_directory, write_durably
-from hacore.node.settings import Section, Settings, examine
-
-Report = Callable[[Progress], None]
-
-
-class Parts(msgspec.Struct, frozen=True, kw_only=True):
-    """What all transactions of a node share."""
-
-    directory: Path
-    tree: Tree
-    store: Store
-    revisions: Revisions
-    journal: Journal
-    commands: Commands
-    surroundings: Surroundings
+from hacore.node.config_undo import undo
+from hacore.node.settings import Settings, examine
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
@@ -361,7 +344,7 @@ class Transaction:
                 self._demand(self._parts.commands.run(section.apply, section.timeout), "apply", name)
         if any(name in own_settings.BUILT_IN for name in self._live):
             self._tell("apply", "settings: reload")
-            reload_settings(self._parts.surroundings)
+            self._parts.surroundings.take_settings()
 
     def _restart(self) -> None:
         known = {service.id for service in self.settings.services}
@@ -451,92 +434,3 @@ def _failure(error: Exception, step: str) -> Failure:
     code = getattr(error, "code", "") or f"{step}-failed"
     message = str(error) if isinstance(error, HacoreError) else f"{getattr(error, 'filename', '')}: {error}"
     return Failure(step=step, code=code, message=message)
-
-
-def write_synced(path: Path, content: bytes) -> None:
-    """Replace what was pushed of the settings; nothing at all where the content is empty."""
-    if content:
-        write_durably(path, content, mode=0o600)
-    elif path.exists():
-        path.unlink()
-        sync_directory(path.parent)
-
-
-def reload_settings(surroundings: Surroundings) -> None:
-    """The node takes its settings; raises StepFailed."""
-    try:
-        surroundings.reload()
-    except SettingsError as error:
-        raise StepFailed(
-            Failure(step="apply", code="apply-failed", message="the node refused its settings", output=str(error))
-        ) from None
-    except HacoreError as error:
-        raise StepFailed(
-            Failure(step="apply", code="apply-failed", message=f"the node did not reload its settings: {error}")
-        ) from None
-
-
-def undo(parts: Parts, report: Report) -> list[str]:
-    """Put back what the journal's transaction replaced; returns what could not be done.
-
-    Files first, then the node's settings, then the apply commands, last the services: what stands then is what stood
-    before. Where the files cannot be put back the journal stays, and the next start tries again.
-    """
-    record = parts.journal.record
-    assert record is not None
-    problems: list[str] = []
-    report(Progress(step="undo", text="files"))
-    for name, each in record.sections.items():
-        if name in own_settings.BUILT_IN:
-            continue
-        try:
-            installer = Installer(parts.tree, parts.store, each.roots)
-            installer.clean()
-            before = parts.revisions.manifest(each.before)
-            installer.install(changes(parts.tree.scan(name, each.roots), before))
-        except (HacoreError, OSError) as error:
-            problems.append(f"{name}: {error}")
-    if record.touches_settings:
-        try:
-            content = parts.store.read(record.settings_before) if record.settings_before else b""
-            write_synced(Path(record.settings_file), content)
-        except (HacoreError, OSError) as error:
-            problems.append(f"{record.settings_file}: {error}")
-    if problems:
-        return problems
-    _apply_again(parts, record, problems, report)
-    parts.journal.advance("undone")
-    parts.journal.close()
-    return problems
-
-
-def _apply_again(parts: Parts, record: Record, problems: list[str], report: Report) -> None:
-    """The previous state, applied: as far as the new one had been."""
-    if record.undone_from in (None, "swapping"):
-        return
-    try:
-        settings = parts.surroundings.settings()
-    except HacoreError as error:
-        problems.append(f"settings: {error}")
-        return
-    known: Mapping[str, Section] = {section.id: section for section in settings.sections}
-    for name in record.sections:
-        section = known.get(name)
-        if section is not None and section.apply:
-            report(Progress(step="undo", text=f"{name}: {' '.join(section.apply)}"))
-            ran = parts.commands.run(section.apply, section.timeout)
-            if ran.problem:
-                problems.append(f"{' '.join(ran.command)} {ran.problem}: {ran.output}")
-    if record.touches_settings:
-        try:
-            report(Progress(step="undo", text="settings: reload"))
-            reload_settings(parts.surroundings)
-        except StepFailed as error:
-            problems.append(f"{error.failure.message}: {error.failure.output}")
-    if record.undone_from == "applying":
-        return
-    services = {service.id for service in settings.services}
-    wanted = [name for name in record.services if name in services]
-    if wanted:
-        report(Progress(step="undo", text=f"restarts {', '.join(wanted)}"))
-        problems.extend(f"{each.name}: {each.text}" for each in parts.surroundings.restart(wanted) if not each.ok)

@@ -155,6 +155,8 @@ class Reports:
             waiting=worker.queue.waiting_rows + worker.replication.replica.pending_rows,
             injected={name: count for name, count in worker.queue.counts.items() if count},
             errors=dict(worker.queue.errors),
+            lenient=worker.windows.is_lenient,
+            relaxed=worker.windows.relaxed,
         )
 
     # Rows

@@ -61,7 +61,8 @@ class KernelStates(Struct, frozen=True, kw_only=True):
 
     `echoes` are events of this worker's own injections, `ignored` those that the settings leave out, `lost` how often
     the kernel dropped events. `reconciled` is when the table was last compared, which took `reconcile_duration`;
-    `injected` and `errors` count what came of rows put into the kernel.
+    `injected` and `errors` count what came of rows put into the kernel. `lenient`: it lets TCP packets out of their
+    windows pass for the time being, since this node has lost a VIP; `relaxed` counts entries that were made so.
     """
 
     entries: int = 0
@@ -79,6 +80,8 @@ class KernelStates(Struct, frozen=True, kw_only=True):
     waiting: int = 0
     injected: dict[str, int] = {}
     errors: dict[str, int] = {}
+    lenient: bool = False
+    relaxed: int = 0
 
 
 class StatesStatus(Struct, frozen=True, kw_only=True):
