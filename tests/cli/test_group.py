@@ -139,3 +139,31 @@ def test_version(run: Run) -> None:
     assert run("version").output.startswith("hacore ")
     assert '"kernel"' in run("version", "--json").output
     assert run("--version").output.startswith("hacore ")
+
+
+def _paths(command: click.Command, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    found = [path]
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            inner = command.get_command(context, name)
+            assert inner is not None
+            found += _paths(inner, (*path, name))
+    return found
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_help_fits_the_terminal(run: Run, width: int) -> None:
+    too_long = []
+    for path in _paths(main):
+        result = run(*path, "--help", width=width)
+        assert result.exit_code == 0
+        too_long += [(*path, line) for line in result.output.splitlines() if len(line.rstrip()) > width]
+    # What is to be typed is not folded.
+    typed = ("hacore pair join TOKEN", "hacore states make-test-certificates")
+    assert [line for line in too_long if not any(each in line[-1] for each in typed)] == []
+
+
+def test_a_list_of_commands_cuts_nothing_off(run: Run) -> None:
+    for path in _paths(main):
+        assert "..." not in run(*path, "--help", width=60).output.partition("Commands:")[2], path

@@ -218,5 +218,6 @@ def test_a_million_frames_by_coverage() -> None:
 
 @pytest.mark.soak
 def test_the_sanitizers_find_nothing_in_a_million_frames() -> None:
-    command = [str(ROOT / "tools" / "sanitized-tests"), "tests/states/test_frames.py", "-m", "soak", "-k", "spoiled"]
+    arguments = ["tests/states/test_frames.py", "-m", "soak", "-k", "spoiled", "--timeout=0"]
+    command = [str(ROOT / "tools" / "sanitized-tests"), *arguments]
     subprocess.run(command, check=True, env={**os.environ, "PYTHON": sys.executable})

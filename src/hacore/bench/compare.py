@@ -165,6 +165,9 @@ def different_places(before: Result, after: Result) -> Iterator[str]:
         old, new = getattr(before.machine, name), getattr(after.machine, name)
         if old != new:
             yield f"{name}: {old} before, {new} after"
+    for name, run in (("before", before), ("after", after)):
+        if run.missing:
+            yield f"the run {name} is incomplete"
     if before.settings != after.settings:
         yield "the settings differ"
     for name, old in before.versions.items():

@@ -14,6 +14,7 @@ import numpy as np
 
 from hacore.bench.result import Parameters, Series
 from hacore.bench.room import room_for
+from hacore.bench.running import Part, Running, Told
 from hacore.bench.samples import Better, Samples
 from hacore.bench.subjects import Subject
 from hacore.lab import laboratory, play, record
@@ -49,43 +50,56 @@ class Plan(NamedTuple):
     repeat: int
     family: int = 4
 
-    def turns(self) -> Iterator[tuple[Load, Subject, int]]:
-        """The turns, in order, with how often each scenario is played in them."""
+    def turns(self) -> Iterator[Turn]:
+        """The turns, in order."""
         for load in self.loads:
             for first in range(0, self.repeat, AT_ONCE):
                 for subject in self.subjects:
                     if subject.replicates or not load.any:
-                        yield load, subject, min(AT_ONCE, self.repeat - first)
+                        yield Turn(load, subject, range(first, min(first + AT_ONCE, self.repeat)))
 
 
-def measure(plan: Plan, into: Samples, progress: Callable[[str], None]) -> list[str]:
-    """Play everything. Returns what a reader has to know; `progress` is told what is played.
+class Turn(NamedTuple):
+    """What one subject plays in a lab of its own: each scenario so often, by the numbers of the plays from 0."""
+
+    load: Load
+    subject: Subject
+    numbers: range
+
+
+def measure(plan: Plan, running: Running, tell: Told) -> None:
+    """Play everything.
 
     HacoreError where the kernel does not take the load, before anything is played.
     """
     most = max((load.fill + load.flows for load in plan.loads), default=0)
-    notes: list[str] = []
     with room_for(most * 5 // 4 + _OWN):
-        for load, subject, times in plan.turns():
-            notes += _turn(plan, load, subject, times, into, progress)
-    return notes
+        running.carry_out([_part(plan, turn, running) for turn in plan.turns()], tell)
 
 
-def _turn(
-    plan: Plan, load: Load, subject: Subject, times: int, into: Samples, progress: Callable[[str], None]
-) -> Iterator[str]:
+def _part(plan: Plan, turn: Turn, running: Running) -> Part:
+    plays = f"play {turn.numbers[0] + 1}"
+    if len(turn.numbers) > 1:
+        plays = f"plays {turn.numbers[0] + 1} to {turn.numbers[-1] + 1}"
+    return Part(
+        f"{turn.subject.name}: {plays} of {plan.repeat}{_under(turn.load)}", lambda say: _turn(plan, turn, running, say)
+    )
+
+
+def _turn(plan: Plan, turn: Turn, running: Running, say: Told) -> None:
+    load, subject, numbers = turn
     directory = record.directory_of(f"bench-{secrets.token_hex(3)}", record.base_directory())
     with laboratory.temporary(
         directory, profile=subject.profile, preempt=True, states=load.any, kind=subject.kind
     ) as lab:
         play.heal(lab)
         for scenario in plan.scenarios:
-            for number in range(times if subject.plays(scenario) else 0):
-                progress(f"{subject.name}: {scenario}, {number + 1} of {times}{_under(load)}")
+            for number in numbers if subject.plays(scenario) else ():
+                say(f"{subject.name}: {scenario}, {number + 1} of {plan.repeat}{_under(load)}")
                 played = play.play(lab, SCENARIOS[scenario], family=plan.family, flows=load.flows, fill=load.fill)
-                _take(played, subject, load, into)
+                _take(played, subject, load, running.into)
                 if played.error is not None:
-                    yield f"{subject.name}, {scenario}{_under(load)}: {played.error}"
+                    running.notes.append(f"{subject.name}, {scenario}{_under(load)}: {played.error}")
 
 
 def _under(load: Load) -> str:

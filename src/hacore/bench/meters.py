@@ -15,16 +15,17 @@ import numpy.typing as npt
 
 from hacore.errors import HacoreError
 from hacore.lab import namespaces
+from hacore.linux.process import cpu_time
 
 LOOK = 0.0003
 """Seconds between two looks: whoever looks does not take a core from who is looked at."""
 
 
 def cpu(pid: int) -> float:
-    """Seconds that all threads of a process have used; the clock id is that of clock_getcpuclockid(3)."""
+    """Seconds that all threads of a process have used. HacoreError where it is gone."""
     try:
-        return time.clock_gettime((~pid << 3) | 2)
-    except OSError as error:
+        return cpu_time(pid)
+    except ProcessLookupError as error:
         raise HacoreError(f"the process {pid}, which is measured, has ended") from error
 
 

@@ -32,7 +32,9 @@ thead th { background: var(--soft); font-weight: 600; white-space: normal; verti
 thead th:first-child { background: var(--soft); }
 tbody tr:last-child > * { border-bottom: 0; } tbody th { font-weight: 500; }
 td small { display: block; color: var(--faint); }
-.note { border-left: 3px solid #bf8700; padding: .2rem .8rem; margin: .4rem 0; overflow-wrap: anywhere; }
+.note { border-left: 3px solid #bf8700; padding: .2rem .8rem; margin: .4rem 0; overflow-wrap: anywhere;
+  white-space: pre-line; }
+.lack { border-left-color: #d1242f; font-weight: 600; }
 .legend { color: var(--faint); font-size: .87rem; }
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 27rem), 1fr)); gap: 1rem;
   margin: .8rem 0; }
@@ -46,7 +48,7 @@ svg .dot { stroke: none; fill-opacity: .75; } svg .bar { stroke-width: 2.5; }
 
 def page(result: Result) -> str:
     """The whole page."""
-    title = f"hacore bench {result.command}"
+    title = words.title(result)
     moment = time.strftime("%Y-%m-%d %H:%M", time.localtime(result.started))
     parts = [
         "<!DOCTYPE html>",
@@ -56,6 +58,7 @@ def page(result: Result) -> str:
         f"<h1>{escape(title)}</h1><dl><dt>began</dt><dd>{moment}</dd>",
         *(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in words.facts(result)),
         "</dl>",
+        *(f'<p class="note lack">{escape(line)}</p>' for line in words.missing(result)),
         *(f'<p class="note">{escape(note)}</p>' for note in result.notes),
         '<p class="legend">Median / worst; below: how many times hacore\'s median of the same run.</p>',
     ]

@@ -73,6 +73,13 @@ class Machine(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     load_after: float
 
 
+class Missing(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """A part of a run that was not measured, or not to its end, and why."""
+
+    part: str
+    why: str
+
+
 class Result(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """A run. `command`: "sync", "failover" or "scale"; `settings`: its options; `notes`: what a reader has to know."""
 
@@ -90,6 +97,8 @@ class Result(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     figures: list[Figure]
     series: list[Series] = []
     notes: list[str] = []
+    missing: list[Missing] = []
+    """Empty where the run is complete. Samples that parts of these had taken before they ended are among the others."""
 
 
 def encode(result: Result) -> bytes:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from hacore.errors import HacoreError, PlatformError
-from hacore.linux import conntrack
+from hacore.linux import conntrack, termination
 
 LIMIT, BUCKETS = "nf_conntrack_max", "nf_conntrack_buckets"
 
@@ -36,5 +36,6 @@ def room_for(states: int) -> Iterator[None]:
                     ) from error
         yield
     finally:
-        for name, value in before.items():
-            conntrack.set_sysctl(name, value)
+        with termination.ignored():
+            for name, value in before.items():
+                conntrack.set_sysctl(name, value)

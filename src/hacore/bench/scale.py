@@ -12,7 +12,7 @@ import functools
 import secrets
 import signal
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +21,7 @@ import numpy as np
 from hacore.bench import machine
 from hacore.bench.keepalived import KeepalivedNode
 from hacore.bench.result import OWN, Parameters, Scalar
+from hacore.bench.running import Part, Running, Told
 from hacore.bench.samples import Samples
 from hacore.bench.usage import Usage
 from hacore.errors import HacoreError
@@ -102,30 +103,33 @@ def needed(plan: Plan) -> list[ScaleSubject]:
     return [*plan.subjects, *(each for each in WHOLE if plan.whole and each.name in names)]
 
 
-def measure(plan: Plan, into: Samples, progress: Callable[[str], None]) -> list[str]:
-    """Measure everything. Returns what a reader has to know; `progress` is told what is measured."""
-    notes: list[str] = []
+def parts(plan: Plan, running: Running) -> Iterator[Part]:
+    """Everything that is to be measured, in order."""
     for number in range(plan.repeat):
         turn = f"{number + 1} of {plan.repeat}"
         for size in plan.sizes:
             for subject in plan.subjects:
-                try:
-                    _measure(subject, size, plan.seconds, into, functools.partial(_say, progress, turn))
-                except Unsettled as error:
-                    notes.append(f"{subject.name}, {size} VHIDs: {error}")
-        if plan.whole:
-            for subject in WHOLE:
-                if subject.name in [each.name for each in plan.subjects]:
-                    progress(f"{subject.name}: all of an idle node, {turn}")
-                    _measure_whole(subject, plan.seconds, into)
-    return notes
+                yield Part(
+                    f"{subject.name}: {size} VHIDs, {turn}",
+                    functools.partial(_settled, subject, size, plan.seconds, running),
+                )
+        for subject in WHOLE if plan.whole else ():
+            if subject.name in [each.name for each in plan.subjects]:
+                yield Part(
+                    f"{subject.name}: all of an idle node, {turn}",
+                    functools.partial(_measure_whole, subject, plan.seconds, running.into),
+                )
 
 
-def _say(progress: Callable[[str], None], turn: str, text: str) -> None:
-    progress(f"{text}, {turn}")
+def _settled(subject: ScaleSubject, size: int, seconds: float, running: Running, say: Told) -> None:
+    """One size of one subject. A pair that does not settle is a finding: the run goes on, and a note says so."""
+    try:
+        _measure(subject, size, seconds, running.into, say)
+    except Unsettled as error:
+        running.notes.append(f"{subject.name}, {size} VHIDs: {error}")
 
 
-def _measure(subject: ScaleSubject, size: int, seconds: float, into: Samples, progress: Callable[[str], None]) -> None:
+def _measure(subject: ScaleSubject, size: int, seconds: float, into: Samples, say: Told) -> None:
     segments = topology.SEGMENTS if size > topology.MOST_VIPS else topology.SIDES
     vips = topology.many_vips(size, (4,), segments)
     addresses = topology.addresses_of(vips)
@@ -140,14 +144,14 @@ def _measure(subject: ScaleSubject, size: int, seconds: float, into: Samples, pr
             topology.add_segments(lab.paths)
         lab.configure(subject.profile, True, vips)
         master, backup = lab.preferred, lab.other(lab.preferred)
-        progress(f"{subject.name}: {size} VHIDs start")
+        say(f"{subject.name}: {size} VHIDs start")
         with Recording(lab.paths, mark=lab.directory, addresses=addresses) as seen:
             began = time.monotonic()
             for node in lab.nodes.values():
                 lab.start(node)
             _wait(seen, lab, master, addresses)
             add("from start to the last MASTER", "s", _last(seen, master, began) - began)
-        progress(f"{subject.name}: {size} VHIDs idle")
+        say(f"{subject.name}: {size} VHIDs idle")
         for role, usage in _usage([master, backup], seconds).items():
             add(f"processor, {role}", "cores", usage.processor)
             add(f"memory, {role}", "bytes", usage.resident_bytes)
@@ -157,7 +161,7 @@ def _measure(subject: ScaleSubject, size: int, seconds: float, into: Samples, pr
                 add("advert late", "s", float(value), percentile=percent)
         with Recording(lab.paths, mark=lab.directory, addresses=addresses) as seen:
             _wait(seen, lab, master, addresses)
-            progress(f"{subject.name}: {size} VHIDs are moved")
+            say(f"{subject.name}: {size} VHIDs are moved")
             add("planned failover", "s", _move(seen, lab, backup, addresses, lambda: _stop(master)))
             _await_end(master)
             lab.start(master)
@@ -166,7 +170,7 @@ def _measure(subject: ScaleSubject, size: int, seconds: float, into: Samples, pr
             add("failover after a crash", "s", crashed)
 
 
-def _measure_whole(subject: ScaleSubject, seconds: float, into: Samples) -> None:
+def _measure_whole(subject: ScaleSubject, seconds: float, into: Samples, _say: Told) -> None:
     directory = record.directory_of(f"bench-{secrets.token_hex(3)}", record.base_directory())
     with laboratory.temporary(directory, profile=subject.profile, preempt=True, start=False, kind=subject.kind) as lab:
         lab.configure(subject.profile, True, states=True)

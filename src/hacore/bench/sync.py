@@ -4,7 +4,7 @@ as the physical limit.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,9 @@ import msgspec
 from hacore.bench import bulk, steady
 from hacore.bench.record import Record
 from hacore.bench.replicators import Replicator, Site, replicators, site
-from hacore.bench.result import Result, Scalar
+from hacore.bench.result import Scalar
 from hacore.bench.room import room_for
-from hacore.bench.running import Running
+from hacore.bench.running import Part, Running, Told
 from hacore.errors import PrivilegeError
 from hacore.lab import rights
 
@@ -62,30 +62,20 @@ def with_options(defaults: Options, given: Mapping[str, Any]) -> Options:
     return msgspec.structs.replace(defaults, **given)
 
 
-Told = Callable[[str], None]
-
-
-def measure(options: Options, directory: Path, tell: Told) -> Result:
-    """The whole run, in a lab in `directory`; `tell` is told what is measured now.
+def measure(options: Options, directory: Path, running: Running, record: Record, tell: Told) -> None:
+    """The whole run, in a lab in `directory`; `record` is what `running` takes samples into.
 
     Raises:
-        MissingProgram: a program that is to take part is not installed; nothing was started.
         PrivilegeError: not root.
         HacoreError: the lab cannot be built, a node of it does not do what it should.
     """
-    running = Running("sync", [name for name in PEERS if name not in options.without])
     if rights.available() != rights.ROOT:
         raise PrivilegeError(
             "hacore bench sync fills the kernel's tables, whose size only root may set: run it as root"
         )
-    record = Record()
+    running.notes += NOTES
     with room_for(options.most), site(directory) as where:
-        for what, step in _steps(options, where, replicators(where, options.without), record):
-            tell(what)
-            step()
-    return running.result(
-        record, settings=settings(options), left_out=options.without, series=record.series, notes=NOTES
-    )
+        running.carry_out(list(_parts(options, where, replicators(where, options.without), record)), tell)
 
 
 def settings(options: Options) -> dict[str, Scalar | list[Scalar]]:
@@ -97,36 +87,34 @@ def settings(options: Options) -> dict[str, Scalar | list[Scalar]]:
     return found
 
 
-def _steps(
-    options: Options, where: Site, everybody: list[Replicator], record: Record
-) -> Iterator[tuple[str, Callable[[], None]]]:
-    """Every measurement with what it is called, subjects by turns."""
+def _parts(options: Options, where: Site, everybody: list[Replicator], record: Record) -> Iterator[Part]:
+    """Every measurement, subjects by turns."""
     if "bulk" in options.parts:
         for states in options.states:
-            yield (
+            yield Part(
                 f"bulk update of {states:,} states",
-                lambda states=states: bulk.measure(where, states, options.repeat, everybody, record),  # type: ignore[misc]
+                lambda _say, states=states: bulk.measure(where, states, options.repeat, everybody, record),  # type: ignore[misc]
             )
     flows = max(options.rates) * options.duration if "steady" in options.parts else 0
     if flows:
-        yield "the kernel takes memory", lambda: bulk.warm(where, round(flows))
+        yield Part("the kernel takes memory", lambda _say: bulk.warm(where, round(flows)))
     for number in range(options.repeat):
         of = f", {number + 1} of {options.repeat}"
         if "steady" in options.parts:
             for rate in options.rates:
-                yield (
+                yield Part(
                     f"{rate:,} new flows a second{of}",
-                    lambda rate=rate: steady.steady(everybody, rate, options.duration, record),  # type: ignore[misc]
+                    lambda _say, rate=rate: steady.steady(everybody, rate, options.duration, record),  # type: ignore[misc]
                 )
         for replicator in everybody:
             if "churn" in options.parts:
                 for rate in options.churn_rates:
-                    yield (
+                    yield Part(
                         f"churn of {rate:,} flows a second: {replicator.name}{of}",
-                        lambda one=replicator, rate=rate: steady.churn(one, rate, options.duration, record),  # type: ignore[misc]
+                        lambda _say, one=replicator, rate=rate: steady.churn(one, rate, options.duration, record),  # type: ignore[misc]
                     )
             if "highest" in options.parts:
-                yield (
+                yield Part(
                     f"the highest loss-free rate: {replicator.name}{of}",
-                    lambda one=replicator: steady.highest(one, options.first_rate, options.duration, record),  # type: ignore[misc]
+                    lambda _say, one=replicator: steady.highest(one, options.first_rate, options.duration, record),  # type: ignore[misc]
                 )

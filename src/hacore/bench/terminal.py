@@ -25,7 +25,8 @@ def report(result: Result) -> Group:
     head = [Text(f"{name:>9}  {value}", overflow="fold") for name, value in words.facts(result)]
     notes = [Text(f"note: {note}", style="yellow") for note in result.notes]
     legend = Text("median / worst; below: how many times hacore's median", style="dim")
-    return Group(Text(f"hacore bench {result.command}", style="bold"), *head, *_tables(result), legend, *notes)
+    lacks = [Text(line, style="bold red") for line in words.missing(result)]
+    return Group(Text(words.title(result), style="bold"), *lacks, *head, *_tables(result), legend, *notes)
 
 
 def _tables(result: Result) -> Iterator[Table]:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import msgspec
 
+from hacore.linux.process import cpu_time
+
 
 class Usage(msgspec.Struct, frozen=True):
     """Of some processes together, at a moment (monotonic seconds) or, after `since`, over a time.
@@ -28,8 +30,7 @@ class Usage(msgspec.Struct, frozen=True):
         moment, processor, resident, own = time.monotonic(), 0.0, 0, 0
         for pid in pids:
             with contextlib.suppress(OSError):
-                # The clock id is that of clock_getcpuclockid(3): all threads of the process.
-                processor += time.clock_gettime((~pid << 3) | 2)
+                processor += cpu_time(pid)
                 rollup = _kilobytes(Path(f"/proc/{pid}/smaps_rollup"))
                 resident += rollup.get("Rss", 0) * 1024
                 own += rollup.get("Pss", 0) * 1024

@@ -8,37 +8,53 @@ from typing import NamedTuple
 from hacore.bench.result import OWN, Figure, Parameters, Result, Scalar
 
 _SECONDS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns"))
-_BYTES = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B"))
-_COUNTS = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
+_BYTES = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B"))
+_COUNTS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
 _FEW = 10_000
 """Up to here counts are written out."""
+_FINEST = 9
+_NAMED = 8
+"""Missing parts that are named for each reason; the document has all of them."""
 
 
 def scale_of(unit: str, largest: float) -> tuple[float, str]:
     """What to divide by and what to write after it, for values of `unit` up to `largest`."""
-    if unit == "s" or unit.startswith("s/"):
-        steps, rest = _SECONDS, unit[1:]
-    elif unit == "bytes" or unit.startswith("bytes/"):
-        steps, rest = _BYTES, unit[5:]
-    elif unit == "cores":
+    if unit == "cores":
         return 0.01, "%"
+    of, slash, per = unit.partition("/")
+    if of == "s":
+        factor, written = _step(_SECONDS, largest)
+    elif of in ("bytes", "B"):
+        factor, written = _step(_BYTES, largest)
     else:
         # Whatever else there is counts something; a count of one thing is not written with a unit.
-        steps, rest = _COUNTS, "" if unit == "1" else unit
-        factor, letter = next((step for step in steps if abs(largest) >= step[0]), steps[-1])
-        if abs(largest) < _FEW:
-            factor, letter = steps[-1]
-        return factor, f"{letter} {rest}".strip()
-    factor, written = next((step for step in steps if abs(largest) >= step[0]), steps[-1])
-    return (factor, f"{written}{rest}") if largest else (1.0, unit)
+        factor, letter = _COUNTS[-1] if round(abs(largest)) < _FEW else _step(_COUNTS, largest)
+        return factor, f"{letter} {'' if unit == '1' else unit}".strip()
+    return (factor, f"{written}{slash}{per}") if largest else (1.0, unit)
+
+
+def _step(steps: Sequence[tuple[float, str]], largest: float) -> tuple[float, str]:
+    """The largest step of which there is one or more, also where only rounding makes it one."""
+    return next((step for step in steps if float(f"{abs(largest) / step[0]:.3g}") >= 1), steps[-1])
 
 
 def digits(value: float) -> str:
-    """Three figures at most before and after the point, never an exponent."""
-    size = abs(value)
-    if size >= 100 or value == int(value):
-        return f"{value:.0f}"
-    return f"{value:.1f}" if size >= 10 else f"{value:.2f}"
+    """Three figures, or two below one, and all of those before the point; never an exponent. What is whole has none
+    behind it.
+    """
+    # A division by a factor leaves noise in the last places.
+    value = float(f"{value:.12g}")
+    if value == int(value):
+        return f"{int(value)}"
+    return f"{value:.{_places(value)}f}"
+
+
+def _places(value: float) -> int:
+    """How many figures stand behind the point."""
+    figures = 3 if float(f"{abs(value):.3g}") >= 1 else 2
+    # Of the rounded value, which may have one more before the point.
+    exponent = int(f"{value:.{figures - 1}e}".partition("e")[2])
+    return min(_FINEST, max(0, figures - 1 - exponent))
 
 
 def spread(figure: Figure) -> str:
@@ -64,7 +80,9 @@ def worst_of(figure: Figure) -> float:
 
 def ratio_text(ratio: float) -> str:
     """How many times as much."""
-    return f"{ratio:.2f}x" if ratio < 10 else f"{ratio:.0f}x"
+    if ratio == 0 or ratio >= 9.995:
+        return f"{ratio:.0f}x"
+    return f"{ratio:.{max(2, _places(ratio))}f}x"
 
 
 def scalar_text(value: Scalar) -> str:
@@ -129,10 +147,28 @@ def _block(topic: str, figures: Sequence[Figure]) -> Block:
     return Block(title, figures[0].parameters, subjects, names, cells)
 
 
+def missing(result: Result) -> list[str]:
+    """What an incomplete run lacks: a line for each reason, with the first parts that it kept from being measured."""
+    parts: dict[str, list[str]] = {}
+    for each in result.missing:
+        parts.setdefault(each.why, []).append(each.part)
+    lines = []
+    for why, names in parts.items():
+        more = f"; and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        lines.append(f"not measured to the end: {'; '.join(names[:_NAMED])}{more} ({why})")
+    return lines
+
+
+def title(result: Result) -> str:
+    """The command, and that it did not do everything where it did not."""
+    return f"hacore bench {result.command}{', incomplete' if result.missing else ''}"
+
+
 def facts(result: Result) -> list[tuple[str, str]]:
     """Where, with what and how it ran, for the head of a report."""
     machine = result.machine
-    settings = ", ".join(
+    # A comma stands in the numbers and between those of a list.
+    settings = "; ".join(
         f"{name} {', '.join(map(scalar_text, value)) if isinstance(value, list) else scalar_text(value)}"
         for name, value in result.settings.items()
     )

@@ -32,7 +32,6 @@ def compare(before: Path, after: Path, bound: float, everything: bool, as_json: 
     without a cause; with fewer than five samples each, where all of one run are beyond all of the other.
     Compare runs of one machine.
 
-    \b
     Exit codes: 1 a regression, 65 a file is no result
     """
     import msgspec
@@ -62,7 +61,6 @@ def compare(before: Path, after: Path, bound: float, everything: bool, as_json: 
 def report(file: Path, output: str | None, html: str | None, as_json: bool) -> None:
     """Show a result of an earlier run again, or make its page.
 
-    \b
     Exit code: 65 the file is no result
     """
     from hacore.bench.result import load

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 import click
 
-from hacore.cli.bench_output import output_options, write
+from hacore.cli.bench_output import output_options, shown
 
 if TYPE_CHECKING:
     from hacore.bench.result import Scalar
@@ -18,14 +19,30 @@ QUICK_SIZES = (1, 100)
 
 @click.command()
 @click.argument("sizes", nargs=-1, type=click.IntRange(1, MOST), metavar="[VHIDS]...")
-@click.option("--repeat", type=click.IntRange(1, 100), default=1, show_default=True, help="How often all is measured.")
+@click.option(
+    "--repeat",
+    type=click.IntRange(1, 100),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="How often all is measured.",
+)
 @click.option(
     "--seconds",
     type=click.FloatRange(5, 3600),
+    metavar="SECONDS",
     help="How long the idle pair is looked at, each time.  [default: 20; quick: 5]",
 )
-@click.option("--whole/--no-whole", default=True, help="Also an idle node with all its workers (the default).")
-@click.option("--without", type=click.Choice(["keepalived"]), multiple=True, help="Leave a program out.")
+@click.option(
+    "--whole/--no-whole", default=True, help="Whether also an idle node with all its workers is measured (the default)."
+)
+@click.option(
+    "--without",
+    type=click.Choice(["keepalived"]),
+    multiple=True,
+    metavar="NAME",
+    help="Leave a program out: keepalived.",
+)
 @click.option("--quick", is_flag=True, help="1 and 100 VHIDs, shortly: three minutes.")
 @output_options
 def scale(
@@ -43,25 +60,24 @@ def scale(
 
     VHIDS are the sizes, instead of 1, 10, 100 and 1000. Wants root, and the Debian packages keepalived and conntrackd.
 
-    \b
-    Exit codes: 69 a program is missing, 77 not allowed
+    What was measured is shown and written also where the run is interrupted, or parts of it fail.
+
+    Exit codes: 69 a program is missing, 77 not allowed, 130 interrupted
     """
     from hacore.bench import samples, subjects
     from hacore.bench import scale as measuring
     from hacore.bench.running import Running
-    from hacore.cli.terminal import console
 
     chosen = measuring.chosen(without)
     measured = sizes or (QUICK_SIZES if quick else SIZES)
     plan = measuring.Plan(chosen, measured, repeat, seconds or (5.0 if quick else 20.0), whole)
-    running = Running("scale", subjects.programs(measuring.needed(plan)))
-    into = samples.Samples()
-    with console(stderr=True).status("the labs are built") as progress:
-        notes = measuring.measure(plan, into, progress.update)
+    running = Running("scale", subjects.programs(measuring.needed(plan)), samples.Samples())
     settings: dict[str, Scalar | list[Scalar]] = {
         "sizes": list(measured),
         "repeat": repeat,
         "seconds": plan.seconds,
         "whole": whole,
     }
-    write(running.result(into, settings=settings, left_out=without, notes=notes), output, html, as_json)
+    made = functools.partial(running.result, settings=settings, left_out=without)
+    with shown(running, made, output, html, as_json) as tell:
+        running.carry_out(list(measuring.parts(plan, running)), tell)

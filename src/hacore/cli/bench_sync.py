@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from hacore.cli.bench_output import output_options, write
+from hacore.cli.bench_output import output_options, shown
+
+if TYPE_CHECKING:
+    from hacore.bench.result import Result
 
 
 class Amount(click.ParamType):  # type: ignore[type-arg] # not to be subscripted in older versions of click
@@ -29,19 +32,42 @@ class Amount(click.ParamType):  # type: ignore[type-arg] # not to be subscripted
 
 
 AMOUNT = Amount()
-PARTS = ("bulk", "steady", "highest", "churn")
+PARTS = {
+    "bulk": "Everything at once, to a node that has nothing.",
+    "steady": "New connections at a steady rate: CPU, lag, bytes on the wire, memory.",
+    "highest": "The highest rate of new connections at which none is lost.",
+    "churn": "Connections that are new, established, closed and destroyed.",
+}
 
 
-@click.command()
-@click.argument("parts", nargs=-1, type=click.Choice(PARTS), metavar="[PART]...")
-@click.option("--states", type=AMOUNT, multiple=True, help="Size of a bulk update; several times for several.")
+class Sync(click.Command):
+    """Its help lists the parts."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes the parts before the options."""
+        with formatter.section("Parts"):
+            formatter.write_dl(list(PARTS.items()))
+        super().format_options(ctx, formatter)
+
+
+@click.command(cls=Sync)
+@click.argument("parts", nargs=-1, type=click.Choice(list(PARTS)), metavar="[PART]...")
+@click.option(
+    "--states", type=AMOUNT, multiple=True, help="Size of a bulk update, also as 10k or 1M; several times for several."
+)
 @click.option("--rate", "rates", type=AMOUNT, multiple=True, help="New flows a second of a steady load; also several.")
 @click.option("--churn-rate", "churn_rates", type=AMOUNT, multiple=True, help="Flows a second that come and go.")
 @click.option("--first-rate", type=AMOUNT, help="Where the search for the highest loss-free rate begins.")
-@click.option("--duration", type=click.FloatRange(0.5, 600), help="Seconds of each load.")
-@click.option("--repeat", type=click.IntRange(1, 100), help="How often everything is measured.")
+@click.option("--duration", type=click.FloatRange(0.5, 600), metavar="SECONDS", help="How long each load lasts.")
+@click.option("--repeat", type=click.IntRange(1, 100), metavar="N", help="How often everything is measured.")
 @click.option("--quick", is_flag=True, help="Small sizes, short loads, once: about two minutes.")
-@click.option("--without", type=click.Choice(["conntrackd"]), multiple=True, help="Leave a program out.")
+@click.option(
+    "--without",
+    type=click.Choice(["conntrackd"]),
+    multiple=True,
+    metavar="NAME",
+    help="Leave a program out: conntrackd.",
+)
 @click.option("--name", default="bench", show_default=True, metavar="NAME", help="Name of the lab made for it.")
 @output_options
 def sync(
@@ -55,25 +81,27 @@ def sync(
 ) -> None:
     """Measure how connections get from one kernel to another, beside conntrackd and a bare injector.
 
-    \b
-    bulk     everything at once, to a node that has nothing
-    steady   new connections at a steady rate: CPU, lag, bytes on the wire, memory
-    highest  the highest rate of new connections at which none is lost
-    churn    connections that are new, established, closed and destroyed
-    Without a PART, all of them.
+    Without a PART, all of them. Builds two nodes in network namespaces for the time of the run. Wants root, and the
+    Debian package conntrackd.
 
-    Builds two nodes in network namespaces for the time of the run. Wants root, and the Debian package conntrackd.
+    What was measured is shown and written also where the run is interrupted, or parts of it fail.
 
-    \b
-    Exit codes: 69 a program is missing, 75 the lab's name is taken, 77 not root
+    Exit codes: 69 a program is missing, 75 the lab's name is taken, 77 not root, 130 interrupted
     """
     from hacore.bench import sync as measuring
-    from hacore.cli.terminal import console
-    from hacore.lab import record
+    from hacore.bench.record import Record
+    from hacore.bench.running import Running
+    from hacore.lab import record as labs
 
     given = {key: value for key, value in chosen.items() if value not in (None, ())}
     defaults = measuring.QUICK if quick else measuring.Options()
     options = measuring.with_options(defaults, given | ({"parts": parts} if parts else {}))
-    with console(stderr=True).status("the lab is built") as progress:
-        found = measuring.measure(options, record.directory_of(name, record.base_directory()), progress.update)
-    write(found, output, html, as_json)
+    directory = labs.directory_of(name, labs.base_directory())
+    record = Record()
+    running = Running("sync", [peer for peer in measuring.PEERS if peer not in options.without], record)
+
+    def result() -> Result:
+        return running.result(settings=measuring.settings(options), left_out=options.without, series=record.series)
+
+    with shown(running, result, output, html, as_json) as tell:
+        measuring.measure(options, directory, running, record, tell)

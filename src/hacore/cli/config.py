@@ -92,7 +92,6 @@ def status(sections: tuple[str, ...], settings_path: str, as_json: bool, peer: s
 
     Also who applied it, and when.
 
-    \b
     Exit codes: 0 everything is in sync, 1 something is not, or a peer does not answer
     """
     answer = _client(settings_path).ask("GET", "/config", query=_query(sections, peer), timeout=PATIENCE)
@@ -120,7 +119,6 @@ def diff(what: tuple[str, ...], settings_path: str, as_json: bool, peer: str) ->
     With names of sections (or nothing, for all): from what each peer has to what this node has. With one or two
     numbers: what revision N changed, or what turns revision N into M, on this node or, with --peer, on that one.
 
-    \b
     Exit codes: 0 no difference, 1 there are some
     """
     client = _client(settings_path)
@@ -202,7 +200,6 @@ def push(
     restarts services and reads everything back. Whatever fails, it returns to what it had, and this says which step,
     which command and its output.
 
-    \b
     Exit codes: 0 applied, or nothing to do; 65 a check failed, nothing was
     changed; 73 an apply command failed, the previous state is back; 75 refused
     by a guard, or busy; 1 anything else. Of several peers, that of the one

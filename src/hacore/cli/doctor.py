@@ -28,7 +28,6 @@ def doctor(settings_path: str, as_json: bool) -> None:
     Looks at privileges, kernel features, the clock, the settings and the running node; changes nothing. Run it as the
     node's user (root). What is marked "!" the node can live without, at the price that is told.
 
-    \b
     Exit codes: 0 everything needed is there, 1 something is not
     """
     import json

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import os
+import sys
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import click
@@ -58,9 +62,12 @@ class Failure(click.ClickException):
         self.exit_code = error.exit_code  # type: ignore[misc] # click looks at the instance
 
     def show(self, file: Any = None) -> None:
-        """Writes the message to stderr, its first line marked as the error."""
-        click.secho("Error: ", fg="red", nl=False, err=True, file=file)
-        click.echo(self.message, err=True, file=file)
+        """Writes the message to stderr, its first line marked as the error; the exit code stands also where nobody
+        can read it.
+        """
+        with contextlib.suppress(OSError):
+            click.secho("Error: ", fg="red", nl=False, err=True, file=file)
+            click.echo(self.message, err=True, file=file)
 
 
 def _message(error: HacoreError) -> str:
@@ -71,8 +78,45 @@ def _message(error: HacoreError) -> str:
     return "\n".join(lines)
 
 
+_WHOLE = 1000
+"""Longer than any sentence."""
+
+
+class Formatter(click.HelpFormatter):
+    """Also for terminals of less than 52 columns, for which click writes wider lines than they have."""
+
+    def __init__(self, indent_increment: int = 2, width: int | None = None, max_width: int | None = None) -> None:
+        super().__init__(indent_increment, width, max_width)
+        columns = 0
+        with contextlib.suppress(ValueError, OSError):
+            columns = int(os.environ.get("COLUMNS", 0)) or os.get_terminal_size(sys.stdout.fileno()).columns
+        if columns and width is None:
+            self.width = min(self.width, max(20, columns - 2))
+
+    def write_dl(self, rows: Iterable[tuple[str, str]], col_max: int = 30, col_spacing: int = 2) -> None:
+        """As click does it, and with most of the width for what is on the right."""
+        super().write_dl(list(rows), min(col_max, self.width * 2 // 5), col_spacing)
+
+
+class Context(click.Context):
+    """Writes its help so."""
+
+    formatter_class = Formatter
+
+
+def _dress(command: click.Command) -> None:
+    """Help in the same form for all commands; a list of them shows the whole first sentence of each."""
+    command.context_class = Context
+    if isinstance(command, click.Group):
+        for each in command.commands.values():
+            each.short_help = each.get_short_help_str(_WHOLE)
+            _dress(each)
+
+
 class LazyGroup(click.Group):
     """Lists the commands by topic without importing them."""
+
+    context_class = Context
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         """Every name, in the order of the help."""
@@ -86,6 +130,7 @@ class LazyGroup(click.Group):
         module, _, attribute = place.target.partition(":")
         command = getattr(importlib.import_module(module), attribute)
         assert isinstance(command, click.Command)
+        _dress(command)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002

@@ -148,7 +148,6 @@ def renew(settings_path: str, as_json: bool) -> None:
     It is used as soon as all peers know it. One that does not answer is told when it does; that goes on by itself,
     over restarts too.
 
-    \b
     Exit codes: 0 done, 75 some peers do not know it yet
     """
     import json

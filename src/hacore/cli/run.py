@@ -16,7 +16,6 @@ def run(settings_path: str) -> None:
     its successor and gives the addresses up. SIGHUP reads the settings again. Nothing is touched before the settings
     are found right. Under systemd, enable hacore.service instead.
 
-    \b
     Exit codes: 78 wrong settings, 77 missing privileges, 75 a node runs already
     """
     import logging

@@ -127,7 +127,6 @@ def restart_all(settings_path: str, peer: str, sync: bool) -> None:
     pushed to the peer first, then all its services are restarted, and their list is read again afterwards; --peer is
     needed only where there are several.
 
-    \b
     Exit codes: 0 all of them run again, 1 some failed, those of hacore config push where that failed
     """
     from hacore.cli.services_view import outcome_line

@@ -134,7 +134,6 @@ def diff(peer: str | None, settings_path: str, as_json: bool, settle: float) -> 
     What differs twice, some seconds apart, is shown: the rest was in flight. Connections that are not replicated are
     left out, as are timeouts.
 
-    \b
     Exit codes: 0 they are alike, 1 they differ
     """
     from hacore.cli.states_diff import compare

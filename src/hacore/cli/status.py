@@ -21,7 +21,6 @@ class Unwell(HacoreError):
 def status(settings_path: str, as_json: bool, watch: bool) -> None:
     """Show who holds the addresses, and how the node is.
 
-    \b
     Exit codes: 0 the election is running, 1 it is not, 69 no node answers
     """
     from hacore.cli.target import directories

@@ -41,7 +41,13 @@ def _file(settings_path: str) -> AccessFile:
 
 @user.command("add")
 @click.argument("name")
-@click.option("--role", type=ROLES, default=None, help="What they may do.  [default: viewer, or as before]")
+@click.option(
+    "--role",
+    type=ROLES,
+    default=None,
+    metavar="ROLE",
+    help="What they may do: viewer or administrator.  [default: viewer, or as before]",
+)
 @settings_option
 def add_user(name: str, role: str | None, settings_path: str) -> None:
     """Add a user, or give one another password.
@@ -83,7 +89,14 @@ def list_users(as_json: bool, settings_path: str) -> None:
 
 @token.command("add")
 @click.argument("name")
-@click.option("--role", type=ROLES, default="viewer", show_default=True, help="What it may do.")
+@click.option(
+    "--role",
+    type=ROLES,
+    default="viewer",
+    show_default=True,
+    metavar="ROLE",
+    help="What it may do: viewer or administrator.",
+)
 @settings_option
 def add_token(name: str, role: str, settings_path: str) -> None:
     """Make a token and show it, this once.

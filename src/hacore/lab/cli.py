@@ -25,7 +25,8 @@ _name = click.option(
 _profile = click.option(
     "--profile",
     type=click.Choice(PROFILES),
-    help="fast: advbase 0, advskew 1 and 2; classic: advbase 1, advskew 0 and 100.",
+    metavar="NAME",
+    help="fast: advbase 0, advskew 1 and 2; classic: advbase 1, advskew 0 and 100.  [default: fast, or as the lab is]",
 )
 _preempt = click.option(
     "--preempt/--no-preempt", default=None, help="Whether the faster node takes the addresses back (the default)."
@@ -87,7 +88,7 @@ def down(name: str, every: bool) -> None:
 
 @lab.command("list")
 def list_() -> None:
-    """The labs that are up, and the scenarios there are."""
+    """Show the labs that are up, and the scenarios there are."""
     from hacore.lab import record
 
     for directory in record.labs(record.base_directory()):
@@ -113,7 +114,7 @@ def list_() -> None:
 @_name
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def status(name: str, as_json: bool) -> None:
-    """Whether the nodes of a lab run, and who holds the addresses."""
+    """Show whether the nodes of a lab run, and who holds the addresses."""
     import msgspec
 
     from hacore.lab import laboratory, record, tables
@@ -135,10 +136,10 @@ def status(name: str, as_json: bool) -> None:
 
 @lab.command("exec", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @_name
-@click.argument("node", type=click.Choice(ROLES))
+@click.argument("node", type=click.Choice(ROLES), metavar="NODE")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def exec_(name: str, node: str, command: Sequence[str]) -> None:
-    """Run COMMAND in the network namespace of NODE (client, server, fw1, fw2 or switch)."""
+    """Run a command in the network namespace of a node: client, server, fw1, fw2 or switch."""
     from hacore.errors import HacoreError
     from hacore.lab import laboratory, namespaces, record
 
@@ -156,27 +157,41 @@ def exec_(name: str, node: str, command: Sequence[str]) -> None:
 @_profile
 @_preempt
 @click.argument("scenarios", nargs=-1, required=True, metavar="SCENARIO...")
-@click.option("--repeat", type=click.IntRange(1, 1000), default=1, show_default=True, help="How often each is played.")
+@click.option(
+    "--repeat",
+    type=click.IntRange(1, 1000),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="How often each is played.",
+)
 @click.option("--family", type=click.Choice(["4", "6"]), default="4", show_default=True, help="The probe's IP version.")
 @click.option(
-    "--seconds", type=click.FloatRange(2, 86400), help="How long busy (60) and many (20) look at the pair, each time."
+    "--seconds",
+    type=click.FloatRange(2, 86400),
+    metavar="SECONDS",
+    help="How long busy (60) and many (20) look at the pair, each time.",
 )
 @click.option(
     "--flows",
     type=click.IntRange(0, 20_000),
+    metavar="N",
     default=0,
     help="Keep so many TCP connections, and a few of everything else, going through source NAT, and count survivors.",
 )
 @click.option(
     "--fill",
     type=click.IntRange(0, 4_000_000),
+    metavar="N",
     default=0,
     help="Put so many idle connections into the MASTER's table first; the other node has to have them, too.",
 )
 @click.option(
     "--states/--no-states", default=None, help="Whether the nodes replicate connections (with --flows or --fill: yes)."
 )
-@click.option("--vips", type=click.IntRange(2, 508), default=200, show_default=True, help="How many VIPs many makes.")
+@click.option(
+    "--vips", type=click.IntRange(2, 508), metavar="N", default=200, show_default=True, help="How many VIPs many makes."
+)
 @click.option("--json", "as_json", is_flag=True, help="All figures, for programs.")
 def run(
     name: str,
@@ -192,7 +207,9 @@ def run(
     vips: int,
     as_json: bool,
 ) -> None:
-    """Play each SCENARIO (see `hacore lab list`; `all` for all but the measurements) and show what it cost.
+    """Play scenarios, and show what each costs.
+
+    SCENARIO is one of those that `hacore lab list` shows, or `all`, which is all but the measurements.
 
     Uses the lab NAME where it is up, else builds one for the time of the run. Ends with 1 where a scenario did not
     fail over.

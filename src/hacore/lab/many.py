@@ -18,6 +18,7 @@ from hacore.lab.figures import ProbeFigures
 from hacore.lab.laboratory import Lab
 from hacore.lab.nodes import Node
 from hacore.lab.observers import Observations, Recording
+from hacore.linux.process import cpu_time
 
 VIPS = 200
 SECONDS = 20.0
@@ -167,9 +168,9 @@ def _loads(nodes: list[Node], seconds: float) -> list[NodeLoad]:
         worker = node.election_worker()
         before[node.name] = {"supervisor": node.processes()[0], "election": worker}
     began = time.monotonic()
-    used = {pid: _cpu_time(pid) for pids in before.values() for pid in pids.values()}
+    used = {pid: cpu_time(pid) for pids in before.values() for pid in pids.values()}
     time.sleep(seconds)
-    used = {pid: _cpu_time(pid) - earlier for pid, earlier in used.items()}
+    used = {pid: cpu_time(pid) - earlier for pid, earlier in used.items()}
     took = time.monotonic() - began
     return [
         NodeLoad(
@@ -181,11 +182,6 @@ def _loads(nodes: list[Node], seconds: float) -> list[NodeLoad]:
         )
         for node in nodes
     ]
-
-
-def _cpu_time(pid: int) -> float:
-    """CPU time of all threads of a process in seconds; the clock id is that of clock_getcpuclockid(3)."""
-    return time.clock_gettime((~pid << 3) | 2)
 
 
 def _resident(pid: int) -> int:

@@ -11,10 +11,15 @@ from types import FrameType
 def as_interrupt() -> AbstractContextManager[None]:
     """SIGTERM and SIGHUP raise KeyboardInterrupt, as SIGINT does, for the length of a `with` in the main thread."""
 
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
+    def interrupt(number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt(signal.Signals(number))
 
     return _handled((signal.SIGTERM, signal.SIGHUP), interrupt)
+
+
+def signal_of(error: KeyboardInterrupt) -> signal.Signals:
+    """The one that raised it: Python's own handler, of SIGINT, puts nothing into it."""
+    return next((each for each in error.args if isinstance(each, signal.Signals)), signal.SIGINT)
 
 
 def ignored() -> AbstractContextManager[None]:

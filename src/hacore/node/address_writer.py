@@ -16,9 +16,9 @@ from collections.abc import Sequence
 from typing import NamedTuple, TypeVar
 
 from hacore.linux.rtnl import RouteSocket
+from hacore.node.realtime import share_interpreter
 
 STACK_BYTES = 256 << 10  # locked memory in a real-time process
-SWITCH_INTERVAL = 0.0005  # seconds for which one thread may keep the other from the interpreter; the default is 5 ms
 HARMLESS = {errno.EADDRNOTAVAIL, errno.ENODEV}  # what is to be removed is gone already
 
 T = TypeVar("T")
@@ -44,7 +44,7 @@ class AddressWriter:
         self._done: SimpleQueue[object] = SimpleQueue()
         self._problems: SimpleQueue[str] = SimpleQueue()
         self._route = RouteSocket()
-        sys.setswitchinterval(SWITCH_INTERVAL)
+        share_interpreter()
         before = stack_size(STACK_BYTES)
         start_new_thread(self._run, ())
         stack_size(before)

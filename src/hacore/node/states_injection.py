@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import os
-import sys
 import time
 from _queue import SimpleQueue
 from _thread import start_new_thread
@@ -23,6 +22,7 @@ import numpy.typing as npt
 
 from hacore._fast import ctnetlink
 from hacore.linux import conntrack
+from hacore.node.realtime import share_interpreter
 from hacore.states.layout import Rows
 
 Operations = npt.NDArray[np.uint8]
@@ -33,7 +33,6 @@ FIRST_RATE = 150_000.0  # rows a second, until it was measured
 BUSY_ROWS = 1024  # with more than these waiting, the peers are held back
 THREADED_ROWS = 512  # from so many waiting on, the hand-over costs less than it saves
 SLICES_AHEAD = 2  # one is worked on, one waits for it
-SWITCH_INTERVAL = 0.0005  # seconds for which one thread may keep the other from the interpreter; the default is 5 ms
 
 
 class _Work(NamedTuple):
@@ -176,7 +175,7 @@ class _Thread:
         self.todo: SimpleQueue[_Work | None] = SimpleQueue()
         self.done: SimpleQueue[_Outcome | BaseException] = SimpleQueue()
         self._injector, self._finished = injector, finished
-        sys.setswitchinterval(SWITCH_INTERVAL)
+        share_interpreter()
         start_new_thread(self._run, ())
 
     def end(self) -> None:
