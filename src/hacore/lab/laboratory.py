@@ -145,7 +145,8 @@ def create(
             for node in lab.nodes.values():
                 lab.start(node)
     except BaseException:
-        destroy(directory, known)
+        with termination.ignored():  # a terminal that closes sends more than one
+            destroy(directory, known)
         raise
     return lab
 
