@@ -24,6 +24,8 @@ LONGEST_PATH_BYTES = 4096  # PATH_MAX of linux/limits.h
 LONGEST_NAME_BYTES = 255  # NAME_MAX
 MOST_ENTRIES = 200_000  # bounds the memory that a peer can force: about 100 MB
 LARGEST_OBJECT_BYTES = 8 << 30
+OWNER = re.compile(r"#[0-9]{1,10}|[^\s:#/\0][^\s:/\0]{0,63}")
+DIGEST = re.compile(r"[0-9a-f]{64}")
 #: What stands beside a file while it is being replaced; never part of a section.
 TEMPORARY = ".hacore-new-"
 
@@ -155,36 +157,37 @@ def check_manifest(manifest: Manifest, roots: Sequence[str], forbidden: Mapping[
 
 
 def _check_entry(entry: Entry) -> None:
-    where = _shown(entry.path)
     if entry.kind == "settings":
-        raise BadManifest("manifest", f"{where} is an entry of a built-in section")
+        raise BadManifest("manifest", f"{_shown(entry.path)} is an entry of a built-in section")
     if not 0 <= entry.mode <= LARGEST_MODE or (entry.kind == "link" and entry.mode):
-        raise BadManifest("mode", f"{where} has the mode {entry.mode:#o}")
+        raise BadManifest("mode", f"{_shown(entry.path)} has the mode {entry.mode:#o}")
     for name in (entry.owner, entry.group):
-        if not re.fullmatch(r"#[0-9]{1,10}|[^\s:#/\0][^\s:/\0]{0,63}", name):
-            raise BadManifest("owner", f"{where} belongs to {_shown(name)}, which is no name of a user or group")
+        if not OWNER.fullmatch(name):
+            raise BadManifest(
+                "owner", f"{_shown(entry.path)} belongs to {_shown(name)}, which is no name of a user or group"
+            )
     if entry.kind == "file":
         if not 0 <= entry.size <= LARGEST_OBJECT_BYTES:
             raise BadManifest(
-                "too-large", f"{where} is said to have {entry.size} bytes; at most {LARGEST_OBJECT_BYTES}"
+                "too-large", f"{_shown(entry.path)} is said to have {entry.size} bytes; at most {LARGEST_OBJECT_BYTES}"
             )
-        if not re.fullmatch(r"[0-9a-f]{64}", entry.digest):
-            raise BadManifest("digest", f"{where} has no SHA-256 digest")
+        if not DIGEST.fullmatch(entry.digest):
+            raise BadManifest("digest", f"{_shown(entry.path)} has no SHA-256 digest")
     elif entry.size or entry.digest or entry.template:
-        raise BadManifest("manifest", f"{where} is a {entry.kind} and has no content")
+        raise BadManifest("manifest", f"{_shown(entry.path)} is a {entry.kind} and has no content")
     if (entry.kind == "link") != bool(entry.target):
         raise BadManifest(
-            "manifest", f"{where} is a {entry.kind}{' without' if not entry.target else ' with'} a target"
+            "manifest", f"{_shown(entry.path)} is a {entry.kind}{' without' if not entry.target else ' with'} a target"
         )
     if entry.attributes:
         if entry.kind == "link":
-            raise BadManifest("attributes", f"{where} is a link and has no attributes")
+            raise BadManifest("attributes", f"{_shown(entry.path)} is a link and has no attributes")
         try:
             check_attributes(entry.attributes)
         except BadAttribute as error:
-            raise BadManifest("attributes", f"{where}: {error}") from None
+            raise BadManifest("attributes", f"{_shown(entry.path)}: {error}") from None
     if "\0" in entry.target or len(entry.target.encode(errors="replace")) >= LONGEST_PATH_BYTES:
-        raise BadManifest("manifest", f"{where} has a target that no link can have")
+        raise BadManifest("manifest", f"{_shown(entry.path)} has a target that no link can have")
 
 
 def leads_outside(entry: Entry, roots: Sequence[str]) -> bool:
