@@ -23,8 +23,10 @@ class Pair:
     def __init__(self, rows: Rows) -> None:
         self.origin, self.replica = self._node("a"), self._node("b")
         self.origin.set_master(True, 0.0)
+        self.origin.origin.begin_reconcile(0.0)
         for start in range(0, len(rows), 16_384):
             self.origin.origin.reconcile(rows[start : start + 16_384].copy(), 0.0)
+        self.origin.origin.end_reconcile(0.0)
         self.sender: SenderSession = self.origin.dial("b", 0.0)
         self.receiver: ReceiverSession = self.replica.accept(0.0)
 

@@ -205,8 +205,11 @@ class World:
         return self.nodes[name]
 
     def connect(self, origin: str, replica: str) -> Connection:
-        """`origin` dials `replica`."""
+        """`origin` dials `replica`; who may not speak yet compares its table with its kernel first."""
         a, b = self[origin], self[replica]
+        for node in (a, b):
+            if not node.machine.may_speak:
+                node.dump(self.now)
         made = Connection(a, b, a.machine.dial(replica, self.now), b.machine.accept(self.now))
         self.connections.append(made)
         return made

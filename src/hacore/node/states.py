@@ -54,6 +54,7 @@ from hacore.states.replication import Replication, ReplicationSettings
 CERTIFICATES_INTERVAL = 0.25
 CERTIFICATES_SLOW_INTERVAL = 10.0
 CHANGES_FILE = "states-sysctl.json"
+SILENCE_EXPLAINED = 5.0  # seconds for which nobody asks why there are no streams yet
 LEAVE_LIMIT = 1.0  # seconds until what is left goes unsent
 RECEIVED_AHEAD = 1024  # rows that may wait for the kernel while more is read: less than 5 ms of work
 BULK_ROWS, BULK_WINDOW = 1024, 64  # so that a chunk of a bulk update is no more than that, either
@@ -108,7 +109,7 @@ class StatesWorker:
             configuration.reconcile_interval,
             clock,
             self.turn,
-            lambda text: self.tell("states", text),
+            self._kernel_problem,
             buffer_bytes=configuration.event_buffer_bytes,
         )
         self.windows = Windows(
@@ -134,7 +135,9 @@ class StatesWorker:
             lambda text: self.tell("states peer", text),
         )
         self.reports = Reports(self)
-        self._was_synced = False
+        self._is_told = False  # what it is MASTER of
+        self._silent_since = loop.now()  # since when `Peers.is_open` may be False
+        self._unread_reason = ""
         self._turn: Timer | None = None
         self._deadline: Timer | None = None
         self._said: StatesCondition | None = None
@@ -217,6 +220,7 @@ class StatesWorker:
             for event in events:
                 self._take(event)
             self._say_condition_if_new()
+        self._open_or_hold()
         self._plan()
 
     def _inject(self, *, everything: bool = False) -> None:
@@ -267,10 +271,8 @@ class StatesWorker:
     def _take(self, event: told.AnyEvent) -> None:
         if isinstance(event, told.EpochRaised):
             self._write_epoch(event.epoch)
-        elif isinstance(event, told.Synced) and event.role == "replica":
-            self._was_synced = True
-            if not self.held:
-                self.windows.rest()
+        elif isinstance(event, told.Synced) and event.role == "replica" and not self.held:
+            self.windows.rest()
         kind, text = sentence(event)
         self.tell(kind, text, time.time() - (clock() - event.at))
 
@@ -312,9 +314,36 @@ class StatesWorker:
             self.kernel.stop()
             self.windows.rest()
         self.replication.set_master(bool(held), clock(), promoted=promoted)
+        self._is_told = True
+        self._open_or_hold()
         if held:
-            self.kernel.start(known=self._was_synced)
+            self.kernel.start(known=self.replication.origin.knows_kernel)
         self.turn_soon()
+
+    def _open_or_hold(self) -> None:
+        """A worker that starts anew on a MASTER reads the kernel's table before anybody hears of it: its peers would
+        take out of their kernels what is not in its table yet.
+        """
+        if (self._is_told and self.replication.may_speak) != self.peers.is_open:
+            self._silent_since, self._unread_reason = self.loop.now(), ""
+            self.peers.set_open(not self.peers.is_open)
+            self._say_condition_if_new()
+
+    def _kernel_problem(self, text: str) -> None:
+        if not self.peers.is_open:
+            self._unread_reason = text
+            self._say_condition_if_new()
+        self.tell("states", text)
+
+    @property
+    def problem(self) -> str:
+        """Why there are no streams, "" where there may be some."""
+        if self.credentials.problem or self.peers.is_open:
+            return self.credentials.problem
+        if self._unread_reason:
+            return f"the kernel's table has yet to be read: {self._unread_reason}"
+        silent = self.loop.now() - self._silent_since
+        return "the kernel's table has yet to be read to its end" if silent >= SILENCE_EXPLAINED else ""
 
     def _answer(self, question: AskStates) -> None:
         answer: dict[str, Any] = {}
@@ -339,7 +368,7 @@ class StatesWorker:
         return StatesCondition(
             connected=sorted(greeted),
             awaited=sorted(name for name, session in greeted.items() if not session.synced),
-            problem=self.credentials.problem,
+            problem=self.problem,
         )
 
     def _say_condition_if_new(self) -> None:

@@ -27,6 +27,7 @@ CONNECTIONS = 64  # taken at once, before anyone has shown a certificate
 SEND_BYTES = 1 << 17  # asked of a session at once
 IP_FREEBIND, IPV6_FREEBIND = 15, 78  # an address may be listened on before it is there
 
+NOT_YET = "this node is MASTER and has yet to read its kernel's table"
 NOT_TRUSTED = "the peer's certificate is not to be trusted: this node does not know it, or not any more"
 
 OnProblem = Callable[[str], None]
@@ -88,7 +89,7 @@ class Peer:
 
     def dial(self, _now: float) -> None:
         """Connect, unless that is done or under way."""
-        if self._dialled is not None or self._peers.closed:
+        if self._dialled is not None or self._peers.closed or not self._peers.is_open:
             return
         found = numeric(self.host, self.port)
         if found is not None:
@@ -117,10 +118,10 @@ class Peer:
             self._lost(error.strerror or str(error))
 
     def dial_soon(self) -> None:
-        """It is there: it called."""
-        if self._timer is not None and self._timer.pending:
+        """Without waiting any longer: it is there, or may be dialled now."""
+        if self._timer is not None:
             self._timer.cancel()
-            self._timer = self._peers.loop.call_soon(self.dial)
+        self._timer = self._peers.loop.call_soon(self.dial)
 
     def _opened(self, connection: Connection) -> None:
         shown = names(connection.tls.getpeercert())
@@ -130,6 +131,9 @@ class Peer:
             return
         if not peers.trusts(connection):
             connection.close(NOT_TRUSTED)
+            return
+        if not peers.is_open:
+            connection.close(NOT_YET)
             return
         session = peers.replication.dial(self.name, peers.clock())
         self.sending_since, self.sending_reason = peers.loop.now(), ""
@@ -152,6 +156,8 @@ class Peer:
         if reason != self.sending_reason:
             self.sending_reason = reason
             self._peers.on_problem(f"no stream to {self.name}: {reason}")
+        if self._timer is not None:
+            self._timer.cancel()
         self._timer = self._peers.loop.call_at(self._peers.loop.now() + self._delay, self.dial)
         self._delay = min(2 * self._delay, LAST_DELAY)
 
@@ -197,7 +203,7 @@ class Peer:
 
 
 class Peers:
-    """All of them, and the socket on which they call."""
+    """All of them, and the socket on which they call. Nobody is dialled or let in before `set_open`."""
 
     def __init__(
         self,
@@ -213,23 +219,33 @@ class Peers:
         self.clock, self.on_turn, self.on_problem = clock, on_turn, on_problem
         self.known: dict[str, Peer] = {}
         self.refused = 0
-        self.closed = False
+        self.is_open = self.closed = False
         self._wanted = wanted
         self._listening: socket.socket | None = None
         self._taken: set[Connection] = set()
         self._last_refusal = ""
 
     def add(self, name: str, host: str, port: int) -> None:
-        """A peer of the settings: dialled from now on."""
-        peer = self.known[name] = Peer(self, name, host, port)
-        peer.dial(self.loop.now())
+        """A peer of the settings."""
+        self.known[name] = Peer(self, name, host, port)
+
+    def set_open(self, is_open: bool) -> None:
+        """Whether sessions may begin: `Replication.may_speak`. Who calls before waits where the kernel keeps calls."""
+        if is_open == self.is_open or self.closed:
+            return
+        self.is_open = is_open
+        if self._listening is not None:
+            self.loop.modify(self._listening.fileno(), READ if is_open else 0)
+        if is_open:
+            for peer in self.known.values():
+                peer.dial_soon()
 
     def links(self) -> list[Link[Any]]:
         """All connections with a session."""
         return [link for peer in self.known.values() for link in peer.links()]
 
     def listen(self, host: str, port: int) -> None:
-        """Take calls. Raises PlatformError."""
+        """Take calls, once it is open. Raises PlatformError."""
         found = numeric(host, port)
         try:
             family, address = found or socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0::4]
@@ -245,7 +261,7 @@ class Peers:
         except OSError as error:
             raise PlatformError(f"states.listen = {host}:{port}: {error.strerror or error}") from error
         self._listening = sock
-        self.loop.register(sock.fileno(), self._accept, READ)
+        self.loop.register(sock.fileno(), self._accept, 0)
 
     def _accept(self, _events: int, _now: float) -> None:
         assert self._listening is not None
@@ -274,6 +290,8 @@ class Peers:
             connection.close(f"its certificate says {', '.join(shown) or 'nothing'}, which is {who}")
         elif not self.trusts(connection):
             connection.close(NOT_TRUSTED)
+        elif not self.is_open:
+            connection.close(NOT_YET)
         elif connection.tls.selected_alpn_protocol() == ROWS_PROTOCOL:
             RowsSender(connection, self._wanted())
         else:

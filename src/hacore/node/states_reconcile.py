@@ -23,6 +23,7 @@ DUMP_DATAGRAMS = 4  # of 32 KiB: read, parsed and compared in about 2 ms
 ASKED_ROWS = 256  # row by row: about 2 ms
 BUCKETS_A_ROW = 100  # a table with more buckets than so many a row is small
 DUMP_EVERY = 20  # of the comparisons of a small table, one is a dump
+RETRY = 5.0  # seconds after one that failed, at most
 SPACING = 2.0  # times the duration of a comparison
 
 
@@ -128,7 +129,7 @@ class Reconciler:
         except HacoreError as error:
             self._on_problem(str(error))
             self._end(complete=False)
-            self._plan(self._loop.now() + self._interval)
+            self._plan(self._loop.now() + min(self._interval, RETRY))
             return
         if rows is None:
             resized = conntrack.sysctl("nf_conntrack_buckets") != self._buckets  # the dump may have skipped entries
@@ -147,6 +148,7 @@ class Reconciler:
         self._batches = None
         self._replication.origin.end_reconcile(self._clock(), complete=complete)
         if not complete:
+            self._since_dump = DUMP_EVERY  # it may have been one, or was stopped by what asking alone does not show
             return
         self._finished = self._loop.now()
         self.duration = self._finished - self._began

@@ -1,8 +1,9 @@
 """The supervisor's side of the states worker: starts and watches it, tells it what this node holds, and demotes the
 node while it could not take over the connections of others.
 
-    "bulk update"     from the start, and from each reconnection, until what the peers have is in this node's kernel, or
-                      `bulk_deadline` has passed
+    "bulk update"     from the start of a worker until what every peer has is in this node's kernel, from a reconnection
+                      until what that peer has is, or until `bulk_deadline` has passed: a peer that is not connected may
+                      be the MASTER, and one that has nothing to say cannot speak for it
     "no state sync"   while the worker is down or no peer's stream comes in
 
 Neither is held by a node that is MASTER of something: it has what the others lack.
@@ -115,7 +116,7 @@ class StatesSupervision(WorkerSupervision[StatesCondition | StatesFigures | Stat
         self._condition: StatesCondition | None = None
         self.figures: StatesStatus | None = None
         self.is_asked = False  # for figures, and has not answered yet
-        self._bulk_since: float | None = None
+        self._awaited: set[str] = set()  # peers whose connections may be missing in this node's kernel
         self._deadline: Timer | None = None
         self._number = 0
         self._waiting: dict[int, tuple[Deferred, Timer]] = {}
@@ -129,8 +130,9 @@ class StatesSupervision(WorkerSupervision[StatesCondition | StatesFigures | Stat
         if self._configuration == before:
             return
         self._end()
+        self._end_waiting()
         if self._configuration is not None:
-            self._await_bulk()
+            self._await_bulk(self._peers)
             self._begin()
         self._decide()
 
@@ -150,7 +152,7 @@ class StatesSupervision(WorkerSupervision[StatesCondition | StatesFigures | Stat
         self._condition = self.figures = None
         self._answered()
         self._node.history.record("worker", f"states worker {why}", why=why)
-        self._await_bulk()
+        self._await_bulk(self._peers)
         self._decide()
 
     def workers(self) -> dict[str, Worker]:
@@ -167,8 +169,8 @@ class StatesSupervision(WorkerSupervision[StatesCondition | StatesFigures | Stat
         if isinstance(message, StatesCondition):
             before, self._condition = self._condition, message
             self._warn(message.problem)
-            if before is None or set(message.awaited) - set(before.awaited):
-                self._await_bulk()
+            self._await_bulk(set(message.awaited) - set(before.awaited if before else ()))
+            self._awaited -= set(message.connected) - set(message.awaited)
             self._decide()
         elif isinstance(message, StatesFigures):
             self.figures = message.status
@@ -214,40 +216,53 @@ class StatesSupervision(WorkerSupervision[StatesCondition | StatesFigures | Stat
         if self._configuration is not None:
             self._decide()
 
-    def _await_bulk(self) -> None:
-        """A bulk update is awaited from now on, for at most `bulk_deadline`."""
-        if self._bulk_since is not None or self._settings is None or self._settings.states is None:
+    @property
+    def _peers(self) -> set[str]:
+        """The names of all with whom this node replicates."""
+        return {peer.name for peer in self._configuration.peers} if self._configuration else set()
+
+    def _await_bulk(self, peers: set[str]) -> None:
+        """Bulk updates of these peers, too, are awaited from now on, all together for at most `bulk_deadline`."""
+        if not peers or self._settings is None or self._settings.states is None:
             return
         loop = self._node.loop
-        self._bulk_since = loop.now()
-        self._deadline = loop.call_at(self._bulk_since + self._settings.states.bulk_deadline, self._give_up_waiting)
+        if not self._awaited:
+            self._deadline = loop.call_at(loop.now() + self._settings.states.bulk_deadline, self._give_up_waiting)
+        self._awaited |= peers
 
     def _give_up_waiting(self, _now: float) -> None:
         assert self._settings is not None
         assert self._settings.states is not None
-        condition = self._condition
-        missing = ", ".join(condition.awaited) if condition and condition.awaited else "any peer"
         limit = self._settings.states.bulk_deadline
-        text = f"no bulk update from {missing} within {limit:g} s: going on without"
+        text = f"no bulk update from {self._missing} within {limit:g} s: going on without"
         if not self._held():
             self._node.history.record("bulk update", text)
         self._end_waiting()
         self._decide()
 
+    @property
+    def _missing(self) -> str:
+        return ", ".join(sorted(self._awaited))
+
     def _end_waiting(self) -> None:
-        self._bulk_since = None
+        self._awaited.clear()
         if self._deadline is not None:
             self._deadline.cancel()
+            self._deadline = None
 
     def _decide(self) -> None:
         """Which reasons hold now."""
-        replicates = self._configuration is not None and bool(self._configuration.peers)
-        condition = self._condition
-        connected = condition is not None and bool(condition.connected)
-        if not replicates or (condition is not None and connected and not condition.awaited):
+        replicates = bool(self._peers)
+        connected = self._condition is not None and bool(self._condition.connected)
+        if not self._awaited:
             self._end_waiting()
         master = bool(self._held())
-        self._demote(reasons.BULK_UPDATE, replicates and not master and self._bulk_since is not None)
+        waits = bool(self._awaited) and not master
+        if waits:
+            self._node.warnings["bulk update"] = f"demoted while the connections of {self._missing} are awaited"
+        else:
+            self._node.warnings.pop("bulk update", None)
+        self._demote(reasons.BULK_UPDATE, waits)
         self._demote(reasons.NO_STATE_SYNC, replicates and not master and not connected)
 
     def _demote(self, reason: str, wanted: bool) -> None:

@@ -57,6 +57,10 @@ class Origin:
         self.claimed = 0
         self.contested = 0
         self.sightings = 0
+        self.knows_kernel = False
+        """The table has had all that is in the kernel, once at least since the start: a comparison came to its end, or
+        this node was in sync with a MASTER. See `Replication.may_speak`.
+        """
         self.reconciled_at = -np.inf
         """When the last comparison with the kernel's table began."""
         self.whole_for: set[object] = set()
@@ -340,6 +344,7 @@ class Origin:
         """
         if not complete:
             return 0
+        self.knows_kernel = True
         table, ownership = self._table, self._ownership
         stale = [table.stale(self._generation, owner=SELF)]
         if ownership.master:

@@ -12,6 +12,10 @@ each that it accepted, `accept`, and then on each turn
 
 and closes a connection whose `session.ended` is set once its last bytes are sent. Kernel events go to `origin`. Times
 are seconds of a clock that never goes back and counts sleep.
+
+What a MASTER says it owns is the truth: the replicas take out of their kernels what is missing in it. A process that
+starts anew on a MASTER has an empty table and a full kernel, so it has to be silent until its table has been compared
+with the kernel's once: `may_speak`.
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ import msgspec
 import numpy as np
 
 from hacore._fast.table import Table
+from hacore.errors import LocalProtocolError
 from hacore.states.events import AnyEvent
 from hacore.states.frames import Kind, role_body
 from hacore.states.gather import pick
@@ -144,13 +149,29 @@ class Replication:
 
     # Sessions
 
+    @property
+    def may_speak(self) -> bool:
+        """Whether what is missing in this node's table is missing in its kernel, too, or nobody takes it for that: it
+        is MASTER of nothing, or has compared the two to the end since it was started, or has followed a MASTER.
+
+        Until then nothing is dialled or accepted: the hello of a MASTER that started anew makes the others take its new
+        table for all that it owns. One that became MASTER when its sessions were there already goes on with them, but
+        sends changes only, no digests and no bulk update.
+        """
+        return not self.ownership.master or self.origin.knows_kernel
+
+    def _demand_speech(self) -> None:
+        if not self.may_speak:
+            raise LocalProtocolError("a MASTER begins no session before its table was compared with its kernel's")
+
     def dial(self, peer: str, now: float) -> SenderSession:
         """A connection to the node `peer` is there (its name when the settings tell it, else ""): this node is the
         origin.
 
-        Dial when the kernel's table has been read once: what is missing here by then is taken out of the replica's
-        kernel.
+        Raises:
+            LocalProtocolError: this node may not speak yet.
         """
+        self._demand_speech()
         session = SenderSession(self, peer, now)
         self._sessions.append(session)
         return session
@@ -158,7 +179,11 @@ class Replication:
     def accept(self, now: float, peer: str = "") -> ReceiverSession:
         """A connection came in: this node is the replica. `peer`: the name in the other's certificate, "" if it does
         not tell.
+
+        Raises:
+            LocalProtocolError: this node may not speak yet: its answer says who it is, too.
         """
+        self._demand_speech()
         session = ReceiverSession(self, peer, now)
         self._sessions.append(session)
         return session
@@ -295,6 +320,7 @@ class Replication:
         self._settle(now)
         if self.ownership.master or not node.master:
             return
+        self.origin.knows_kernel = True  # whatever else is in the kernel ended long ago
         for former in self.ownership.nodes:
             if not former.current and former.name == node.name:
                 self.replica.clear(former, now, NO_RECEIPT)

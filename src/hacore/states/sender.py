@@ -2,7 +2,7 @@
 
 What goes out, in this order: answers and pings; the log up to its end; a DIGESTS frame that was asked for; a chunk of
 the running sync. The latter two only when the cursor stands at the log's end, so that they are of exactly the
-position that the replica has.
+position that the replica has, and only while `Replication.may_speak`: both tell what there is not, too.
 """
 
 from __future__ import annotations
@@ -68,7 +68,8 @@ class SenderSession(Session):
         welcome = greeting.read_welcome(body)
         node = self._accept(welcome.hello, now)
         owner, log = self._owner, self._owner.log
-        resumable = welcome.instance == owner.instance and welcome.complete and log.holds(welcome.position)
+        same = welcome.instance == owner.instance
+        resumable = same and welcome.complete and log.holds(welcome.position) and owner.may_speak
         behind = log.last - welcome.position if resumable else 0
         if resumable and behind and not owner.ownership.master and welcome.hello.epoch > owner.ownership.epoch:
             owner.origin.drop_queue(f"{node.name} is of a newer epoch", now)
@@ -82,7 +83,7 @@ class SenderSession(Session):
         elif welcome.rows:
             self._jump()
             self.order_digests(now)
-            self._start("repair", "another position" if welcome.instance == owner.instance else "a new start", now)
+            self._start("repair", "another position" if same else "a new start", now)
         else:
             self.order_bulk("the replica has nothing", now)
 
@@ -152,7 +153,9 @@ class SenderSession(Session):
     @property
     def has_something(self) -> bool:
         """Whether `data_to_send` may have something to give."""
-        return bool(self._out) or self._cursor != self._owner.log.last or self._digests_due or self._syncing
+        if self._out or self._cursor != self._owner.log.last:
+            return True
+        return (self._digests_due or self._syncing) and self._owner.may_speak
 
     def _fill(self, now: float, limit: int) -> None:
         if self.node is None:
@@ -167,6 +170,8 @@ class SenderSession(Session):
                 found, self._cursor = log.read(self._cursor, room)
                 out += found
                 room -= sum(map(len, found))
+            elif not self._owner.may_speak:
+                break
             elif self._digests_due and not self._syncing:
                 self._digests_due, self._digests_sent = False, True
                 self._digest_secret = self._owner.secret
