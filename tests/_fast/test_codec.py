@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,10 +15,26 @@ from hypothesis import strategies as st
 from bench.realistic import realistic_table
 from hacore._fast import codec
 from hacore.errors import WireError
-from hacore.states.layout import KEY_DTYPE, empty_rows, key_order, keys_of
+from hacore.states.layout import KEY_DTYPE, KEY_FIELDS, Rows, empty_rows, key_order, keys_of
 from tests.oracle import states as oracle
-from tests.states.rows import ANY_ROW, distinct, rows_in, table_of
+from tests.states.rows import ANY_ROW, distinct, rows_in, set_field, table_of
 
+IMPOSSIBLE: dict[str, dict[str, Any]] = {
+    "another family": {"family": 7},
+    "two zones": {"zone": 1, "reply_zone": 2},
+    "an IPv4 source that goes on": {"source": bytes(4) + b"x" + bytes(11)},
+    "an IPv4 reply that goes on": {"reply_destination": bytes(15) + b"x"},
+    "an IPv4 master that goes on": {"master_source": bytes(8) + b"x" + bytes(7)},
+    "a name without an end": {"helper": b"0123456789abcdef"},
+}
+POSSIBLE: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "one zone": {"zone": 3, "reply_zone": 3},
+    "a zone in one direction": {"reply_zone": 3},
+    "a zone in the other": {"zone": 3},
+    "IPv6": {"family": 10, "source": bytes(range(16)), "reply_source": bytes(range(1, 17))},
+    "a name": {"helper": b"0123456789abcde"},
+}
 CORPUS = Path(__file__).parent.parent / "corpus" / "codec"
 NO_KEYS, NO_ROWS = np.empty(0, KEY_DTYPE), empty_rows(0)
 DECODERS: list[Callable[[bytes], object]] = [
@@ -209,3 +226,57 @@ def test_the_corpus() -> None:
         data = file.read_bytes()
         kind = b"RCBE"[data[0] % 4 : data[0] % 4 + 1] if data else b"R"
         survives(oracle.sealed(b"\x01" + kind + bytes(14) + data[1:]))
+
+
+def with_fields(fields: dict[str, Any]) -> Rows:
+    """A row of IPv4 with these fields."""
+    row = empty_rows(1)
+    row["family"], row["protocol"] = 2, 6
+    for name, value in fields.items():
+        set_field(row, name, value)
+    return row
+
+
+@pytest.mark.parametrize("what", IMPOSSIBLE)
+def test_rows_that_no_kernel_has_are_refused_by_who_decodes_strictly(what: str) -> None:
+    row, plain = with_fields(IMPOSSIBLE[what]), with_fields({"protocol": 17})
+    rows = np.concatenate([plain, row])
+    inserted = codec.encode_changes(rows, NO_ROWS, NO_ROWS, NO_KEYS)
+    assert codec.decode_chunk(codec.encode_chunk(rows)).tobytes() == rows[key_order(rows)].tobytes()
+    assert len(codec.decode_changes(inserted)) == 2
+    for decode, chunk in (codec.decode_chunk, codec.encode_chunk(rows)), (codec.decode_changes, inserted):
+        with pytest.raises(WireError, match="none that a kernel can have") as caught:
+            decode(chunk, strict=True)
+        assert caught.value.rung == "row"
+    before = row.copy()
+    before[...] = plain
+    for name in KEY_FIELDS:
+        before[name] = row[name]
+    update = codec.encode_changes(NO_ROWS, before, row, NO_KEYS)
+    assert codec.decode_changes(update).apply(before).tobytes() == row.tobytes()
+    with pytest.raises(WireError, match="none that a kernel can have"):
+        codec.decode_changes(update, strict=True).apply(before)
+
+
+@pytest.mark.parametrize("what", POSSIBLE)
+def test_rows_that_a_kernel_has_are_taken_by_who_decodes_strictly(what: str) -> None:
+    row = with_fields(POSSIBLE[what])
+    assert codec.decode_chunk(codec.encode_chunk(row), strict=True).tobytes() == row.tobytes()
+    before = row.copy()
+    before["timeout"] = 9
+    chunk = codec.encode_changes(row, before, row, NO_KEYS)
+    changes = codec.decode_changes(chunk, strict=True)
+    assert changes.inserted.tobytes() == row.tobytes() == changes.apply(before).tobytes()
+
+
+def test_more_names_than_bytes_are_refused_by_who_decodes_strictly() -> None:
+    names = np.arange(codec.MAX_CHUNK_ROWS)
+    chunk = codec.encode_changes(NO_ROWS, NO_ROWS, NO_ROWS, NO_KEYS, deleted_names=names)
+    assert len(chunk) < 100
+    assert len(codec.decode_changes(chunk)) == len(names)
+    with pytest.raises(WireError, match="more rows than it has bytes"):
+        codec.decode_changes(chunk, strict=True)
+    names = np.sort(np.random.default_rng(1).integers(0, 1 << 32, len(names)))
+    assert len(np.unique(names)) == len(names)
+    chunk = codec.encode_changes(NO_ROWS, NO_ROWS, NO_ROWS, NO_KEYS, deleted_names=names)
+    assert codec.decode_changes(chunk, strict=True).deleted_names.tolist() == names.tolist()

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import hacore
 from hacore.configsync.manifest import LARGEST_OBJECT_BYTES, MOST_ENTRIES
-from hacore.control import answering, connection, places, server
+from hacore.control import answering, connection, server
 from hacore.control.problems import EXIT_CODES
 from hacore.control.registry import SMALL_BODY_BYTES
+from hacore.node import places
 from tests.control.wrong_world import World
 from tests.docs import markdown
 

@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from hacore.control import answering, connection, places, server
+from hacore.control import answering, connection, server
 from hacore.control.registry import SMALL_BODY_BYTES, Call, Route
 from hacore.control.schemas import NodeAnswer
+from hacore.node import places
 from tests.control.worker_pair import pair, until
 from tests.control.wrong_world import Case, World, request
 

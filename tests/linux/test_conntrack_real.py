@@ -210,6 +210,9 @@ def test_events_tell_the_life_of_connections(world: World) -> None:
             asked[end], asked[f"{end}_port"] = expected[0][f"master_{end}"], expected[0][f"master_{end}_port"]
         with origin.entered():
             now = conntrack.fetch(asked)
+            impossible = np.zeros(1, rows.dtype)  # of ICMP, with a type that the kernel does not know
+            impossible["family"], impossible["protocol"], impossible["destination_port"] = 2, 1, 50 << 8
+            assert not len(conntrack.fetch(impossible))
         assert asked.tobytes()[:40] == helped
         table[helped] = now[0].copy()
         for key, row in table.items():

@@ -29,9 +29,16 @@ def synced() -> tuple[World, Connection]:
     return world, connection
 
 
-def changes(position: int, epoch: int = 1) -> bytes:
-    chunk = encode_changes(row(1000), NO_ROWS, NO_ROWS, NO_KEYS)
+def changes(position: int, epoch: int = 1, **fields: int) -> bytes:
+    chunk = encode_changes(row(1000, **fields), NO_ROWS, NO_ROWS, NO_KEYS)
     return frames.positioned_frame(Kind.CHANGES, position, epoch, chunk)
+
+
+def bulk(world: World, **fields: int) -> bytes:
+    """A bulk update with one row."""
+    begin = frames.SyncBegin(5, last(world), 1, world["a"].machine.secret, frames.NO_PARTITIONS)
+    rows = frames.sync_rows_frame(5, 0, 1, encode_chunk(row(1000, **fields)))
+    return frames.sync_begin_frame(begin) + rows
 
 
 def last(world: World) -> int:
@@ -67,6 +74,19 @@ FROM_ORIGIN: dict[str, tuple[Callable[[World], bytes], str]] = {
     "digests of other partitions": (
         lambda world: frames.digests_frame(last(world), KEY, np.zeros((7, 2), np.uint64)),
         "not those of 1024 partitions",
+    ),
+    "a row of no family": (lambda world: changes(last(world) + 1, family=7), "none that a kernel can have"),
+    "a row in two zones": (lambda world: changes(last(world) + 1, zone=1, reply_zone=2), "none that a kernel can have"),
+    "an address that goes on": (lambda world: changes(last(world) + 1, source=1), "none that a kernel can have"),
+    "a bulk update with such a row": (lambda world: bulk(world, family=7), "none that a kernel can have"),
+    "more names than bytes": (
+        lambda world: frames.positioned_frame(
+            Kind.CHANGES,
+            last(world) + 1,
+            1,
+            encode_changes(NO_ROWS, NO_ROWS, NO_ROWS, NO_KEYS, deleted_names=np.arange(65_536)),
+        ),
+        "more rows than it has bytes",
     ),
     "a ping with a body": (lambda world: frames.frame(Kind.PING, b"x"), "a body where there is none"),
 }
@@ -113,6 +133,18 @@ def test_origin_ends_the_session(what: str) -> None:
     assert expected in connection.sender.reason
     world.settle()
     assert connection.receiver.ended
+
+
+def test_an_update_to_a_row_that_no_kernel_has() -> None:
+    world, connection = synced()
+    world["a"].sees(row(2000, zone=2), NEW, world.now)
+    world.settle()
+    before = world["b"].table()
+    chunk = encode_changes(NO_ROWS, row(2000, zone=2), row(2000, zone=2, reply_zone=1), NO_KEYS)
+    told = frames.positioned_frame(Kind.CHANGES, last(world) + 1, 1, chunk)
+    connection.receiver.receive(told, world.now)
+    assert "none that a kernel can have" in connection.receiver.reason
+    assert world["b"].table() == before
 
 
 @pytest.mark.parametrize("chunk", [0, 2])

@@ -16,6 +16,10 @@ cdef extern from "codec_order.h":
     pass
 
 
+cdef extern from "row_possible.h" nogil:
+    int rows_are_possible(const Row *rows, size_t count)
+
+
 cdef extern from "codec_compare.h" nogil:
     enum:
         COLUMN_ROWS
@@ -113,5 +117,6 @@ cdef class Changes:
     cdef readonly object inserted, updated_names, updated_keys, deleted_names, deleted_keys
     cdef object values, masks
     cdef uint64_t check
+    cdef bint strict
 
     cdef int patch(self, Row *rows, size_t count) except -1

@@ -203,14 +203,22 @@ def row_count(const uint8_t[::1] data):
     return _row_count(&reader)
 
 
-def decode_chunk(const uint8_t[::1] data, Row[::1] out=None):
+cdef int _not_possible() except -1:
+    raise WireError("row", "a row is none that a kernel can have: its family, its zones, an address or a name")
+
+
+def decode_chunk(const uint8_t[::1] data, Row[::1] out=None, *, bint strict=False):
     """The rows of a whole chunk, in key order; into `out` when it is given, which has to have `row_count(data)` rows.
 
     What `out` holds after a WireError is undefined.
+
+    Args:
+        strict: rows that no kernel can have (`hacore.states.layout`) are a WireError, too.
     """
     cdef Reader reader = _reader(data), body
     cdef _Workspace workspace
     cdef int status
+    cdef bint possible
     _open(&reader, &body, CHUNK_ROWS)
     _no_more(&reader)
     cdef size_t count = _row_count(&body)
@@ -225,9 +233,12 @@ def decode_chunk(const uint8_t[::1] data, Row[::1] out=None):
         status = read_rows(&body, &out[0], count, workspace.codec)
         if status == CODEC_OK:
             status = close_chunk(&body)
+        possible = not strict or status != CODEC_OK or rows_are_possible(&out[0], count)
     _give(workspace)
     if status != CODEC_OK:
         _raise(&body)
+    if not possible:
+        _not_possible()
     return out.base if rows is None else rows
 
 
@@ -436,7 +447,8 @@ cdef class Changes:
         """The updated rows, from what they were, in the order of `updated_names` or `updated_keys`.
 
         Raises:
-            WireError: rung "base", the updates were made from other rows than these (timeouts may differ).
+            WireError: rung "base", the updates were made from other rows than these (timeouts may differ); "row", of
+                a chunk that was decoded strictly, they make of one what no kernel can have.
         """
         cdef size_t count = <size_t> len(self.masks), room
         cdef const Row *old = <const Row *> records_of(before, _ROW_DTYPE, &room, False)
@@ -459,12 +471,16 @@ cdef class Changes:
         cdef const uint64_t *masks = <const uint64_t *> records_of(self.masks, _NUMBER, &room, False)
         cdef uint64_t check = 0
         cdef RowPointer pointer
+        cdef bint possible
         with nogil:
             for index in range(count):
                 pointer = &rows[index]
                 check += check_of(&pointer, 1)
             if check == self.check:
                 patch_rows(rows, values, masks, count)
+            possible = not self.strict or rows_are_possible(rows, count)
+        if not possible:
+            _not_possible()
         return check == self.check
 
 
@@ -478,13 +494,18 @@ cdef object _room(size_t count, object dtype, object none, void **first):
     return records
 
 
-cdef Changes _read_changes(Reader *body):
+cdef Changes _read_changes(Reader *body, bint strict):
     cdef Changes changes = Changes.__new__(Changes)
     cdef ChangeCounts counts
     cdef ChangeSpace space
     cdef _Workspace workspace
     cdef int status
+    cdef bint possible
     if read_change_counts(body, &counts) != CODEC_OK:
+        _raise(body)
+    if strict and counts.naming == NAMED_BY_NUMBER and counts.updated + counts.deleted > body.length:
+        # Names are hashes, of which no list is that short: whoever sends it wants work for nothing.
+        read_fails(body, "number", "the chunk names more rows than it has bytes")
         _raise(body)
     cdef size_t numbered = counts.updated if counts.naming == NAMED_BY_NUMBER else 0
     memset(&space, 0, sizeof(space))
@@ -500,19 +521,27 @@ cdef Changes _read_changes(Reader *body):
         status = read_changes(body, &counts, &space, workspace.codec)
         if status == CODEC_OK:
             status = close_chunk(body)
+        possible = not strict or status != CODEC_OK or rows_are_possible(space.inserted_rows, counts.inserted)
     _give(workspace)
     if status != CODEC_OK:
         _raise(body)
-    changes.check = space.check
+    if not possible:
+        _not_possible()
+    changes.check, changes.strict = space.check, strict
     return changes
 
 
-def decode_changes(const uint8_t[::1] data):
-    """What a whole chunk of changes says."""
+def decode_changes(const uint8_t[::1] data, *, bint strict=False):
+    """What a whole chunk of changes says.
+
+    Args:
+        strict: for what somebody else made and names by hashes. Rows that no kernel can have (`hacore.states.layout`),
+            here or when the updates are applied, are a WireError, too, as are more names than the chunk has bytes.
+    """
     cdef Reader reader = _reader(data), body
     _open(&reader, &body, CHUNK_CHANGES)
     _no_more(&reader)
-    return _read_changes(&body)
+    return _read_changes(&body, strict)
 
 
 def digest_of_rows(const Row[::1] rows):

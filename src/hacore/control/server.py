@@ -19,10 +19,10 @@ from aiohttp import web
 from hacore.control import tls
 from hacore.control.answering import answering, handler_of
 from hacore.control.connection import HTTP_LIMITS, PeerProtocol, watched
-from hacore.control.places import Place, Places
 from hacore.control.registry import Route, collect
 from hacore.errors import PlatformError
 from hacore.node.bus import SocketPath
+from hacore.node.places import Place, Places
 from hacore.node.settings_values import Endpoint
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ DEAD_PEER_MS = 30_000
 #: After accept(2) failed for want of descriptors.
 ACCEPT_PAUSE = 0.2
 SHUTDOWN_TIMEOUT = 2.0
+#: Between two looks at what the names of peers stand for.
+NAME_INTERVAL = 60.0
 #: How long, and for how much that comes in, a connection stays so that the other side can read why it was refused.
 LINGER_TIMEOUT = 1.0
 LINGER_BYTES = 64 << 10
@@ -134,7 +136,16 @@ class Server:
             self._looking_up.cancel()
             self._looking_up = None
         if names:
-            self._looking_up = asyncio.get_running_loop().create_task(self._places.look_up(names))
+            self._looking_up = asyncio.get_running_loop().create_task(self._look_up(names))
+
+    async def _look_up(self, names: list[str]) -> None:
+        """Keeps what the names of peers stand for, for ever."""
+        loop = asyncio.get_running_loop()
+        while True:
+            for name in names:
+                with suppress(OSError, UnicodeError):
+                    self._places.stands_for(name, [str(one[4][0]) for one in await loop.getaddrinfo(name, None)])
+            await asyncio.sleep(NAME_INTERVAL)
 
     def _accepting_ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:

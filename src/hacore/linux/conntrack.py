@@ -263,7 +263,8 @@ def dump_expectations(family: int = 0) -> Records:
 
 
 def fetch(keys: Records) -> Records:
-    """The entries with the keys of these rows, as they are now; those that are gone are left out.
+    """The entries with the keys of these rows, as they are now; those that are gone, or that no kernel can have (an
+    ICMP type that has no answer), are left out.
 
     For what changes without an event: the sequence adjustment of a helper's connection, of which the new expectation
     is the only sign.
@@ -279,7 +280,7 @@ def fetch(keys: Records) -> Records:
             sock._socket.send(ctnetlink.build(np.ascontiguousarray(some), np.full(len(some), ctnetlink.GET, np.uint8)))
             while True:
                 received = reader.receive(sock.fileno())
-                if received.error not in (0, errno.ENOENT) or received.overrun or received.malformed:
+                if received.error not in (0, errno.ENOENT, errno.EINVAL) or received.overrun or received.malformed:
                     raise PlatformError(f"asking the kernel's connection table for entries: {received!r}")
                 if not received.messages:
                     break

@@ -28,6 +28,7 @@ class Connection:
 
     `on_open(connection)` once the handshake is done; `on_data(data)` with bytes as they come; `on_room()` whenever
     everything that was given to `send` is on its way, to give it more; `on_close(connection, reason)` once, at the end.
+    The socket is the connection's from the start, unless making it raises OSError.
     """
 
     def __init__(
@@ -56,10 +57,8 @@ class Connection:
         self._events = READ if server_side else WRITE
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._timeout = loop.call_at(loop.now() + OPEN_TIMEOUT, lambda _now: self.close("no answer in time"))
         loop.register(self._fd, self._ready, self._events)
-        if server_side:
-            self._begin_tls()
+        self._timeout = loop.call_at(loop.now() + OPEN_TIMEOUT, lambda _now: self.close("no answer in time"))
 
     @classmethod
     def dial(
@@ -73,10 +72,10 @@ class Connection:
             code = sock.connect_ex(address)
             if code not in (0, errno.EINPROGRESS):
                 raise OSError(code, os.strerror(code))
+            return cls(loop, sock, context, server_side=False, on_open=on_open, on_close=on_close)
         except OSError:
             sock.close()
             raise
-        return cls(loop, sock, context, server_side=False, on_open=on_open, on_close=on_close)
 
     # What it is asked
 
@@ -150,15 +149,15 @@ class Connection:
             self.close(explain(error))
 
     def _connected(self) -> None:
+        """It was made, or something came over one that was taken, which may have been reset by then."""
         code = self._raw.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if code:
             raise OSError(code, os.strerror(code))
-        self._begin_tls()
-
-    def _begin_tls(self) -> None:
+        self._loop.unregister(self._fd)  # where the next call fails, it has closed the descriptor
         self._tls = self._context.wrap_socket(
             self._raw, server_side=self._server_side, do_handshake_on_connect=False, suppress_ragged_eofs=False
         )
+        self._loop.register(self._fd, self._ready, self._events)
 
     def _shake_hands(self) -> None:
         assert self._tls is not None

@@ -9,11 +9,11 @@ import threading
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
-from hacore.errors import PlatformError
 from hacore.node.loop import READ, Loop, Timer
 from hacore.node.states_connection import Connection
 from hacore.node.states_credentials import Credentials
 from hacore.node.states_filter import Filter
+from hacore.node.states_listening import Listener, numeric
 from hacore.node.states_rows import RowsSender
 from hacore.node.states_tls import ROWS_PROTOCOL, names
 from hacore.states.receiver import ReceiverSession
@@ -23,9 +23,7 @@ from hacore.states.session import Session
 
 FIRST_DELAY = 0.1  # seconds until a lost peer is dialled again; doubled each time it does not answer
 LAST_DELAY = 2.0
-CONNECTIONS = 64  # taken at once, before anyone has shown a certificate
 SEND_BYTES = 1 << 17  # asked of a session at once
-IP_FREEBIND, IPV6_FREEBIND = 15, 78  # an address may be listened on before it is there
 
 NOT_YET = "this node is MASTER and has yet to read its kernel's table"
 NOT_TRUSTED = "the peer's certificate is not to be trusted: this node does not know it, or not any more"
@@ -94,13 +92,18 @@ class Peer:
         found = numeric(self.host, self.port)
         if found is not None:
             self._dial(*found)
-        else:
+            return
+        try:
             resolve(self._peers.loop, self.host, self.port, self._resolved)
+        except OSError as error:
+            self._lost(error.strerror or str(error))
 
     def _resolved(self, found: tuple[int, tuple[str, int]] | str) -> None:
         if isinstance(found, str):
             self._lost(found)
-        elif self._dialled is None and not self._peers.closed:
+            return
+        self._peers.listener.stands_for(self.host, found[1][0])
+        if self._dialled is None and not self._peers.closed:
             self._dial(*found)
 
     def _dial(self, family: int, address: tuple[str, int]) -> None:
@@ -203,7 +206,7 @@ class Peer:
 
 
 class Peers:
-    """All of them, and the socket on which they call. Nobody is dialled or let in before `set_open`."""
+    """All of them, and the connections that they make. Nobody is dialled or let in before `set_open`."""
 
     def __init__(
         self,
@@ -218,24 +221,21 @@ class Peers:
         self.loop, self.replication, self.credentials = loop, replication, credentials
         self.clock, self.on_turn, self.on_problem = clock, on_turn, on_problem
         self.known: dict[str, Peer] = {}
-        self.refused = 0
         self.is_open = self.closed = False
+        self.listener = Listener(loop, credentials, self._identify, self._taken_closed, on_problem)
         self._wanted = wanted
-        self._listening: socket.socket | None = None
-        self._taken: set[Connection] = set()
-        self._last_refusal = ""
 
     def add(self, name: str, host: str, port: int) -> None:
         """A peer of the settings."""
         self.known[name] = Peer(self, name, host, port)
+        self.listener.know(each.host for each in self.known.values())
 
     def set_open(self, is_open: bool) -> None:
         """Whether sessions may begin: `Replication.may_speak`. Who calls before waits where the kernel keeps calls."""
         if is_open == self.is_open or self.closed:
             return
         self.is_open = is_open
-        if self._listening is not None:
-            self.loop.modify(self._listening.fileno(), READ if is_open else 0)
+        self.listener.set_open(is_open)
         if is_open:
             for peer in self.known.values():
                 peer.dial_soon()
@@ -246,40 +246,7 @@ class Peers:
 
     def listen(self, host: str, port: int) -> None:
         """Take calls, once it is open. Raises PlatformError."""
-        found = numeric(host, port)
-        try:
-            family, address = found or socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0::4]
-            sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-                sock.setsockopt(socket.IPPROTO_IPV6, IPV6_FREEBIND, 1)
-            else:
-                sock.setsockopt(socket.IPPROTO_IP, IP_FREEBIND, 1)
-            sock.bind(address)
-            sock.listen(CONNECTIONS)
-        except OSError as error:
-            raise PlatformError(f"states.listen = {host}:{port}: {error.strerror or error}") from error
-        self._listening = sock
-        self.loop.register(sock.fileno(), self._accept, 0)
-
-    def _accept(self, _events: int, _now: float) -> None:
-        assert self._listening is not None
-        try:
-            sock, _address = self._listening.accept()
-        except (BlockingIOError, ConnectionError):
-            return
-        contexts = self.credentials.contexts
-        if contexts is None or len(self._taken) >= CONNECTIONS + 2 * len(self.known):
-            sock.close()
-            self.refused += 1
-            return
-        self._taken.add(
-            Connection(
-                self.loop, sock, contexts.server, server_side=True,
-                on_open=self._identify, on_close=self._taken_closed,
-            )
-        )  # fmt: skip
+        self.listener.listen(host, port)
 
     def _identify(self, connection: Connection) -> None:
         shown = names(connection.tls.getpeercert())
@@ -292,22 +259,20 @@ class Peers:
             connection.close(NOT_TRUSTED)
         elif not self.is_open:
             connection.close(NOT_YET)
-        elif connection.tls.selected_alpn_protocol() == ROWS_PROTOCOL:
-            RowsSender(connection, self._wanted())
         else:
-            peer.take(connection)
+            self.listener.trusted(connection, peer.name)
+            if connection.tls.selected_alpn_protocol() == ROWS_PROTOCOL:
+                RowsSender(connection, self._wanted())
+            else:
+                peer.take(connection)
 
     def _taken_closed(self, connection: Connection, reason: str) -> None:
-        self._taken.discard(connection)
         for peer in self.known.values():
             if peer.receiving is not None and peer.receiving.connection is connection:
                 peer.taken_closed(connection, reason)
                 return
         if not connection.opened or "certificate" in reason:
-            self.refused += 1
-            if reason != self._last_refusal:
-                self._last_refusal = reason
-                self.on_problem(f"refused a connection: {reason}")
+            self.listener.refuse(reason)
 
     def trusts(self, connection: Connection) -> bool:
         """Whether the certificate at the other end is one of those that this node trusts now."""
@@ -316,7 +281,7 @@ class Peers:
     def credentials_changed(self) -> None:
         """Certificates were made, replaced or revoked: who is not trusted any more goes, and all others are dialled."""
         dialled = [peer.sending.connection for peer in self.known.values() if peer.sending is not None]
-        for connection in [*dialled, *self._taken]:
+        for connection in [*dialled, *self.listener.taken]:
             if connection.is_open and not self.trusts(connection):
                 connection.close(NOT_TRUSTED)
         for peer in self.known.values():
@@ -325,24 +290,9 @@ class Peers:
     def close(self, reason: str) -> None:
         """End everything."""
         self.closed = True
-        if self._listening is not None:
-            self.loop.unregister(self._listening.fileno())
-            self._listening.close()
         for peer in self.known.values():
             peer.close(reason)
-        for connection in [*self._taken]:
-            connection.close(reason)
-
-
-def numeric(host: str, port: int) -> tuple[int, tuple[str, int]] | None:
-    """Family and address of a host that is no name."""
-    for family in (socket.AF_INET, socket.AF_INET6):
-        try:
-            socket.inet_pton(family, host)
-        except OSError:
-            continue
-        return family, (host, port)
-    return None
+        self.listener.close(reason)
 
 
 def resolve(loop: Loop, host: str, port: int, found: Callable[[tuple[int, tuple[str, int]] | str], None]) -> None:

@@ -93,7 +93,7 @@ def _receive(connection: ssl.SSLSocket, progress: Callable[[int], None]) -> Rows
                 if decode_end(chunk) != count:
                     raise WireError("rows", f"{decode_end(chunk)} rows were sent and {count} came")
                 return np.concatenate(parts)
-            parts.append(decode_chunk(chunk))
+            parts.append(decode_chunk(chunk, strict=True))
             count += len(parts[-1])
             progress(count)
     raise WireError("short", "the connection ended before the table did")

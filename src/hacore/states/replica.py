@@ -150,9 +150,9 @@ class Replica:
         """Applies a chunk of changes; False when updates met other rows than they were made from.
 
         Raises:
-            WireError: it is no chunk of changes.
+            WireError: it is no chunk of changes, or a row in it is none that a kernel can have.
         """
-        changes = decode_changes(chunk)
+        changes = decode_changes(chunk, strict=True)
         if self._ownership.only_owner(node.index):
             return self._apply(changes, node, epoch, now, receipt)
         whole = True
@@ -349,9 +349,9 @@ class Replica:
         """A chunk of rows; how many it has.
 
         Raises:
-            WireError: it is no chunk of rows.
+            WireError: it is no chunk of rows, or one of them is none that a kernel can have.
         """
-        rows = decode_chunk(chunk)
+        rows = decode_chunk(chunk, strict=True)
         wanted, new = self._put(node, epoch, rows, self._ownership.only_owner(node.index), now)
         if len(wanted):
             self._enqueue(Work(wanted, new, NO_ROWS, receipt=receipt))

@@ -1,22 +1,19 @@
 """Who may hold a connection: peers have places of their own, and a stranger that did not say who it is makes way.
 
 A connection belongs to a peer's places when it comes from an address of a peer: one of the settings, one that a name
-there stands for, or one from which a peer's certificate was shown.
+there stands for, or one from which a peer's certificate was shown. The node API and the stream of states each have
+such places.
 """
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 
 #: From one address; a peer needs a handful.
 CONNECTIONS_PER_ADDRESS = 16
 #: Of all who are no peers, together, and as many of all peers: bounds the memory that they can force.
 CONNECTIONS = 64
-#: Between two looks at what the names of peers stand for.
-NAME_INTERVAL = 60.0
 
 
 class Place:
@@ -35,7 +32,7 @@ class Places:
     def __init__(self) -> None:
         self._held: dict[Place, None] = {}
         self._literal: set[str] = set()
-        self._named: set[str] = set()
+        self._named: dict[str, set[str]] = {}
         self._seen: dict[str, str] = {}
 
     def __len__(self) -> int:
@@ -51,20 +48,13 @@ class Places:
                 self._literal.add(_plain(host))
             except ValueError:
                 names.append(host)
-        if not names:
-            self._named = set()
+        self._named = {name: self._named.get(name, set()) for name in names}
         return names
 
-    async def look_up(self, names: Iterable[str]) -> None:
-        """Keeps what the names stand for, for ever."""
-        loop = asyncio.get_running_loop()
-        while True:
-            found: set[str] = set()
-            for name in names:
-                with suppress(OSError, UnicodeError):
-                    found |= {_plain(str(one[4][0])) for one in await loop.getaddrinfo(name, None)}
-            self._named = found or self._named
-            await asyncio.sleep(NAME_INTERVAL)
+    def stands_for(self, name: str, addresses: Iterable[str]) -> None:
+        """What a host of the settings that is a name was found to stand for."""
+        if name in self._named:
+            self._named[name] = {_plain(address) for address in addresses}
 
     def shown(self, place: Place, peer: str) -> None:
         """A peer's certificate was shown there."""
@@ -72,7 +62,8 @@ class Places:
         self._seen[peer] = place.source
 
     def _is_peers(self, source: str) -> bool:
-        return source in self._literal or source in self._named or source in self._seen.values()
+        named = any(source in addresses for addresses in self._named.values())
+        return named or source in self._literal or source in self._seen.values()
 
     # Coming and going
 
