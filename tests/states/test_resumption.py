@@ -151,14 +151,29 @@ def test_refreshed_timeouts_reach_the_replica() -> None:
     assert sorted(empty["timeout"].tolist()) == [30, 90]
 
 
-def test_clear() -> None:
-    world = pair()
-    world["a"].sees(rows(range(10)), NEW, world.now)
+def test_a_flushed_kernel_is_told_in_one_frame() -> None:
+    """The events were lost, a comparison finds nothing of what there was."""
+    world = pair(digest_interval=1000)
+    a, b = world["a"], world["b"]
+    a.sees(rows(range(1000)), NEW, world.now)
     world.settle()
-    world["a"].machine.origin.clear(world.now)
+    connection = world.connections[0]
+    sent, position = connection.sender.bytes_sent, a.machine.log.last
+    a.kernel.clear()
+    a.dump(world.now)
     world.settle()
-    assert not world["b"].table()
-    assert not world["b"].kernel
+    assert not b.table()
+    assert not b.kernel
+    assert a.machine.log.last == position + 1
+    assert connection.sender.bytes_sent - sent < 50
+    a.sees(rows(range(500, 600)), NEW, world.now)
+    world.settle()
+    assert len(b.kernel) == 100
+    a.kernel.clear()
+    a.sees(rows([2000]), NEW, world.now)
+    a.dump(world.now)
+    world.settle()
+    assert b.kernel == a.kernel == a.table()
 
 
 def test_bulk_update_is_ordered_from_either_end() -> None:
