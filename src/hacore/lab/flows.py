@@ -76,8 +76,8 @@ class FlowFigures(msgspec.Struct, frozen=True):
 
     @property
     def as_expected(self) -> bool:
-        """All alive where the nodes replicate; where they do not, all dead: TCP is not let in without its SYN, and who is
-        translated anew gets another port, or identifier.
+        """All alive where the nodes replicate; where they do not, all dead: TCP is not let in without its SYN, and who
+        is translated anew gets another port, or identifier.
         """
         if self.replicated:
             return all(kind.alive == kind.total for kind in self.kinds.values())
