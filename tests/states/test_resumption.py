@@ -105,6 +105,25 @@ def test_bulk_update_while_changes_go_on() -> None:
     assert hows(world, "b") == ["bulk"]
 
 
+def test_what_ends_and_changes_while_a_repair_waits_is_not_undone_by_it() -> None:
+    world = pair(bulk_rows=5, bulk_window=1, partitions=4, digest_interval=1000)
+    a, b = world["a"], world["b"]
+    a.sees(rows(range(400)), NEW, world.now)
+    world.settle()
+    b.machine.table.delete(rows([7]))
+    sender = world.connections[0].sender
+    sender.order_digests(world.now)
+    while not sender.status(world.now).bulk_rows:
+        world.turn()
+    assert sender.status(world.now).bulk_total - sender.status(world.now).bulk_rows > 0
+    a.sees(rows(range(0, 400, 3)), DESTROY, world.now)
+    a.sees(rows(range(1, 400, 3), protocol_state=TIME_WAIT), UPDATE, world.now)
+    world.settle()
+    assert sender.synced
+    assert b.kernel == a.kernel
+    assert b.table() == a.table()
+
+
 def test_chunks_wait_for_the_kernel() -> None:
     world = World(Node("a", bulk_rows=50, bulk_window=3), Node("b"))
     world["a"].machine.set_master(True, world.now)
