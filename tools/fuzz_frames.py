@@ -4,7 +4,8 @@ kind is a value or a WireError, and no session raises anything.
     python tools/fuzz_frames.py -runs=1000000 [LIBFUZZER OPTION...]
 
 Starts from tests/corpus/frames; with KEEP=1 what has found new code is added to it. An input is the kind, a byte that
-tells whether it goes through the sessions too (1 in 32), and the body.
+tells whether it goes through the sessions too (1 in 32) and whether its numbers and checksums are made right (1 in 2),
+and the body.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import atheris  # type: ignore[import-not-found,import-untyped,unused-ignore]  #
 
 with atheris.instrument_imports(include=["hacore.states"]):
     from hacore.states.frames import Kind
-    from tests.states.test_frames import VALID, Target, read_any
+    from tests.states.test_frames import VALID, Target, read_any, rechecked
 
 KEPT = ROOT / "tests" / "corpus" / "frames"
 KINDS = list(Kind)
@@ -32,10 +33,10 @@ def one_input(data: bytes) -> None:
     """The property, for one input."""
     if len(data) < 2:
         return
-    kind, content = KINDS[data[0] % len(KINDS)], data[2:]
-    read_any(kind, content)
+    kind, content, fits = KINDS[data[0] % len(KINDS)], data[2:], data[1] & 128 != 0
+    read_any(kind, rechecked(kind, content) if fits else content)
     if data[1] % 32 == 0:
-        target.feed(kind, content)
+        target.feed(kind, content, fits=fits)
 
 
 def main() -> None:
@@ -49,7 +50,8 @@ def main() -> None:
             found = KEPT
         for number, content in enumerate(VALID):
             for kind in range(len(KINDS)):
-                (begin / f"{number}-{kind}").write_bytes(bytes((kind, 0)) + content)
+                for flags in (0, 128):
+                    (begin / f"{number}-{kind}-{flags}").write_bytes(bytes((kind, flags)) + content)
         places = dict.fromkeys(map(str, (found, KEPT, begin)))
         arguments = [sys.argv[0], "-max_len=600", "-print_final_stats=1", *sys.argv[1:], *places]
         atheris.Setup(arguments, one_input)

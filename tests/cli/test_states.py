@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.cli.conftest import FakeNode, Run
 
 
@@ -27,6 +29,7 @@ def status(**changes: Any) -> dict[str, Any]:
         "kernel": {"entries": 2000, "limit": 2000, "listening": True, "events": 9000, "echoes": 5, "ignored": 3,
                    "lost": 2, "reconciles": 4, "reconciled": now - 10, "reconcile_duration": 0.25, "lenient": True,
                    "injected": {"inserted": 40, "messages": 40}, "errors": {"ENOMEM: Cannot allocate memory": 3}},
+        "sharing": {"claimed": 1200, "ends_left": 4, "outdated": 7, "mismatched": 2, "refused": 3},
     } | changes  # fmt: skip
 
 
@@ -49,6 +52,8 @@ def test_show(run: Run, node: FakeNode) -> None:
         "1,500 of 2,000 rows, 1,500 own", "tcp 1,000, udp 500", "12 did not fit (states.max_states)",
         "2,000 of 2,000 entries, listening", "9,000, of which 5 echoes and 3 not to be replicated", "lost 2 times",
         "lenient with all TCP windows", "compared with the kernel 4 times, last 10 s ago, in 250 ms", "inserted 40",
+        "owners   1,200 claimed, 4 ends left to their owners",
+        "peers    7 rows with outdated claims, 2 frames that met other rows, 3 connections refused",
         "refused by the kernel: 3 with ENOMEM: Cannot allocate memory (nf_conntrack_max is 2,000)",
     ):  # fmt: skip
         assert text in result.output
@@ -86,6 +91,16 @@ def test_list_goes_through_all_pages(run: Run, node: FakeNode) -> None:
     assert result.output.splitlines() == [line, line]
     asked = {"command": "states", "action": "list", "protocol": "tcp", "port": 443, "state": "ESTABLISHED"}
     assert node.requests == [asked | {"cursor": cursor} for cursor in (None, 77, 5)]
+
+
+def test_list_with_counters(run: Run, node: FakeNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    counted = ROW | {"packets_original": 12, "bytes_original": 1200, "bytes_reply": 7, "start": 1_700_000_000.5}
+    node.answers["states"] = {"states": [counted], "cursor": 0}
+    result = run("states", "list", "--counters")
+    assert result.output.endswith(" owner=fw1 packets=12/0 bytes=1200/7 start=2023-11-14 22:13:20\n")
+    assert node.requests == [{"command": "states", "action": "list", "counters": True, "cursor": None}]
 
 
 def test_list_ends_at_its_limit(run: Run, node: FakeNode) -> None:

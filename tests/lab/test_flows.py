@@ -23,6 +23,8 @@ def test_what_is_expected_of_flows() -> None:
     assert not figures(True, tcp=10, udp=9).as_expected
     assert figures(False, tcp=0, udp=0).as_expected
     assert not figures(False, tcp=1, udp=0).as_expected
+    for kind in ("tcp6", "icmp", "ftp control", "ftp data"):
+        assert not figures(False, tcp=0, udp=0, **{kind: 1}).as_expected
 
 
 @pytest.mark.parametrize("replicated", [True, False], ids=["replicated", "alone"])

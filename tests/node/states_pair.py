@@ -1,4 +1,5 @@
-"""Two nodes that replicate their connections to each other, each a gateway with both its sides played from raw sockets.
+"""Two nodes, or three, that replicate their connections to each other, each a gateway with both its sides played from
+raw sockets.
 
 wire1 = inside = fw1 = outside = wire1        fw1 -- sync -- fw2        fw1 -- lan (the VIP) -- fw2
 """
@@ -36,9 +37,7 @@ advbase = 0
 advskew = {advskew}
 password = "secret"
 addresses = ["10.20.0.1/24"]
-[[peer]]
-name = "fw{other}"
-states = "10.9.0.{other}:{peer_port}"
+{peers}
 [states]
 listen = "10.9.0.{number}:8116"
 bulk_deadline = {bulk_deadline}
@@ -46,12 +45,19 @@ reconcile_interval = {reconcile_interval}
 {more}
 """
 
+PEER = """
+[[peer]]
+name = "fw{number}"
+states = "10.9.0.{number}:{port}"
+"""
+
 
 class Node:
-    """One firewall."""
+    """One firewall, of `count`."""
 
-    def __init__(self, host: Host, wire: Host, directory: Path, number: int) -> None:
+    def __init__(self, host: Host, wire: Host, directory: Path, number: int, count: int = 2) -> None:
         self.host, self.number, self.name = host, number, f"fw{number}"
+        self.others = [other for other in range(1, count + 1) if other != number]
         self.directory = directory / self.name
         self.path = self.directory / "hacore.toml"
         self.log = self.directory / "log"
@@ -69,8 +75,9 @@ class Node:
     ) -> None:
         self.path.write_text(
             SETTINGS.format(
-                number=self.number, other=3 - self.number, advskew=20 * self.number, bulk_deadline=bulk_deadline,
-                reconcile_interval=reconcile_interval, peer_port=peer_port, more=more,
+                number=self.number, advskew=20 * self.number, bulk_deadline=bulk_deadline,
+                peers="".join(PEER.format(number=other, port=peer_port) for other in self.others),
+                reconcile_interval=reconcile_interval, more=more,
             )
         )  # fmt: skip
         self.path.chmod(0o600)
@@ -141,9 +148,9 @@ class Node:
         return [event["text"] for event in self.ask("events", limit=1000)["events"]]
 
     def follows(self) -> bool:
-        """What the peer owns comes in, and is all here."""
+        """What the peers own comes in, and is all here."""
         shown = self.states()
-        return bool(shown) and shown["peers"][0]["receiving"]["phase"] == "stream"
+        return bool(shown) and all(peer["receiving"]["phase"] == "stream" for peer in shown["peers"])
 
     def rows(self) -> Rows:
         """What its kernel has, but for the node's own chatter (IGMP)."""
@@ -161,20 +168,26 @@ class Node:
 
 
 class Pair:
-    """`one` is MASTER while both are well."""
+    """`one` is MASTER while all are well. With a `count` of three there is a third node, behind switches."""
 
-    def __init__(self, network: Network, directory: Path, **settings: Any) -> None:
+    def __init__(self, network: Network, directory: Path, count: int = 2, **settings: Any) -> None:
         self.directory = directory
-        self.nodes = []
-        for number in (1, 2):
-            self.nodes.append(Node(network.host(f"fw{number}"), network.host(f"wire{number}"), directory, number))
-        self.one, self.two = self.nodes
+        self.nodes = [
+            Node(network.host(f"fw{number}"), network.host(f"wire{number}"), directory, number, count)
+            for number in range(1, count + 1)
+        ]
+        self.one, self.two = self.nodes[:2]
         for interface, place in (("sync", "10.9.0"), ("lan", "10.20.0")):
-            network.cable(self.one.host, interface, self.two.host, interface)
+            if count == 2:
+                network.cable(self.one.host, interface, self.two.host, interface)
+            else:
+                switch = network.switch(interface)
+                for node in self.nodes:
+                    network.cable(node.host, interface, switch)
             for node in self.nodes:
                 last = node.number if interface == "sync" else 10 + node.number
                 node.host.ip(f"addr add {place}.{last}/24 dev {interface}")
-        make_test_certificates(directory / "certificates", ["fw1", "fw2"])
+        make_test_certificates(directory / "certificates", [node.name for node in self.nodes])
         for node in self.nodes:
             node.configure(**settings)
             node.trust(directory / "certificates")
@@ -182,15 +195,17 @@ class Pair:
     def start(self) -> None:
         for node in self.nodes:
             node.start()
-        wait_until(lambda: self.one.carp == "MASTER" and self.two.carp == "BACKUP", PATIENCE)
+        wait_until(
+            lambda: [node.carp for node in self.nodes] == ["MASTER", *["BACKUP"] * (len(self.nodes) - 1)], PATIENCE
+        )
         self.follow()
 
     def follow(self) -> None:
-        wait_until(lambda: self.two.follows() and self.one.follows(), PATIENCE)
+        wait_until(lambda: all(node.follows() for node in self.nodes), PATIENCE)
 
     def alike(self) -> bool:
-        """Whether both kernels have the same connections through the gateways."""
-        return self.one.keys() == self.two.keys()
+        """Whether all kernels have the same connections through the gateways."""
+        return all(node.keys() == self.one.keys() for node in self.nodes[1:])
 
 
 @contextmanager

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,6 +44,7 @@ def test_a_promoted_node_goes_on_with_connections_behind_nat(pair: Pair) -> None
     pair.one.kill()
     eventually(lambda: pair.two.carp == "MASTER")
     assert pair.two.demotion == {}
+    eventually(lambda: pair.two.states()["sharing"]["claimed"] >= 50)
     from tools.ct_flows import CLIENT_SEQUENCE, SERVER_SEQUENCE, line
 
     for way, outer in seen.items():
@@ -107,8 +110,6 @@ def test_a_lasting_flow_is_refreshed(tmp_path: Path) -> None:
         way = flow(UDP, "10.0.0.2", "198.51.100.1", 40_000, 4500)
         outer = pair.one.gateway.talk([way])[way]
         eventually(pair.alike)
-        import time
-
         from tools import ct_packets
 
         until = time.monotonic() + 12
@@ -155,6 +156,24 @@ def test_what_is_ignored_stays_here(tmp_path: Path) -> None:
         assert len(pair.one.keys()) == 3
         assert np.array_equal(pair.two.rows()["destination"][0][:4], (198, 51, 100, 8))
         assert pair.one.hacore("states", "diff").returncode == 0
+
+
+def test_what_the_kernel_counts_is_listed(pair: Pair) -> None:
+    for name in ("acct", "timestamp"):
+        pair.one.host.sysctl(f"netfilter/nf_conntrack_{name}", "1")
+    before = time.time()
+    pair.one.gateway.talk([flow(TCP, "10.0.0.2", "198.51.100.1", 40_000, 443)])
+    eventually(lambda: len(pair.one.keys()) == 1 and pair.alike())
+    listed = [
+        json.loads(node.hacore("states", "list", "--protocol", "tcp", "--counters", "--json").stdout)
+        for node in pair.nodes
+    ]
+    assert listed[0]["packets_original"] >= 3
+    assert listed[0]["bytes_reply"] >= 80
+    assert before - 1 <= listed[0]["start"] <= time.time()
+    assert "packets_original" not in listed[1], "nothing of it has passed there"
+    shown = pair.one.hacore("states", "list", "--protocol", "tcp", "--counters").stdout
+    assert f" packets={listed[0]['packets_original']}/{listed[0]['packets_reply']} bytes=" in shown
 
 
 def test_streams_are_not_tracked(pair: Pair) -> None:

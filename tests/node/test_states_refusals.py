@@ -40,6 +40,7 @@ def test_a_certificate_that_is_not_trusted(tmp_path: Path) -> None:
         eventually(lambda: says(pair.two, "no stream to fw1", "not to be trusted"))
         eventually(lambda: says(backup, "no bulk update from", "within 1 s"))
         assert backup.demotion == {"no state sync": 240}
+        assert pair.one.states()["sharing"]["refused"] >= 1
         assert next(node for node in pair.nodes if node is not backup).demotion == {}
         assert backup.states()["peers"][0]["receiving"]["phase"] == "down"
 

@@ -238,7 +238,7 @@ def test_full_table_is_told_and_the_stream_goes_on() -> None:
     world.settle()
     b = world["b"].machine
     assert len(b.table) == 60
-    assert b.replica.not_fitted == b.table.not_fitted == 40
+    assert b.table.not_fitted == 40
     assert not connection.receiver.ended
 
 

@@ -105,6 +105,25 @@ def test_bulk_update_while_changes_go_on() -> None:
     assert hows(world, "b") == ["bulk"]
 
 
+def test_what_ends_and_changes_while_a_repair_waits_is_not_undone_by_it() -> None:
+    world = pair(bulk_rows=5, bulk_window=1, partitions=4, digest_interval=1000)
+    a, b = world["a"], world["b"]
+    a.sees(rows(range(400)), NEW, world.now)
+    world.settle()
+    b.machine.table.delete(rows([7]))
+    sender = world.connections[0].sender
+    sender.order_digests(world.now)
+    while not sender.status(world.now).bulk_rows:
+        world.turn()
+    assert sender.status(world.now).bulk_total - sender.status(world.now).bulk_rows > 0
+    a.sees(rows(range(0, 400, 3)), DESTROY, world.now)
+    a.sees(rows(range(1, 400, 3), protocol_state=TIME_WAIT), UPDATE, world.now)
+    world.settle()
+    assert sender.synced
+    assert b.kernel == a.kernel
+    assert b.table() == a.table()
+
+
 def test_chunks_wait_for_the_kernel() -> None:
     world = World(Node("a", bulk_rows=50, bulk_window=3), Node("b"))
     world["a"].machine.set_master(True, world.now)
@@ -151,14 +170,29 @@ def test_refreshed_timeouts_reach_the_replica() -> None:
     assert sorted(empty["timeout"].tolist()) == [30, 90]
 
 
-def test_clear() -> None:
-    world = pair()
-    world["a"].sees(rows(range(10)), NEW, world.now)
+def test_a_flushed_kernel_is_told_in_one_frame() -> None:
+    """The events were lost, a comparison finds nothing of what there was."""
+    world = pair(digest_interval=1000)
+    a, b = world["a"], world["b"]
+    a.sees(rows(range(1000)), NEW, world.now)
     world.settle()
-    world["a"].machine.origin.clear(world.now)
+    connection = world.connections[0]
+    sent, position = connection.sender.bytes_sent, a.machine.log.last
+    a.kernel.clear()
+    a.dump(world.now)
     world.settle()
-    assert not world["b"].table()
-    assert not world["b"].kernel
+    assert not b.table()
+    assert not b.kernel
+    assert a.machine.log.last == position + 1
+    assert connection.sender.bytes_sent - sent < 50
+    a.sees(rows(range(500, 600)), NEW, world.now)
+    world.settle()
+    assert len(b.kernel) == 100
+    a.kernel.clear()
+    a.sees(rows([2000]), NEW, world.now)
+    a.dump(world.now)
+    world.settle()
+    assert b.kernel == a.kernel == a.table()
 
 
 def test_bulk_update_is_ordered_from_either_end() -> None:

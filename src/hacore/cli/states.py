@@ -55,8 +55,9 @@ def show(settings_path: str, as_json: bool) -> None:
 @click.option("--port", type=click.IntRange(0, 65535), help="At any end.")
 @click.option("--zone", type=click.IntRange(0, 65535), help="The conntrack zone.")
 @click.option("--state", metavar="STATE", help="Of TCP or SCTP, such as ESTABLISHED.")
+@click.option("--counters", is_flag=True, help="With packets, bytes and start, as far as this kernel counts them.")
 @click.option("--limit", type=click.IntRange(1), help="At most so many.")
-def list_(settings_path: str, as_json: bool, limit: int | None, **filters: Any) -> None:
+def list_(settings_path: str, as_json: bool, limit: int | None, counters: bool, **filters: Any) -> None:
     """List the connections in this node's table, those of the peers too."""
     import json
 
@@ -65,6 +66,8 @@ def list_(settings_path: str, as_json: bool, limit: int | None, **filters: Any) 
     wanted = {name: value for name, value in filters.items() if value is not None}
     if "state" in wanted:
         wanted["state"] = wanted["state"].upper()
+    if counters:
+        wanted["counters"] = True
     cursor: int | None = None
     left = limit if limit is not None else -1
     while left and cursor != 0:

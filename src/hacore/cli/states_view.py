@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from hacore.cli.terminal import duration
+from hacore.cli.terminal import duration, moment
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from hacore.node.states_snapshot import StatesStatus, StreamStatus
+    from hacore.node.states_snapshot import SharingCounts, StatesStatus, StreamStatus
 
 
 def line(row: dict[str, Any]) -> str:
@@ -22,6 +22,12 @@ def line(row: dict[str, Any]) -> str:
         parts.append(f"[{_end(row, 'reply_source')} -> {_end(row, 'reply_destination')}]")
     parts += [name for name in row["status"] if name not in ("SRC_NAT", "DST_NAT")]
     parts += [f"{name}={row[name]}" for name in ("mark", "zone", "helper", "master", "owner") if name in row]
+    for name in ("packets", "bytes"):
+        both = row.get(f"{name}_original", 0), row.get(f"{name}_reply", 0)
+        if any(both):
+            parts.append(f"{name}={both[0]}/{both[1]}")
+    if "start" in row:
+        parts.append(f"start={moment(row['start'])}")
     return " ".join(parts)
 
 
@@ -91,9 +97,27 @@ def _parts(status: StatesStatus) -> Iterator[RenderableType]:
             if name not in ("messages", "sends", "queries", "failed")
         )
         yield Text(f"put into the kernel: {counts}")
+    yield from _sharing(status.sharing)
     for error, count in sorted(kernel.errors.items()):
         hint = f" (nf_conntrack_max is {kernel.limit:,})" if error.startswith("ENOMEM") else ""
         yield Text(f"refused by the kernel: {count:,} with {error}{hint}", style="red")
+
+
+def _sharing(counts: SharingCounts) -> Iterator[RenderableType]:
+    from rich.text import Text
+
+    owned = {"claimed": counts.claimed, "contested": counts.contested, "ends left to their owners": counts.ends_left}
+    if any(owned.values()):
+        yield Text("owners   " + ", ".join(f"{count:,} {what}" for what, count in owned.items() if count))
+    troubles = {
+        "rows with outdated claims": counts.outdated,
+        "frames that met other rows": counts.mismatched,
+        "frames that left the log too early": counts.overflowed,
+        "connections refused": counts.refused,
+    }
+    if any(troubles.values()):
+        told = ", ".join(f"{count:,} {what}" for what, count in troubles.items() if count)
+        yield Text(f"peers    {told}", style="yellow")
 
 
 def _stream(way: str, stream: StreamStatus, now: float) -> RenderableType:

@@ -269,10 +269,17 @@ def fetch(keys: Records) -> Records:
     For what changes without an event: the sequence adjustment of a helper's connection, of which the new expectation
     is the only sign.
     """
+    return fetch_shown(keys)[0]
+
+
+def fetch_shown(keys: Records) -> tuple[Records, Records]:
+    """As `fetch`, and `DISPLAY_DTYPE` beside each entry."""
     found: list[Records] = []
+    found_shown: list[Records] = []
     room = 64  # answers of 8 KiB each in the receive buffer
     rows: Records = np.zeros(room, ROW_DTYPE)
-    reader = ctnetlink.Reader(rows, np.zeros(room, EVENT_DTYPE), datagrams=room, datagram_bytes=4096)
+    shown: Records = np.zeros(room, DISPLAY_DTYPE)
+    reader = ctnetlink.Reader(rows, np.zeros(room, EVENT_DTYPE), display=shown, datagrams=room, datagram_bytes=4096)
     with _Socket() as sock:
         _enlarge(sock._socket, SO_RCVBUFFORCE, socket.SO_RCVBUF, 1 << 20)
         for start in range(0, len(keys), room):
@@ -285,7 +292,10 @@ def fetch(keys: Records) -> Records:
                 if not received.messages:
                     break
                 found.append(rows[: received.rows].copy())
-    return np.concatenate(found) if found else np.zeros(0, ROW_DTYPE)
+                found_shown.append(shown[: received.rows].copy())
+    if not found:
+        return np.zeros(0, ROW_DTYPE), np.zeros(0, DISPLAY_DTYPE)
+    return np.concatenate(found), np.concatenate(found_shown)
 
 
 class Injector(_Socket):

@@ -11,18 +11,28 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from hacore._fast.row import KEY_BYTES
 from hacore.errors import PlatformError
 from hacore.linux import conntrack
 from hacore.node.bus import BadRequest
-from hacore.node.states_snapshot import KernelStates, PeerStates, Phase, StatesStatus, StreamStatus, TableStates
+from hacore.node.states_snapshot import (
+    KernelStates,
+    PeerStates,
+    Phase,
+    SharingCounts,
+    StatesStatus,
+    StreamStatus,
+    TableStates,
+)
 from hacore.states import events as told
-from hacore.states.layout import Rows
+from hacore.states.layout import Rows, keys_of
 
 if TYPE_CHECKING:
     from hacore.node.states import StatesWorker
     from hacore.node.states_peers import Link, Peer
 
 PAGE_ROWS = 2000  # of a list, in one answer
+COUNTED_ROWS = 256  # of one with counters, for each of which the kernel is asked: about 2 ms
 SCAN_ROWS = 65_536  # looked at for one answer at most, so that it takes a few milliseconds
 
 PROTOCOL_NAMES: Mapping[int, str] = {
@@ -75,6 +85,7 @@ class Reports:
             peers=[self._peer(peer) for peer in worker.peers.known.values()],
             table=self._table(),
             kernel=self._kernel(),
+            sharing=self._sharing(),
             warnings=[*filter(None, [worker.problem]), *worker.warnings.values()],
         )
 
@@ -159,24 +170,42 @@ class Reports:
             relaxed=worker.windows.relaxed,
         )
 
+    def _sharing(self) -> SharingCounts:
+        replication = self._worker.replication
+        origin, replica = replication.origin, replication.replica
+        return SharingCounts(
+            claimed=origin.claimed,
+            contested=origin.contested,
+            ends_left=origin.sightings,
+            outdated=replica.refused,
+            mismatched=replica.mismatched,
+            overflowed=replication.log.overflowed,
+            refused=self._worker.peers.refused,
+        )
+
     # Rows
 
     def _list(self, arguments: dict[str, Any]) -> dict[str, Any]:
-        """One page: `cursor` goes on where the last one ended, 0 is the end; filters as `chosen`."""
+        """One page: `cursor` goes on where the last one ended, 0 is the end; filters as `chosen`. With `counters`, the
+        kernel is asked what it counts for each row.
+        """
         replication = self._worker.replication
         cursor = arguments.get("cursor")
         now = int(self._worker.clock())
+        page = COUNTED_ROWS if arguments.get("counters") else PAGE_ROWS
         rows, following = replication.table.scan(cursor, min(SCAN_ROWS, PAGE_ROWS * 8), now=now)
         rows = rows[chosen(rows, arguments)]
-        left = len(rows) > PAGE_ROWS
+        left = len(rows) > page
         if left:  # few scans are that dense in what was asked for: look at less
-            rows, following = replication.table.scan(cursor, PAGE_ROWS, now=now)
+            rows, following = replication.table.scan(cursor, page, now=now)
             rows = rows[chosen(rows, arguments)]
+        counted = _counted(rows) if arguments.get("counters") else {}
         metadata = replication.table.metadata()[replication.table.find(rows)] if len(rows) else ()
         return {
             "states": [
                 described(row)
                 | {"owner": replication.ownership.owner_name(int(meta["owner"])), "epoch": int(meta["epoch"])}
+                | counted.get(row.tobytes()[:KEY_BYTES], {})
                 for row, meta in zip(rows, metadata, strict=True)
             ],
             "cursor": following,
@@ -196,6 +225,23 @@ class Reports:
         if not ordered:
             raise PlatformError(f"not connected to {' or '.join(peer.name for peer in peers) or 'any peer'}")
         return {"peers": ordered}
+
+
+def _counted(rows: Rows) -> dict[bytes, dict[str, Any]]:
+    """By key, what the kernel counts: `packets_original` and so on, and `start` (unix seconds). Nothing for what is not
+    in it, and where it does not count.
+    """
+    found, shown = conntrack.fetch_shown(rows)
+    counted = {}
+    for key, each in zip(keys_of(found), shown, strict=True):
+        values: dict[str, float] = {name: int(each[name]) for name in COUNTERS if each[name]}
+        if each["start_ns"]:
+            values["start"] = int(each["start_ns"]) / 1e9
+        counted[key.tobytes()] = values
+    return counted
+
+
+COUNTERS = ("packets_original", "packets_reply", "bytes_original", "bytes_reply")
 
 
 def protocol_name(number: int) -> str:

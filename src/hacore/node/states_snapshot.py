@@ -84,6 +84,25 @@ class KernelStates(Struct, frozen=True, kw_only=True):
     relaxed: int = 0
 
 
+class SharingCounts(Struct, frozen=True, kw_only=True):
+    """What became of rows that two nodes had to do with, since the worker started.
+
+    `claimed` rows became this node's own, by traffic here or because their owner was gone; `contested` ones had traffic
+    here and stay another's; `ends_left` ended in this kernel and are left to their owner. Of what peers sent,
+    `outdated` rows lost against a newer claim, and `mismatched` frames had updates of other rows than are here: digests
+    repair it, as they do for the `overflowed` frames that left the log before every peer had them. `refused`
+    connections came from who may not stream.
+    """
+
+    claimed: int = 0
+    contested: int = 0
+    ends_left: int = 0
+    outdated: int = 0
+    mismatched: int = 0
+    overflowed: int = 0
+    refused: int = 0
+
+
 class StatesStatus(Struct, frozen=True, kw_only=True):
     """The whole of `hacore states show --json`."""
 
@@ -95,4 +114,5 @@ class StatesStatus(Struct, frozen=True, kw_only=True):
     peers: list[PeerStates] = []
     table: TableStates = TableStates()
     kernel: KernelStates = KernelStates()
+    sharing: SharingCounts = SharingCounts()
     warnings: list[str] = []

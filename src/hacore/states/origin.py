@@ -28,6 +28,8 @@ from hacore.states.ownership import SELF, Node, Ownership, hand_over
 
 FRAME_ROWS: Final = 8192
 """Changes of each kind in one frame: 1.7 MB when nothing can be saved."""
+CLEARED_ROWS: Final = 256
+"""That are gone at once, and were all: one frame says so."""
 NOT_FITTED_INTERVAL: Final = 60.0
 
 Mask = npt.NDArray[np.bool_]
@@ -356,9 +358,10 @@ class Origin:
         own, inherited = stale[0], join(stale[1:]) if len(stale) > 1 else NO_ROWS
         if len(inherited):
             table.delete(inherited)
-        if not len(own):
-            return len(inherited)
-        self._delete(own, now)
+        if len(own) >= CLEARED_ROWS and len(own) == np.count_nonzero(table.metadata()["owner"] == SELF):
+            self.clear(now)
+        elif len(own):
+            self._delete(own, now)
         return len(own) + len(inherited)
 
     def _is_away(self, node: Node) -> bool:
@@ -403,13 +406,17 @@ class Origin:
         return left
 
     def clear(self, now: float) -> None:
-        """This node owns nothing any more; the replicas drop its rows."""
+        """This node owns nothing any more; the replicas drop its rows: the kernel's table was flushed, and the events
+        were too many.
+        """
         cursor: int | None = None
+        count = 0
         while cursor != 0:
             rows, cursor = self._table.scan(cursor, 65_536, owner=SELF)
             self._table.delete(rows)
-        self._expected.clear()
-        self._log.append(Kind.CLEAR, self._ownership.epoch, 1, now)
+            count += len(rows)
+        self._log.append(Kind.CLEAR, self._ownership.epoch, count, now)
+        self.send_expectations(now)  # of connections that are not replicated
 
     def drop_queue(self, reason: str, now: float) -> None:
         """After a hang: nothing that waits in the log is sent any more; digests tell what the peers miss."""

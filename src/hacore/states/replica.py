@@ -16,7 +16,7 @@ import numpy.typing as npt
 from hacore._fast.codec import Changes, decode_changes, decode_chunk
 from hacore._fast.row import KEY_BYTES, ROW_DTYPE
 from hacore._fast.stream import apply
-from hacore._fast.table import CHANGED, DELETED, FULL, NEW, REFRESHED, Table
+from hacore._fast.table import CHANGED, DELETED, NEW, REFRESHED, Table
 from hacore.errors import WireError
 from hacore.states.expectations import Expectations, Expected
 from hacore.states.frames import Body, Digests, Partitions, read_expectations
@@ -99,8 +99,6 @@ class Replica:
         """Rows ever, with an older epoch or lost against another owner's."""
         self.mismatched = 0
         """Frames ever with updates that met other rows than they were made from."""
-        self.not_fitted = 0
-        """Rows ever that found the table full."""
         self._table = table
         self._ownership = ownership
         self._queue: deque[Work] = deque()
@@ -183,12 +181,11 @@ class Replica:
 
     def _apply(self, changes: Changes, node: Node, epoch: int, now: float, receipt: Receipt) -> bool:
         """The same where all rows are those of `node`."""
-        rows, new, deleted, matched, found, refused = apply(
+        rows, new, deleted, matched, found, _refused = apply(
             self._table, changes, owner=node.index, epoch=epoch, generation=self.following(node).generation,
             now=int(now),
         )  # fmt: skip
         self.mismatched += not matched
-        self.not_fitted += refused
         if len(rows):
             node.has_rows = True
         if len(deleted):
@@ -250,7 +247,6 @@ class Replica:
         if new.all():
             return rows, new
         new |= (outcomes == CHANGED) & _rebound(before, rows)
-        self.not_fitted += int(np.count_nonzero(outcomes == FULL))
         wanted = new | (outcomes == CHANGED) | (outcomes == REFRESHED)
         return (rows, new) if wanted.all() else (pick(rows, wanted), new[wanted])
 
@@ -290,7 +286,7 @@ class Replica:
             self._table.delete(rows)
             parts.append(rows)
         node.has_rows = False
-        deleted = join(parts)
+        deleted = self._spared(join(parts))
         gone = self.following(node).expectations.all()
         self.following(node).expectations.clear()
         if len(deleted) or len(gone):

@@ -54,7 +54,8 @@ class SenderSession(Session):
         self._sync_started = now
         self._partitions = NO_PARTITIONS
         self._scan: int | None = None
-        self._ready: list[tuple[int, Rows]] = []
+        self._ready: list[tuple[int, Rows]] = []  # of one epoch each, as they were
+        self._ready_at = 0  # position of the log when they were read
         self._chunks = 0
         self._acknowledged_parts = 0
         self._rows_in: list[int] = []  # rows of the sync up to and with each chunk
@@ -194,10 +195,14 @@ class SenderSession(Session):
             self._start("repair", "too far behind for the log", now)
 
     def _next_part(self, now: float) -> bytes:
-        while not self._ready and self._scan != 0:
-            self._scan_on(now)
-        if self._ready:
+        while self._ready or self._scan != 0:
+            if not self._ready:
+                self._scan_on(now)
+                continue
             epoch, rows = self._ready.pop()
+            rows = rows if self._ready_at == self._owner.log.last else self._untold(epoch, rows)
+            if not len(rows):
+                continue
             data = frames.sync_rows_frame(self._number, self._chunks, epoch, encode_chunk(rows))
             self._chunks += 1
             self._rows_in.append((self._rows_in[-1] if self._rows_in else 0) + len(rows))
@@ -219,6 +224,20 @@ class SenderSession(Session):
             epochs = metadata["epoch"][metadata["owner"] == SELF][::-1]
             self._divide(rows, epochs)
 
+    def _untold(self, epoch: int, rows: Rows) -> Rows:
+        """Those that are as they were. The log has told the others since, whole, and this would undo it."""
+        table = self._owner.table
+        if not len(table):
+            return rows[:0]
+        positions = table.find(rows)
+        known = pick(table.rows(), positions)
+        known["timeout"] = rows["timeout"]
+        octets = [each.view(np.uint8).reshape(len(rows), -1) for each in (known, rows)]
+        metadata = table.metadata()[positions]
+        same = (positions >= 0) & (metadata["owner"] == SELF) & (metadata["epoch"] == epoch)
+        same &= (octets[0] == octets[1]).all(axis=1)
+        return rows if same.all() else pick(rows, same)
+
     def _epochs(self, rows: Rows) -> Epochs:
         if not len(rows):
             return np.zeros(0, dtype=np.uint32)
@@ -228,6 +247,7 @@ class SenderSession(Session):
     def _divide(self, rows: Rows, epochs: Epochs) -> None:
         """Chunks of one epoch each."""
         most = self._owner.settings.bulk_rows
+        self._ready_at = self._owner.log.last
         if not len(rows):
             return
         if (epochs == epochs[0]).all():

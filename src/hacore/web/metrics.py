@@ -233,6 +233,10 @@ def _states(states: StatesStatus) -> Iterator[Metric]:
     yield _gauge("states_rows_limit", "Rows that the state table may have (states.max_states).", table.max_states)
     yield _gauge("states_memory_bytes", "Memory of the state table.", table.memory_bytes)
     yield _counters("states_not_fitted", "Rows that did not fit.", [], [([], table.not_fitted)])
+    yield _counters(
+        "states_sharing", "Rows, frames and connections on which the nodes did not agree at once.", ["what"],
+        [([what], count) for what, count in asdict(states.sharing).items()],
+    )  # fmt: skip
     yield _gauges(
         "states_protocol_rows", "Rows in the state table by protocol.", ["protocol"],
         [([name], count) for name, count in table.protocols.items()],
