@@ -55,7 +55,9 @@ CERTIFICATES_INTERVAL = 0.25
 CERTIFICATES_SLOW_INTERVAL = 10.0
 CHANGES_FILE = "states-sysctl.json"
 LEAVE_LIMIT = 1.0  # seconds until what is left goes unsent
-RECEIVED_AHEAD = 1024  # rows that may wait for the kernel while more is read: less than 5 ms of work
+# Rows that may wait for the kernel, in its queue and before it, while more is taken from the peers: with the frame that
+# is handled last, less than 5 ms of work, which is what a takeover has to wait for.
+QUEUED_ROWS, PENDING_ROWS = 1024, 256
 BULK_ROWS, BULK_WINDOW = 1024, 64  # so that a chunk of a bulk update is no more than that, either
 ACK_INTERVAL = 0.02  # seconds between acknowledgements of a replica that follows
 EXTRA_INTERVALS = 2  # a copy outlives its original by so many intervals of comparison
@@ -86,6 +88,7 @@ class StatesWorker:
                 max_states=configuration.max_states,
                 bulk_rows=BULK_ROWS,
                 bulk_window=BULK_WINDOW,
+                pending_rows=PENDING_ROWS,
                 ack_interval=ACK_INTERVAL,
                 reconcile_slack=max(1, min(LARGEST_SLACK, int(configuration.reconcile_interval / 4))),
             ),
@@ -222,18 +225,17 @@ class StatesWorker:
     def _inject(self, *, everything: bool = False) -> None:
         """Hand rows to the kernel: a slice, or all there is."""
         replica = self.replication.replica
-        while everything or self.queue.waiting_rows < RECEIVED_AHEAD:
-            works = replica.work(RECEIVED_AHEAD)
+        while everything or self.queue.waiting_rows < QUEUED_ROWS:
+            works = replica.work(QUEUED_ROWS)
             if not works:
                 break
             for work in works:
                 self._queue_work(work)
         more = self.queue.work(everything=everything)
-        busy = self.queue.is_busy or replica.pending_rows > RECEIVED_AHEAD
-        for peer in self.peers.known.values():
-            if peer.receiving is not None:
-                peer.receiving.connection.read_on(not busy)
-        if more or (replica.pending_rows and self.queue.waiting_rows < RECEIVED_AHEAD):
+        for link in self.peers.links():
+            taking = link.session.role == "origin" or not (self.queue.is_busy or replica.pending_rows)
+            more |= link.go_on(taking)
+        if more or (replica.pending_rows and self.queue.waiting_rows < QUEUED_ROWS):
             self.turn_soon()
 
     def _queue_work(self, work: Work) -> None:
