@@ -39,6 +39,7 @@ from hacore.node.messages import (
     ToStates,
 )
 from hacore.node.states_credentials import Credentials
+from hacore.node.states_epoch import EpochFile
 from hacore.node.states_filter import Filter
 from hacore.node.states_injection import InjectionQueue
 from hacore.node.states_kernel import KernelFollower
@@ -65,7 +66,6 @@ LARGEST_SLACK = (
     5  # seconds by which a timeout may be off before it is sent; a quarter of the interval where that is less
 )
 PUTS = np.array([ctnetlink.UPDATE, ctnetlink.INSERT], np.uint8)  # for a row that is not new, and for one that is
-EPOCH_FILE = "states-epoch"
 
 
 def clock() -> float:
@@ -81,7 +81,7 @@ class StatesWorker:
         self.started = time.time()
         self.held: frozenset[str] = frozenset()
         self.warnings: dict[str, str] = {}
-        self._epoch_file = Path(configuration.state_dir) / EPOCH_FILE
+        self.epoch_file = EpochFile(Path(configuration.state_dir))
         self.replication = Replication(
             ReplicationSettings(
                 name=configuration.node,
@@ -95,7 +95,7 @@ class StatesWorker:
             instance=os.urandom(16),
             seed=os.urandom(16),
             digest_key=os.urandom(16),
-            epoch=self._read_epoch(),
+            epoch=self.epoch_file.read(),
         )
         self.injector = conntrack.Injector(
             extra_timeout=1 + math.ceil(EXTRA_INTERVALS * configuration.reconcile_interval)
@@ -268,7 +268,7 @@ class StatesWorker:
 
     def _take(self, event: told.AnyEvent) -> None:
         if isinstance(event, told.EpochRaised):
-            self._write_epoch(event.epoch)
+            self.epoch_file.write(event.epoch)
         elif isinstance(event, told.Synced) and event.role == "replica":
             self._was_synced = True
             if not self.held:
@@ -357,26 +357,6 @@ class StatesWorker:
         self._watch_channel()
         self.loop.call_at(now + SIGN_OF_LIFE, self._say_condition)
 
-    # The epoch
-
-    def _read_epoch(self) -> int:
-        try:
-            return int(self._epoch_file.read_text(encoding="ascii"))
-        except (OSError, ValueError):
-            return 0  # none was ever raised, or the file was lost: the peers' hellos tell the highest
-
-    def _write_epoch(self, epoch: int) -> None:
-        new = self._epoch_file.with_suffix(".new")
-        try:
-            with open(new, "w", encoding="ascii") as stream:
-                stream.write(f"{epoch}\n")
-                stream.flush()
-                os.fsync(stream.fileno())
-            new.replace(self._epoch_file)
-            self.warnings.pop("epoch", None)
-        except OSError as error:
-            self.warnings["epoch"] = f"{self._epoch_file}: {error.strerror}"
-
     # The end
 
     def leave(self) -> None:
@@ -400,6 +380,7 @@ class StatesWorker:
             link.connection.flush()
         self.peers.close("the node stops")
         self.channel.flush()
+        self.epoch_file.close()
         self.loop.stop()
 
 

@@ -75,7 +75,10 @@ class Reports:
             peers=[self._peer(peer) for peer in worker.peers.known.values()],
             table=self._table(),
             kernel=self._kernel(),
-            warnings=[*filter(None, [worker.credentials.problem]), *worker.warnings.values()],
+            warnings=[
+                *filter(None, [worker.credentials.problem, worker.epoch_file.problem]),
+                *worker.warnings.values(),
+            ],
         )
 
     def _peer(self, peer: Peer) -> PeerStates:
