@@ -413,7 +413,7 @@ def main() -> None:
     try:
         worker = StatesWorker(channel, configuration, loop)
         worker.start()
-    except (HacoreError, OSError) as error:
+    except (HacoreError, OSError, MemoryError) as error:
         channel.send(StatesEvent(kind="states", text=f"the states worker cannot start: {error}", at=time.time()))
         channel.flush()
         sys.exit(getattr(error, "exit_code", 1))
