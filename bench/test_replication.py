@@ -46,7 +46,10 @@ class Pair:
             back = self.receiver.data_to_send(0.0)
             if back:
                 self.sender.receive(back, 0.0)
-            if not forth and not back:
+            for session in (self.receiver, self.sender):
+                if session.waits:
+                    session.go_on(0.0)
+            if not forth and not back and not self.receiver.waits and not self.sender.waits:
                 return
 
 

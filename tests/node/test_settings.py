@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from hacore._fast.table import MAX_STATES
 from hacore.errors import Problem, SettingsError
 from hacore.node.settings import Settings, examine, load, load_directories
 
@@ -203,6 +204,12 @@ BAD = [
         "[[peer]]\nname = 'fw2'\ncontrol = 'a:0'", 'peer "fw2": control', "from 1 to 65535", id="endpoint-port"
     ),
     pytest.param("[states]", "states.listen", "is missing", id="states-without-listen"),
+    pytest.param(
+        f"[states]\nlisten = 'a:1'\nmax_states = {MAX_STATES}",
+        "states.max_states",
+        f"from 1 to {MAX_STATES - 1}",
+        id="more-states-than-a-table-takes",
+    ),
     pytest.param(
         "[states]\nlisten = 'a:1'\nignore = [{}]", "states.ignore[1]", "ignore everything", id="ignore-everything"
     ),

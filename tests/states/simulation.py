@@ -240,12 +240,15 @@ class World:
                     data = session.data_to_send(self.now, self.limit)
                     wire += data
                     moved |= bool(data)
-                if wire and not each.stalled:
+                if other.waits:
+                    other.go_on(self.now)
+                    moved = True
+                elif wire and not each.stalled:
                     taken = self.cut(len(wire))
                     other.receive(bytes(wire[:taken]), self.now)
                     del wire[:taken]
                     moved = True
-                if session.ended and not wire and not other.ended:
+                if session.ended and not wire and not other.ended and not other.waits:
                     other.receive(b"", self.now)
                     moved = True
         for node in self.nodes.values():

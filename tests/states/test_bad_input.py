@@ -88,6 +88,18 @@ FROM_ORIGIN: dict[str, tuple[Callable[[World], bytes], str]] = {
         ),
         "more rows than it has bytes",
     ),
+    "a role with the last epoch": (
+        lambda world: frames.positioned_frame(Kind.ROLE, last(world) + 1, 2**32 - 1, frames.role_body(False, 1)),
+        "a speaks of epoch 4294967295, and the last one known here is 1",
+    ),
+    "a role that knows the last epoch": (
+        lambda world: frames.positioned_frame(Kind.ROLE, last(world) + 1, 1, frames.role_body(False, 2**32 - 1)),
+        "a speaks of epoch 4294967295",
+    ),
+    "a jump to an epoch that nobody has": (
+        lambda world: frames.jump_frame(last(world), 1, True, 2**31 + 2**20 + 1),
+        "a speaks of epoch",
+    ),
     "a ping with a body": (lambda world: frames.frame(Kind.PING, b"x"), "a body where there is none"),
 }
 
@@ -169,6 +181,29 @@ def test_bulk_update_with_another_number_of_rows() -> None:
     connection.receiver.receive(frames.sync_begin_frame(begin), world.now)
     connection.receiver.receive(frames.sync_end_frame(frames.SyncEnd(5, 0, 8)), world.now)
     assert connection.receiver.reason == "the bulk update had 0 rows and says 8"
+
+
+@pytest.mark.parametrize("field", ["epoch", "known"])
+def test_a_hello_with_the_last_epoch(field: str) -> None:
+    world = World(Node("a"), Node("b"))
+    receiver = world["b"].machine.accept(world.now)
+    hello, last_of_all = world["a"].machine.hello(), 2**32 - 1
+    hello = hello._replace(epoch=last_of_all) if field == "epoch" else hello._replace(known=last_of_all)
+    receiver.receive(greeting.hello_frame(hello), world.now)
+    assert receiver.reason == "a speaks of epoch 4294967295, and the last one known here is 0"
+    world["b"].machine.set_master(True, world.now, promoted=True)
+    assert world["b"].machine.ownership.epoch == 1
+
+
+def test_a_new_node_believes_the_epoch_of_an_old_pair_and_goes_on_from_there() -> None:
+    world = World(Node("a", epoch=2**31), Node("b"))
+    world.connect("a", "b")
+    world.settle()
+    world["b"].machine.set_master(True, world.now, promoted=True)
+    assert world["b"].machine.ownership.epoch == 2**31 + 1
+    world.connect("b", "a")
+    world.settle()
+    assert world["a"].machine.ownership.known == 2**31 + 1
 
 
 def test_same_name() -> None:

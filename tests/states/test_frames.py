@@ -119,10 +119,17 @@ def test_any_split(sent: list[tuple[Kind, bytes]], data: st.DataObject) -> None:
     stream = b"".join(frames.frame(kind, content) for kind, content in sent)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=10)))
     reader = FrameReader()
-    found = []
+    found: list[tuple[Kind, bytes]] = []
     for start, end in zip([0, *cuts], [*cuts, len(stream)], strict=True):
-        found += reader.receive(stream[start:end])
+        reader.receive(stream[start:end])
+        for _ in range(data.draw(st.integers(0, 3))):
+            has_frame = reader.has_frame
+            frame = reader.next()
+            assert has_frame == (frame is not None)
+            found += [frame] if frame is not None else []
+    found += iter(reader.next, None)
     assert found == sent
+    assert not reader.has_frame
 
 
 def test_frame_too_long() -> None:
@@ -187,6 +194,8 @@ class Target:
         for session in sessions:
             session.receive(data, world.now)
             session.data_to_send(world.now)
+            while session.waits:
+                session.go_on(world.now)
         for node in world.nodes.values():
             node.put_into_kernel(world.now)
         if connection.receiver.ended or connection.sender.ended:

@@ -128,7 +128,7 @@ class States(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     listen: HostPort
     bulk_deadline: Seconds = 60.0
-    max_states: Annotated[int, Meta(ge=1, le=2**31, description="a whole number of rows from 1 to 2147483648")] = (
+    max_states: Annotated[int, Meta(ge=1, le=2**26 - 1, description="a whole number of rows from 1 to 67108863")] = (
         2_000_000
     )
     reconcile_interval: Seconds = 30.0

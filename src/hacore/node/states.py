@@ -39,6 +39,7 @@ from hacore.node.messages import (
     ToStates,
 )
 from hacore.node.states_credentials import Credentials
+from hacore.node.states_epoch import EpochFile
 from hacore.node.states_filter import Filter
 from hacore.node.states_injection import InjectionQueue
 from hacore.node.states_kernel import KernelFollower
@@ -56,7 +57,9 @@ CERTIFICATES_SLOW_INTERVAL = 10.0
 CHANGES_FILE = "states-sysctl.json"
 SILENCE_EXPLAINED = 5.0  # seconds for which nobody asks why there are no streams yet
 LEAVE_LIMIT = 1.0  # seconds until what is left goes unsent
-RECEIVED_AHEAD = 1024  # rows that may wait for the kernel while more is read: less than 5 ms of work
+# Rows that may wait for the kernel, in its queue and before it, while more is taken from the peers: with the frame that
+# is handled last, less than 5 ms of work, which is what a takeover has to wait for.
+QUEUED_ROWS, PENDING_ROWS = 1024, 256
 BULK_ROWS, BULK_WINDOW = 1024, 64  # so that a chunk of a bulk update is no more than that, either
 ACK_INTERVAL = 0.02  # seconds between acknowledgements of a replica that follows
 EXTRA_INTERVALS = 2  # a copy outlives its original by so many intervals of comparison
@@ -64,7 +67,6 @@ LARGEST_SLACK = (
     5  # seconds by which a timeout may be off before it is sent; a quarter of the interval where that is less
 )
 PUTS = np.array([ctnetlink.UPDATE, ctnetlink.INSERT], np.uint8)  # for a row that is not new, and for one that is
-EPOCH_FILE = "states-epoch"
 
 
 def clock() -> float:
@@ -80,20 +82,21 @@ class StatesWorker:
         self.started = time.time()
         self.held: frozenset[str] = frozenset()
         self.warnings: dict[str, str] = {}
-        self._epoch_file = Path(configuration.state_dir) / EPOCH_FILE
+        self.epoch_file = EpochFile(Path(configuration.state_dir))
         self.replication = Replication(
             ReplicationSettings(
                 name=configuration.node,
                 max_states=configuration.max_states,
                 bulk_rows=BULK_ROWS,
                 bulk_window=BULK_WINDOW,
+                pending_rows=PENDING_ROWS,
                 ack_interval=ACK_INTERVAL,
                 reconcile_slack=max(1, min(LARGEST_SLACK, int(configuration.reconcile_interval / 4))),
             ),
             instance=os.urandom(16),
             seed=os.urandom(16),
             digest_key=os.urandom(16),
-            epoch=self._read_epoch(),
+            epoch=self.epoch_file.read(),
         )
         self.injector = conntrack.Injector(
             extra_timeout=1 + math.ceil(EXTRA_INTERVALS * configuration.reconcile_interval)
@@ -226,18 +229,17 @@ class StatesWorker:
     def _inject(self, *, everything: bool = False) -> None:
         """Hand rows to the kernel: a slice, or all there is."""
         replica = self.replication.replica
-        while everything or self.queue.waiting_rows < RECEIVED_AHEAD:
-            works = replica.work(RECEIVED_AHEAD)
+        while everything or self.queue.waiting_rows < QUEUED_ROWS:
+            works = replica.work(QUEUED_ROWS)
             if not works:
                 break
             for work in works:
                 self._queue_work(work)
         more = self.queue.work(everything=everything)
-        busy = self.queue.is_busy or replica.pending_rows > RECEIVED_AHEAD
-        for peer in self.peers.known.values():
-            if peer.receiving is not None:
-                peer.receiving.connection.read_on(not busy)
-        if more or (replica.pending_rows and self.queue.waiting_rows < RECEIVED_AHEAD):
+        for link in self.peers.links():
+            taking = link.session.role == "origin" or not (self.queue.is_busy or replica.pending_rows)
+            more |= link.go_on(taking)
+        if more or (replica.pending_rows and self.queue.waiting_rows < QUEUED_ROWS):
             self.turn_soon()
 
     def _queue_work(self, work: Work) -> None:
@@ -270,7 +272,7 @@ class StatesWorker:
 
     def _take(self, event: told.AnyEvent) -> None:
         if isinstance(event, told.EpochRaised):
-            self._write_epoch(event.epoch)
+            self.epoch_file.write(event.epoch)
         elif isinstance(event, told.Synced) and event.role == "replica" and not self.held:
             self.windows.rest()
         kind, text = sentence(event)
@@ -384,26 +386,6 @@ class StatesWorker:
         self._watch_channel()
         self.loop.call_at(now + SIGN_OF_LIFE, self._say_condition)
 
-    # The epoch
-
-    def _read_epoch(self) -> int:
-        try:
-            return int(self._epoch_file.read_text(encoding="ascii"))
-        except (OSError, ValueError):
-            return 0  # none was ever raised, or the file was lost: the peers' hellos tell the highest
-
-    def _write_epoch(self, epoch: int) -> None:
-        new = self._epoch_file.with_suffix(".new")
-        try:
-            with open(new, "w", encoding="ascii") as stream:
-                stream.write(f"{epoch}\n")
-                stream.flush()
-                os.fsync(stream.fileno())
-            new.replace(self._epoch_file)
-            self.warnings.pop("epoch", None)
-        except OSError as error:
-            self.warnings["epoch"] = f"{self._epoch_file}: {error.strerror}"
-
     # The end
 
     def leave(self) -> None:
@@ -427,6 +409,7 @@ class StatesWorker:
             link.connection.flush()
         self.peers.close("the node stops")
         self.channel.flush()
+        self.epoch_file.close()
         self.loop.stop()
 
 
@@ -459,7 +442,7 @@ def main() -> None:
     try:
         worker = StatesWorker(channel, configuration, loop)
         worker.start()
-    except (HacoreError, OSError) as error:
+    except (HacoreError, OSError, MemoryError) as error:
         channel.send(StatesEvent(kind="states", text=f"the states worker cannot start: {error}", at=time.time()))
         channel.flush()
         sys.exit(getattr(error, "exit_code", 1))

@@ -18,7 +18,7 @@ from hacore.node.states_tls import explain
 OPEN_TIMEOUT = 5.0  # seconds from the first packet to the end of the handshake
 RECORD_BYTES = 16384  # of TLS
 READ_BYTES = 1 << 18  # taken in one turn, so that one peer does not keep the others waiting
-WRITE_BYTES = 1 << 20  # given in one turn
+WRITE_BYTES = 1 << 20  # given in one turn, where nothing else is said
 CHUNK_BYTES = 1 << 16  # handed to TLS at once
 SOCKET_BUFFER_BYTES = 4 << 20
 
@@ -28,7 +28,8 @@ class Connection:
 
     `on_open(connection)` once the handshake is done; `on_data(data)` with bytes as they come; `on_room()` whenever
     everything that was given to `send` is on its way, to give it more; `on_close(connection, reason)` once, at the end.
-    The socket is the connection's from the start, unless making it raises OSError.
+    It gives the network about `turn_bytes` in one turn. The socket is the connection's from the start, unless making it
+    raises OSError.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Connection:
         self.closed = False
         self.sent_bytes = self.received_bytes = 0
         self.opened = 0.0
+        self.turn_bytes = WRITE_BYTES
         self._loop = loop
         self._on_open, self._on_close = on_open, on_close
         self._context, self._server_side = context, server_side
@@ -95,6 +97,10 @@ class Connection:
         if data and not self.closed:
             self._queue.append(data)
             self._queued_bytes += len(data)
+
+    def ask_again(self) -> None:
+        """In `on_room`: there is nothing to give yet; call it in the next turn."""
+        self._unfinished = True
 
     def flush(self) -> None:
         """Send what the kernel takes now, after asking `on_room` for more where nothing waits."""
@@ -213,7 +219,7 @@ class Connection:
 
     def _write(self) -> None:
         assert self._tls is not None
-        limit = self.sent_bytes + WRITE_BYTES
+        limit = self.sent_bytes + self.turn_bytes
         self._unfinished = False
         while not self.closed:
             if self.sent_bytes >= limit:

@@ -46,10 +46,24 @@ class Link(Generic[AnySession]):
 
     def _receive(self, data: bytes) -> None:
         self.session.receive(data, self._clock())
+        if self.session.waits:
+            self.connection.read_on(False)
         self._on_turn()
+
+    def go_on(self, has_room: bool) -> bool:
+        """Takes more from the peer where this node `has_room`, first of what has come already; whether some of that
+        can be taken at once.
+        """
+        session = self.session
+        if session.waits and has_room:
+            session.go_on(self._clock())
+        self.connection.read_on(has_room and not session.waits)
+        return session.waits and session.has_room
 
     def _more(self) -> None:
         data = self.session.data_to_send(self._clock(), SEND_BYTES)
+        if self.session.waits:
+            self._on_turn()
         if data:
             self.connection.send(data)
         elif self.session.ended:

@@ -86,7 +86,7 @@ class Reports:
             table=self._table(),
             kernel=self._kernel(),
             sharing=self._sharing(),
-            warnings=[*filter(None, [worker.problem]), *worker.warnings.values()],
+            warnings=[*filter(None, [worker.problem, worker.epoch_file.problem]), *worker.warnings.values()],
         )
 
     def _peer(self, peer: Peer) -> PeerStates:

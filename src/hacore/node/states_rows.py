@@ -23,7 +23,8 @@ from hacore.node.states_tls import ROWS_PROTOCOL, explain, names
 from hacore.states.layout import TCP_FLAGS, TCP_FLAGS_SHARED, Rows, empty_rows, keys_of
 from hacore.states.snapshot import ChunkReader
 
-BATCH_ROWS = 4096
+BATCH_ROWS = 1024
+TURN_BYTES = 1 << 14  # about one batch, a millisecond or two of a worker that others wait for
 TIMEOUT = 30.0  # without a byte
 
 # What a copy need not share with its original: see `different`.
@@ -44,23 +45,32 @@ class RowsSender:
         self._dump = conntrack.dump(rows=BATCH_ROWS)
         self._count = 0
         self._done = False
-        connection.on_room = self._go_on
+        connection.turn_bytes = TURN_BYTES
+        connection.on_room = self._more
+
+    def _more(self) -> None:
+        try:
+            self._go_on()
+        except PlatformError as error:
+            self._connection.close(f"no table for a comparison: {error}")
 
     def _go_on(self) -> None:
-        while not self._done:
-            batch = next(self._dump, None)
-            if batch is None:
-                self._done = True
-                self._connection.send(encode_end(self._count))
-                return
-            rows = batch.rows[self._wanted.wanted(batch.rows)]
-            # The kernel's dump may bring an entry twice where its table changes meanwhile; a chunk may not.
-            _keys, first = np.unique(keys_of(rows).view("V40"), return_index=True)
-            rows = rows[np.sort(first)]
-            if len(rows):
-                self._count += len(rows)
-                self._connection.send(encode_chunk(np.ascontiguousarray(rows)))
-                return
+        if self._done:
+            return
+        batch = next(self._dump, None)
+        if batch is None:
+            self._done = True
+            self._connection.send(encode_end(self._count))
+            return
+        rows = batch.rows[self._wanted.wanted(batch.rows)]
+        # The kernel's dump may bring an entry twice where its table changes meanwhile; a chunk may not.
+        _keys, first = np.unique(keys_of(rows).view("V40"), return_index=True)
+        rows = rows[np.sort(first)]
+        if len(rows):
+            self._count += len(rows)
+            self._connection.send(encode_chunk(np.ascontiguousarray(rows)))
+        else:
+            self._connection.ask_again()
 
 
 def fetch(host: str, port: int, context: ssl.SSLContext, peer: str, progress: Callable[[int], None]) -> Rows:

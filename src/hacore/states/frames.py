@@ -155,35 +155,52 @@ def frame(kind: Kind, *parts: Body) -> bytes:
 
 class FrameReader:
     """Puts frames together from a stream that comes in pieces of any size; holds at most one incomplete frame and the
-    last piece.
+    pieces of which `next` has not given everything.
     """
 
     def __init__(self) -> None:
         self._bytes = bytearray()
+        self._at = 0  # of the next frame
 
-    def receive(self, data: bytes | bytearray | memoryview) -> list[tuple[Kind, bytes]]:
-        """The frames that are whole with `data`, in order.
+    def receive(self, data: bytes | bytearray | memoryview) -> None:
+        """The next bytes of the stream."""
+        del self._bytes[: self._at]
+        self._at = 0
+        self._bytes += data
+
+    def next(self) -> tuple[Kind, bytes] | None:
+        """The next frame, None where it is not whole.
 
         Raises:
-            WireError: rung "length" or "kind". What came whole before it is lost with the connection.
+            WireError: rung "length" or "kind".
         """
-        held = self._bytes
-        held += data
-        frames: list[tuple[Kind, bytes]] = []
-        at, end = 0, len(held)
-        while end - at >= FRAME_HEAD:
-            length, number = _FRAME.unpack_from(held, at)
-            if not 1 <= length <= MAX_FRAME:
-                raise WireError("length", f"a frame of {length} bytes; it has 1 to {MAX_FRAME}", at)
-            kind = _KINDS.get(number)
-            if kind is None:
-                raise WireError("kind", f"a frame of unknown kind {number}", at + 4)
-            if end - at - 4 < length:
-                break
-            frames.append((kind, bytes(held[at + FRAME_HEAD : at + 4 + length])))
-            at += 4 + length
-        del held[:at]
-        return frames
+        start = self._at + FRAME_HEAD
+        kind, end = self._look()
+        if kind is None:
+            return None
+        self._at = end
+        return kind, bytes(self._bytes[start:end])
+
+    @property
+    def has_frame(self) -> bool:
+        """Whether `next` has something to give, or to raise."""
+        try:
+            return self._look()[0] is not None
+        except WireError:
+            return True
+
+    def _look(self) -> tuple[Kind | None, int]:
+        held, at = self._bytes, self._at
+        if len(held) - at < FRAME_HEAD:
+            return None, at
+        length, number = _FRAME.unpack_from(held, at)
+        if not 1 <= length <= MAX_FRAME:
+            raise WireError("length", f"a frame of {length} bytes; it has 1 to {MAX_FRAME}", at)
+        kind = _KINDS.get(number)
+        if kind is None:
+            raise WireError("kind", f"a frame of unknown kind {number}", at + 4)
+        end = at + 4 + int(length)
+        return (kind, end) if end <= len(held) else (None, at)
 
 
 _KINDS = {int(kind): kind for kind in Kind}

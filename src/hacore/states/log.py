@@ -6,14 +6,20 @@ position has left the log at the old end has missed changes and needs digests.
 
 from __future__ import annotations
 
+from array import array
+from typing import Final
+
 from hacore.states.frames import Body, Kind, positioned_frame
+
+ENTRY_BYTES: Final = 80
+"""What a frame takes beside its own bytes: the object that holds them, and its place, time and count of rows."""
 
 
 class Log:
     """Frames `first` to `last` (positions, from 1); none when `first` is larger.
 
     Args:
-        limit_bytes: what the frames take at most. The newest frame is kept whatever its size.
+        limit_bytes: of memory that the frames take at most. The newest frame is kept whatever its size.
     """
 
     def __init__(self, limit_bytes: int) -> None:
@@ -25,8 +31,8 @@ class Log:
         """Somebody follows; else frames are only counted."""
         self.overflowed = 0  # frames ever that were let go of before every peer had them
         self._frames: list[bytes] = []  # of positions _base + 1 ...; those before `first` are empty
-        self._times: list[float] = []
-        self._rows: list[int] = []  # changes of rows ever, up to and with this frame
+        self._times = array("d")
+        self._rows = array("q")  # changes of rows ever, up to and with this frame
         self._base = 0
         self._rows_at_base = 0
         self._rows_ever = 0
@@ -41,7 +47,7 @@ class Log:
         self._frames.append(data)
         self._times.append(now)
         self._rows.append(self._rows_ever)
-        self.bytes_held += len(data)
+        self.bytes_held += len(data) + ENTRY_BYTES
         while self.bytes_held > self.limit_bytes and self.first < self.last:
             self.overflowed += 1
             self._drop_first()
@@ -55,7 +61,7 @@ class Log:
         self.first = self.last + 1
         self._base, self._rows_at_base = self.last, self._rows_ever
         for each in (self._frames, self._times, self._rows):
-            each.clear()
+            del each[:]
         return self.last
 
     def holds(self, position: int) -> bool:
@@ -95,7 +101,7 @@ class Log:
 
     def _drop_first(self) -> None:
         at = self.first - 1 - self._base
-        self.bytes_held -= len(self._frames[at])
+        self.bytes_held -= len(self._frames[at]) + ENTRY_BYTES
         self._frames[at] = b""
         self.first += 1
         if at >= 1024 and at * 2 > len(self._frames):

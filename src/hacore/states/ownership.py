@@ -29,6 +29,12 @@ from hacore.states.events import AnyEvent, EpochRaised
 
 MAX_NODES: Final = 256
 MAX_EPOCH: Final = 2**32 - 1
+BELIEVED_EPOCH: Final = 2**31
+"""An epoch up to here is believed whoever says it: raised once a second, that takes 68 years."""
+BELIEVED_STEP: Final = 2**20
+"""A larger one only where it is at most so far above all that are known: there is none above `MAX_EPOCH`, so a peer's
+mistake would leave nothing for this node's next promotion.
+"""
 
 SELF: Final = 0
 """The owner index of this node's own rows."""
@@ -131,8 +137,9 @@ class Ownership:
         whom nobody speaks for any more.
 
         Raises:
-            WireError: rung "nodes", there are too many.
+            WireError: rung "nodes", there are too many; "epoch", nobody can have come to that one.
         """
+        self._check(name, max(epoch, known))
         former = self._current.get(name)
         if former is not None and former.instance == instance:
             node, former = former, None
@@ -147,6 +154,10 @@ class Ownership:
         self.heard(node, epoch, known, master)
         return node, former
 
+    def _check(self, name: str, epoch: int) -> None:
+        if epoch > max(self.known, BELIEVED_EPOCH) + BELIEVED_STEP:
+            raise WireError("epoch", f"{name} speaks of epoch {epoch}, and the last one known here is {self.known}")
+
     def _add(self, name: str, instance: bytes) -> Node:
         index = next((index for index in range(1, MAX_NODES) if index not in self._by_index), None)
         if index is None:
@@ -160,7 +171,12 @@ class Ownership:
             self._by_index.pop(node.index, None)
 
     def heard(self, node: Node, epoch: int, known: int, master: bool) -> None:
-        """A node's hello or role. One that was overtaken on another connection says nothing new."""
+        """A node's hello or role. One that was overtaken on another connection says nothing new.
+
+        Raises:
+            WireError: rung "epoch", nobody can have come to that one.
+        """
+        self._check(node.name, max(epoch, known))
         if epoch >= node.epoch:
             node.epoch, node.master = epoch, master
         self.known = max(self.known, epoch, known)

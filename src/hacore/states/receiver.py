@@ -309,6 +309,11 @@ class ReceiverSession(Session):
     # The verbs, and what is shown
 
     @property
+    def has_room(self) -> bool:
+        """Whether another frame may be handled."""
+        return super().has_room and self._owner.replica.pending_rows < self._owner.settings.pending_rows
+
+    @property
     def has_something(self) -> bool:
         """Whether `data_to_send` may have something to give."""
         return bool(self._out) or self._acked != self._ack_sent

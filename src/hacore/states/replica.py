@@ -99,6 +99,8 @@ class Replica:
         """Rows ever, with an older epoch or lost against another owner's."""
         self.mismatched = 0
         """Frames ever with updates that met other rows than they were made from."""
+        self.handled = 0
+        """Changes of rows ever, whatever became of them."""
         self._table = table
         self._ownership = ownership
         self._queue: deque[Work] = deque()
@@ -118,8 +120,8 @@ class Replica:
 
     @property
     def pending_rows(self) -> int:
-        """Rows in the work that was not taken yet. Stop reading from the connections while it is more than a few
-        milliseconds' worth.
+        """Rows in the work that was not taken yet. With `ReplicationSettings.pending_rows` of them the sessions
+        handle no more, and `wait`.
         """
         return self._pending
 
@@ -151,6 +153,7 @@ class Replica:
             WireError: it is no chunk of changes, or a row in it is none that a kernel can have.
         """
         changes = decode_changes(chunk, strict=True)
+        self.handled += len(changes)
         if self._ownership.only_owner(node.index):
             return self._apply(changes, node, epoch, now, receipt)
         whole = True
@@ -297,6 +300,7 @@ class Replica:
     def expectations(self, node: Node, body: Body, now: float, receipt: Receipt) -> None:
         """Expectations of `node`. The kernel does not tell their zone: it is that of the connection that expects."""
         whole, new, gone = read_expectations(body)
+        self.handled += len(new) + len(gone)
         held = self.following(node).expectations
         if whole:
             gone = held.replace(new)
@@ -348,6 +352,7 @@ class Replica:
             WireError: it is no chunk of rows, or one of them is none that a kernel can have.
         """
         rows = decode_chunk(chunk, strict=True)
+        self.handled += len(rows)
         wanted, new = self._put(node, epoch, rows, self._ownership.only_owner(node.index), now)
         if len(wanted):
             self._enqueue(Work(wanted, new, NO_ROWS, receipt=receipt))

@@ -9,6 +9,7 @@ each that it accepted, `accept`, and then on each turn
     for work in replication.replica.work(): put it into the kernel, then replication.replica.done(work, now)
     replication.events()                    what happened, in order
     session.data_to_send(now, limit)        for each connection whose socket takes more
+    session.go_on(now)                      for each that `waits`, and has room; until then it receives no more
 
 and closes a connection whose `session.ended` is set once its last bytes are sent. Kernel events go to `origin`. Times
 are seconds of a clock that never goes back and counts sleep.
@@ -26,7 +27,7 @@ import msgspec
 import numpy as np
 
 from hacore._fast.table import Table
-from hacore.errors import LocalProtocolError
+from hacore.errors import LocalProtocolError, WireError
 from hacore.states.events import AnyEvent
 from hacore.states.frames import Kind, role_body
 from hacore.states.gather import pick
@@ -39,6 +40,10 @@ from hacore.states.replica import Replica
 from hacore.states.sender import SenderSession
 from hacore.states.session import Session
 
+MAX_SECRETS: Final = 16
+"""Larger secrets that one connection may bring, each of which costs a look at every row. Of random ones that come one
+after the other the n-th is larger than all before with a chance of 1/n: nodes would have to start anew a million times.
+"""
 EXPIRE_INTERVAL: Final = 60.0
 """Seconds between looks for rows that nobody speaks for any more."""
 
@@ -57,6 +62,8 @@ class ReplicationSettings(msgspec.Struct, frozen=True, kw_only=True):
         dead_time: seconds of silence after which a connection is given up.
         bulk_rows: rows in a chunk of a bulk update.
         bulk_window: chunks of a bulk update that may be on the way to the peer's kernel.
+        pending_rows: rows that may wait for this node's kernel while more is handled. More than that come only with
+            the frame with which it is reached.
         ack_interval: seconds between two acknowledgements while the replica follows; 0.0: each frame gets one.
         linger: seconds that rows of a node that is gone are kept past their timeouts, where they cannot be seen to end.
     """
@@ -71,6 +78,7 @@ class ReplicationSettings(msgspec.Struct, frozen=True, kw_only=True):
     dead_time: float = 5.0
     bulk_rows: int = 8192
     bulk_window: int = 8
+    pending_rows: int = 1 << 62
     ack_interval: float = 0.0
     linger: int = 120
 
@@ -294,6 +302,10 @@ class Replication:
     def _agree(self, secret: bytes, told: Session | None) -> None:
         """The larger secret wins, and everybody is told."""
         if secret > self.secret:
+            if told is not None:
+                told.secrets += 1
+                if told.secrets > MAX_SECRETS:
+                    raise WireError("secret", f"the other node has changed its secret {told.secrets} times")
             self.secret = secret
             self.table.rekey(secret[16:], secret[:16])
             for session in self._sessions:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -16,6 +16,18 @@ from hacore.states.ownership import Node
 
 if TYPE_CHECKING:
     from hacore.states.replication import Replication
+
+ANSWERS_AHEAD: Final = 64
+"""Frames that may wait to be sent while more is handled: bounds what a peer can make of this node's memory that asks
+and does not listen.
+"""
+TURN_ROWS: Final = 8192
+"""Changes of rows, or as much other work, in one call: a peer has this node for some milliseconds at a time."""
+LIGHT: Final = frozenset({Kind.PING, Kind.PONG, Kind.CHANGES, Kind.EXPECTATIONS, Kind.SYNC_ROWS, Kind.ACK})
+"""What costs no more than the rows that it brings. Of the others each may have to look at the whole table."""
+HEAVY_ROWS: Final = TURN_ROWS // 2
+LAST_ROWS: Final = 4 * TURN_ROWS
+"""The same, of what a connection that has broken leaves behind."""
 
 
 class SessionStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,6 +74,10 @@ class Session:
         self.since = now
         self.bytes_sent = 0
         self.bytes_received = 0
+        self.secrets = 0
+        """How often the other side came with a secret larger than this node's, after its hello."""
+        self.waits = False
+        """Frames have come that were not handled: `go_on` when there is room again, and take no more until then."""
         self.synced = False
         """The replica has everything and follows the changes."""
         self.reason = ""
@@ -85,8 +101,8 @@ class Session:
     # The verbs
 
     def receive(self, data: bytes | bytearray | memoryview, now: float) -> None:
-        """Bytes of the stream in pieces of any size; none at all: the other side closed it. Any bytes end in work or
-        in `ended`.
+        """Bytes of the stream in pieces of any size; none at all: the other side closed it. Any bytes end in work, in
+        `waits` or in `ended`.
         """
         if self.ended:
             return
@@ -95,13 +111,37 @@ class Session:
             return
         self.bytes_received += len(data)
         self._heard_at, self._pinged = now, False
+        self._reader.receive(data)
+        self.go_on(now)
+
+    def go_on(self, now: float) -> None:
+        """Handles what has come, as far as there is room for what it leads to, and some milliseconds of it."""
+        if self.waits:
+            self._heard_at, self._pinged = now, False
+        self._work_off(now, TURN_ROWS)
+
+    def _work_off(self, now: float, rows: int, *, room_or_not: bool = False) -> None:
+        """Handles frames that cost about as much as `rows` changes."""
+        replica = self._owner.replica
+        rows += replica.handled
+        self.waits = False
         try:
-            for kind, body in self._reader.receive(data):
-                self._handle(kind, body, now)
-                if self.ended:
+            while not self.ended:
+                if replica.handled >= rows or not (room_or_not or self.has_room):
+                    self.waits = self._reader.has_frame
                     return
+                frame = self._reader.next()
+                if frame is None:
+                    return
+                rows -= 1 if frame[0] in LIGHT else HEAVY_ROWS
+                self._handle(*frame, now)
         except WireError as error:
             self.end(str(error), now)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another frame may be handled."""
+        return len(self._out) < ANSWERS_AHEAD
 
     def data_to_send(self, now: float, limit: int = 1 << 18) -> bytes:
         """The next bytes of the stream, about `limit` at most (a frame is never held back for being longer); b"" when
@@ -130,7 +170,9 @@ class Session:
         deadline = Session.next_deadline(self)
         if deadline is None or now < deadline:
             return
-        if self._pinged:
+        if self.waits and len(self._out) < ANSWERS_AHEAD:
+            self._heard_at, self._pinged = now, False  # it has spoken: this node has no room for it
+        elif self._pinged:
             self.end(f"nothing was heard for {now - self._heard_at:.1f} s", now)
         else:
             self._pinged = True
@@ -143,7 +185,9 @@ class Session:
             self._finish(reason, now)
 
     def lost(self, reason: str, now: float) -> None:
-        """The connection broke: nothing more can be sent."""
+        """The connection broke: nothing more can be sent. What had come over it until then counts."""
+        if self.waits:
+            self._work_off(now, LAST_ROWS, room_or_not=True)
         self._broken = True
         self._out.clear()
         if not self.ended:
