@@ -90,7 +90,7 @@ def tables(document: Path) -> list[Table]:
     """Every table of the document with the heading that it stands under."""
     found: list[Table] = []
     heading, inside = "", False
-    for line in prose(document).splitlines():
+    for line in map(str.strip, prose(document).splitlines()):
         if line.startswith("#"):
             heading = line.lstrip("#").strip()
         if not line.startswith("|"):
