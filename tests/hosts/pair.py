@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from tests.docs import markdown, outputs
 from tests.docs.markdown import Block, Order
-from tests.docs.test_setup import ADD_USER, LOOKING, PASTE
+from tests.docs.test_setup import LOOKING, PASTE
 from tests.hosts.machine import Machine
 from tests.namespaces import Host, Network, Switch, wait_until
 
@@ -202,12 +202,6 @@ def _bring_password(pair: Pair) -> None:
     pair.fw2.run(f"{PASTE} <<'END'\n{password}END")
 
 
-def _add_user(pair: Pair) -> None:
-    """The password comes on standard input: there is no terminal."""
-    for machine in pair.machines.values():
-        machine.run(f"{ADD_USER} <<<'as long as a sentence'")
-
-
 def _bring_token(pair: Pair) -> None:
     """Instead of the reader's hands: the token goes from one machine to the other."""
     pair.until_says(pair.fw2, "hacore pair list")  # its control worker comes up a moment after the reload
@@ -224,5 +218,4 @@ REPLACED: dict[str, Callable[[Pair], None]] = {
     "python3 -m venv /opt/hacore": _installed_already,
     PASTE: _bring_password,
     "hacore pair join hacore-... --via 10.9.0.1": _bring_token,
-    ADD_USER: _add_user,
 }
