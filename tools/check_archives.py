@@ -23,7 +23,7 @@ def sdist_problems(path: Path) -> Iterator[str]:
             if file is not None and GENERATED_BY in file.read(200):
                 yield f"{path.name}: {member.name} is generated C"
     yield from (f"{path.name}: {name} is compiled" for name in names if name.endswith((".so", ".o", ".pyc")))
-    wanted = [*kernels(), *page_files()]
+    wanted = [*kernels(), *page_files(), *beside_files()]
     yield from (f"{path.name}: {file} is missing" for file in wanted if file not in names)
 
 
@@ -42,6 +42,9 @@ def wheel_problems(path: Path) -> Iterator[str]:
     for file in page_files():
         if file.removeprefix("src/") not in names:
             yield f"{path.name}: {file} is missing"
+    for file in beside_files():
+        if not any(name.endswith(f".data/data/{file.replace('contrib/', 'share/hacore/', 1)}") for name in names):
+            yield f"{path.name}: {file} is missing"
     if "hacore/py.typed" not in names:
         yield f"{path.name}: hacore/py.typed is missing"
 
@@ -57,6 +60,12 @@ def page_files() -> list[str]:
     project = Path(__file__).parent.parent
     folders = [project / "src/hacore/web" / name for name in ("templates", "assets")]
     return sorted(str(path.relative_to(project)) for one in folders for path in one.rglob("*") if path.is_file())
+
+
+def beside_files() -> list[str]:
+    """The paths of the units and the like, which are installed beside the package, relative to the project."""
+    project = Path(__file__).parent.parent
+    return sorted(str(path.relative_to(project)) for path in project.glob("contrib/*/*"))
 
 
 def main(folder: str) -> int:

@@ -1,4 +1,4 @@
-"""Chunks against docs/wire.md, read by the plain decoder; and vectors: bytes that other versions have to understand."""
+"""Chunks against docs/wire-chunks.md, read by the plain decoder; and vectors: bytes that other versions understand."""
 
 from __future__ import annotations
 

@@ -58,16 +58,20 @@ def prose(document: Path) -> str:
     return re.sub(r"^( *)(`{3,}).*?^\1\2$", "", document.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
 
 
+def slug(heading: str) -> str:
+    """The fragment that GitHub makes of the first heading of this text."""
+    text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).replace("`", "").strip().lower()
+    return "".join(character for character in text if character.isalnum() or character in " -_").replace(" ", "-")
+
+
 def anchors(document: Path) -> set[str]:
     """The fragments that GitHub makes of the headings."""
     found: set[str] = set()
     for heading in re.findall(r"^#+ +(.*)$", prose(document), re.MULTILINE):
-        text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).replace("`", "").strip().lower()
-        slug = "".join(character for character in text if character.isalnum() or character in " -_").replace(" ", "-")
-        number, anchor = 0, slug
+        number, anchor = 0, slug(heading)
         while anchor in found:
             number += 1
-            anchor = f"{slug}-{number}"
+            anchor = f"{slug(heading)}-{number}"
         found.add(anchor)
     return found
 
@@ -90,7 +94,7 @@ def tables(document: Path) -> list[Table]:
     """Every table of the document with the heading that it stands under."""
     found: list[Table] = []
     heading, inside = "", False
-    for line in prose(document).splitlines():
+    for line in map(str.strip, prose(document).splitlines()):
         if line.startswith("#"):
             heading = line.lstrip("#").strip()
         if not line.startswith("|"):

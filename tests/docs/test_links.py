@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -48,3 +49,15 @@ def test_tables_have_as_many_cells_in_each_row(document: Path) -> None:
     for table in markdown.tables(document):
         for row in table.rows:
             assert len(row) == len(table.columns), f"{document.name}: {table.heading}: {row}"
+
+
+@pytest.mark.parametrize("document", markdown.DOCUMENTS, ids=lambda document: document.name)
+def test_a_document_is_one(document: Path) -> None:
+    """One title, at the top; and where a line at the top lists the sections, it lists all of them."""
+    prose = markdown.prose(document)
+    assert re.findall(r"^# ", prose, re.MULTILINE) == ["# "], document.name
+    contents = re.search(r"^\[.*?\]\(#.* · .*?\n\n", prose, re.DOTALL | re.MULTILINE)
+    if contents:
+        listed = re.findall(r"\]\(#([^)]*)\)", contents[0])
+        sections = [markdown.slug(heading) for heading in re.findall(r"^## +(.*)$", prose, re.MULTILINE)]
+        assert listed == sections, document.name

@@ -1,9 +1,12 @@
-"""docs/operations.md against the program: reasons of transitions and of demotion."""
+"""docs/operations.md against the program: reasons of transitions and of demotion, and what listens."""
 
 from __future__ import annotations
 
+from msgspec.structs import fields
+
 from hacore.carp import demotion
 from hacore.carp.table import TABLE
+from hacore.node import settings
 from tests.docs import markdown
 
 OPERATIONS = markdown.ROOT / "docs/operations.md"
@@ -28,3 +31,10 @@ def test_every_reason_for_demotion() -> None:
     rows = {row[0].strip("`"): row[1] for row in TABLES["Demotion"].rows}
     for name in names - demotion.KEEPS_MASTERSHIP:
         assert rows[name].startswith(str(demotion.FULL))
+
+
+def test_every_port_that_a_node_listens_on() -> None:
+    listening = {
+        f"`[{name}]`" for name, kind in settings.SINGLE.items() if any(field.name == "listen" for field in fields(kind))
+    }
+    assert {row[0] for row in TABLES["Security"].rows} == listening

@@ -19,6 +19,7 @@ import hacore
 from hacore import errors
 from hacore.carp.counters import Counters
 from hacore.cli.group import main
+from hacore.control import problems
 from hacore.node import control_snapshot, settings, settings_values, snapshot
 from hacore.node.event import Event
 from hacore.node.hooks import Hooks
@@ -78,6 +79,7 @@ def test_usage_and_options(path: str) -> None:
 def test_exit_codes_are_those_of_the_exceptions() -> None:
     known = {0, 2}  # success, and click's own for a wrong command line
     known |= {one.exit_code for one in vars(errors).values() if inspect.isclass(one) and hasattr(one, "exit_code")}
+    known |= set(problems.EXIT_CODES.values())
     for _, text in _sources():
         known |= {int(code) for code in re.findall(r"^    exit_code = (\d+)", text, re.MULTILINE)}
     assert [int(row[0]) for row in TABLES["Exit codes"].rows] == sorted(known)

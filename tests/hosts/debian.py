@@ -21,7 +21,6 @@ from tests.namespaces import require
 
 CACHE = ROOT / ".cache/hosts"
 GUIDE = ROOT / "docs/setup.md"
-SOURCE = Path("/usr/local/src/hacore")  # where the guide has its reader build
 #: What the guide has its reader install, and what the tests push and look with.
 PACKAGES = (
     "conntrack", "dbus", "dnsmasq", "ifupdown", "iproute2", "iputils-ping", "nftables", "nginx-light", "procps",
@@ -147,16 +146,14 @@ def installed() -> Path:
         subprocess.run([*pip, "wheel", "--wheel-dir", wheels / "dist", wheel], check=True, stderr=subprocess.DEVNULL)
         _make(
             place,
-            f"""cp -a --reflink=auto "$2" "$1"
-            mkdir -p "$1{SOURCE}"
-            cp -r "$3" "$4/contrib" "$1{SOURCE}/"
-            ln -s /bin/true "$1/usr/local/sbin/apt-get"
-            PIP_NO_INDEX=1 PIP_FIND_LINKS={SOURCE}/dist chroot "$1" bash -euc 'cd {SOURCE}; '"$5"
-            rm -r "$1/usr/local/sbin/apt-get" "$1{SOURCE}/dist"
+            """cp -a --reflink=auto "$2" "$1"
+            cp -r "$3" "$1/wheels"
+            cp "$3"/hacore-*.whl "$1/root/"
+            PIP_NO_INDEX=1 PIP_FIND_LINKS=/wheels chroot "$1" bash -euc "$4"
+            rm -r "$1/wheels"
             """,
             str(base),
             str(wheels / "dist"),
-            str(ROOT),
             installation(),
         )
         shutil.rmtree(wheels)

@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from tests.docs import markdown, outputs
 from tests.docs.markdown import Block, Order
-from tests.docs.test_setup import LOOKING
+from tests.docs.test_setup import LOOKING, PASTE
 from tests.hosts.machine import Machine
 from tests.namespaces import Host, Network, Switch, wait_until
 
@@ -96,7 +96,7 @@ class Pair:
     def follow(self, heading: str) -> None:
         """Carries out a section of the guide, and compares what its blocks write with what it says they do.
 
-        Blocks that are `replaced` are done as `REPLACED` says.
+        Blocks that are `replaced` are done as `REPLACED` says; those that it does not name can be done here.
         """
         parts = list(section(heading))
         for part, following in zip(parts, [*parts[1:], None], strict=True):
@@ -106,9 +106,8 @@ class Pair:
             elif part.language == "interfaces":
                 machine = self.machines[part.words[1]]
                 machine.run(_write("/etc/network/interfaces.d/firewall", part.text))
-                machine.run("ifup --all")
-            elif "replaced" in part.words:
-                REPLACED[part.text.splitlines()[0]](self)
+            elif "replaced" in part.words and (instead := REPLACED.get(part.text.splitlines()[0])):
+                instead(self)
             elif part.language == "sh" and len(part.words) > 1:
                 said = following.text if isinstance(following, Block) and following.words == ("text",) else "...\n"
                 for name in ("fw1", "fw2") if part.words[1] == "both" else (part.words[1],):
@@ -127,12 +126,6 @@ class Pair:
             time.sleep(0.3)
         where = f"line {block.line} of the guide, on {machine.name}: exit code {done.returncode}"
         raise AssertionError(f"{where}\n{block.text}wrote:\n{done.stdout}the guide says:\n{said}{machine.story()}")
-
-    def bring(self, source: Machine, path: str) -> None:
-        """Instead of scp: no secure shell runs there."""
-        other = self.other(source)
-        other.write(path, source.read(path))
-        (other.root / path.lstrip("/")).chmod(0o600)
 
     # How they are
 
@@ -203,6 +196,12 @@ def _installed_already(pair: Pair) -> None:
         machine.run("command -v hacore nft")
 
 
+def _bring_password(pair: Pair) -> None:
+    """The line that the guide has its reader type, on the command's standard input."""
+    password = pair.fw1.run("cat /etc/hacore/carp.key")
+    pair.fw2.run(f"{PASTE} <<'END'\n{password}END")
+
+
 def _bring_token(pair: Pair) -> None:
     """Instead of the reader's hands: the token goes from one machine to the other."""
     pair.until_says(pair.fw2, "hacore pair list")  # its control worker comes up a moment after the reload
@@ -213,10 +212,10 @@ def _bring_token(pair: Pair) -> None:
 #: How each `replaced` block is done here, by its first line.
 REPLACED: dict[str, Callable[[Pair], None]] = {
     "apt-get update": _installed_already,
-    "git clone https://example.org/hacore.git /usr/local/src/hacore": _installed_already,
-    "apt-get install --yes python3-venv": _installed_already,
-    "scp -p /etc/hacore/carp.key root@192.168.10.3:/etc/hacore/": lambda pair: pair.bring(
-        pair.fw1, "/etc/hacore/carp.key"
-    ),
+    "apt-get install --yes git make": _installed_already,
+    "cp dist/hacore-*.whl /root/": _installed_already,
+    "mv /home/admin/hacore-*.whl /root/": _installed_already,
+    "python3 -m venv /opt/hacore": _installed_already,
+    PASTE: _bring_password,
     "hacore pair join hacore-... --via 10.9.0.1": _bring_token,
 }

@@ -1,4 +1,4 @@
-"""Chunks of rows and of changes, read by the words of docs/wire.md and nothing else."""
+"""Chunks of rows and of changes, read by the words of docs/wire-chunks.md and nothing else."""
 
 from __future__ import annotations
 

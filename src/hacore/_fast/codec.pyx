@@ -2,7 +2,8 @@
 """Snapshots and deltas of rows: self-contained chunks of columns.
 
 A chunk has a version, a kind, its length and a checksum in front, and can be decoded without any other. Kinds: "R"
-rows, "C" changes, "B" the base of a delta, "E" the end of a snapshot or a delta. docs/wire.md describes each field.
+rows, "C" changes, "B" the base of a delta, "E" the end of a snapshot or a delta. Each field is in
+docs/wire-chunks.md.
 Coding releases the GIL.
 
 Every decoder ends in a value or a `WireError`, whatever the bytes; its `rung` says which check failed, `offset` where

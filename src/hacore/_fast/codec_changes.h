@@ -1,4 +1,4 @@
-/* Changes between two states of a table, and the frame around every chunk. docs/wire.md has the format. */
+/* Changes between two states of a table, and the frame around every chunk. docs/wire-chunks.md has the format. */
 #ifndef HACORE_CODEC_CHANGES_H
 #define HACORE_CODEC_CHANGES_H
 

@@ -1,4 +1,5 @@
-/* Columns of 32-bit numbers: constant, packed, or entropy-coded, whichever is smallest. docs/wire.md has the format.
+/* Columns of 32-bit numbers: constant, packed, or entropy-coded, whichever is smallest. docs/wire-chunks.md has the
+   format.
  *
  * The entropy coder is range asymmetric numeral systems (Duda, "Asymmetric numeral systems: entropy coding combining
  * speed of Huffman coding with compression rate of arithmetic coding"), four states in turn, over tokens: a token is a

@@ -1,4 +1,4 @@
-/* Rows and keys in key order as columns. docs/wire.md has the format. */
+/* Rows and keys in key order as columns. docs/wire-chunks.md has the format. */
 #ifndef HACORE_CODEC_ROWS_H
 #define HACORE_CODEC_ROWS_H
 

@@ -1,4 +1,4 @@
-"""Deltas: what makes one table of another, in terms of the first. docs/wire.md describes the bytes."""
+"""Deltas: what makes one table of another, in terms of the first. docs/wire-chunks.md describes the bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Snapshots: a whole table as chunks of rows in key order, and an end. docs/wire.md describes the bytes."""
+"""Snapshots: a whole table as chunks of rows in key order, and an end. docs/wire-chunks.md describes the bytes."""
 
 from __future__ import annotations
 
