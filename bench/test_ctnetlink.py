@@ -19,12 +19,12 @@ import numpy as np
 import pytest
 from pyroute2.netlink.nfnetlink.nfctsocket import nfct_msg  # type: ignore[import-untyped]
 
-from bench.realistic import realistic_table
+from bench.realistic import kernel_table
 from hacore._fast import ctnetlink
 from hacore._fast.ctnetlink_dtypes import DISPLAY_DTYPE, EVENT_DTYPE
 from hacore.bench.room import room_for
 from hacore.linux import conntrack, libc
-from hacore.states.layout import KEY_BYTES, ROW_BYTES, Rows, empty_rows
+from hacore.states.layout import empty_rows
 
 SIZES = [1_000, 100_000, 1_000_000]
 ONE_BY_ONE = 500  # messages that pyroute2 gets: its rate is that of such a part
@@ -33,16 +33,7 @@ INJECTED = 50_000
 sized = pytest.mark.parametrize("size", SIZES)
 
 
-@functools.lru_cache(maxsize=len(SIZES))
-def kernel_rows(count: int) -> Rows:
-    """Rows as the kernel takes them, which stay for the length of a measurement; no two with one reply tuple."""
-    rows = realistic_table(count, 7)
-    rows = rows[~np.isin(rows["protocol"], (1, 58))]
-    rows["timeout"] += 1000
-    octets = rows.view(np.uint8).reshape(len(rows), ROW_BYTES)
-    replies = np.ascontiguousarray(octets[:, np.r_[1, KEY_BYTES : KEY_BYTES + 36]])
-    _, first = np.unique(replies.view("V37"), return_index=True)
-    return rows[np.sort(first)]
+kernel_rows = functools.lru_cache(maxsize=len(SIZES))(functools.partial(kernel_table, seed=7))
 
 
 @pytest.fixture(scope="module")

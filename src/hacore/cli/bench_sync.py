@@ -96,6 +96,8 @@ def sync(
     given = {key: value for key, value in chosen.items() if value not in (None, ())}
     defaults = measuring.QUICK if quick else measuring.Options()
     options = measuring.with_options(defaults, given | ({"parts": parts} if parts else {}))
+    if problem := options.problem():
+        raise click.UsageError(problem)
     directory = labs.directory_of(name, labs.base_directory())
     record = Record()
     running = Running("sync", [peer for peer in measuring.PEERS if peer not in options.without], record)
