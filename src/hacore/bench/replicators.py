@@ -17,7 +17,7 @@ from hacore.bench.conntrackd import EVENT_BUFFER_BYTES, Conntrackd
 from hacore.bench.datagrams import prepare
 from hacore.bench.load import Load, Stream
 from hacore.bench.meters import Counter, cpu, rss_bytes, wait, wire_bytes
-from hacore.bench.result import OWN
+from hacore.bench.result import LIMIT, OWN
 from hacore.errors import HacoreError
 from hacore.lab import laboratory, namespaces, nodes, play, topology
 from hacore.lab.faults import signal_all
@@ -26,7 +26,7 @@ from hacore.lab.nodes import Node
 from hacore.linux import conntrack
 from hacore.node.bus import Client
 
-BARE = "bare injector"
+BARE = LIMIT
 CACHED = "conntrackd"
 DIRECT = "conntrackd, no external cache"
 SENDER, RECEIVER = "sender", "receiver"
