@@ -42,14 +42,15 @@ def subjects(found: Result, name: str) -> set[str]:
 def test_everything(bench: Bench, directory: Path, tmp_path: Path, tool: Callable[[str], str]) -> None:
     tool("conntrackd")
     before, written = limits(), tmp_path / "run.json"
-    arguments = ("sync", "bulk", "steady", "churn", "--name", directory.name, "--repeat", "1", *SMALL, "--output", str(written))
-    done = bench(*arguments)
+    parts = ("bulk", "steady", "churn", "--repeat", "1")
+    done = bench("sync", *parts, "--name", directory.name, *SMALL, "--output", str(written))
     assert done.returncode == 0, done.stderr
     assert "hacore" in done.stdout
     assert "bulk update" in done.stdout
     found = result.load(written)
     assert found.command == "sync"
-    assert set(found.versions) == {"hacore", "python", "conntrackd"}
+    assert {"hacore", "python", "numpy", "openssl", "conntrackd"} <= set(found.versions)
+    assert found.machine.hash_buckets == int(before[1])
     assert found.settings["states"] == [2000]
     assert found.machine.cores > 0
     assert found.machine.memory_bytes > 1 << 20

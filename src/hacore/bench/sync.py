@@ -61,7 +61,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     first_rate: int = 20_000
     churn_rates: tuple[int, ...] = (5_000,)
     duration: float = 5.0
-    repeat: int = 3
+    repeat: int = 5
     without: tuple[str, ...] = ()
 
     @property
