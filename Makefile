@@ -30,7 +30,8 @@ test-hosts: packages-hosts $(VENV)/.built  ## two Debian machines with systemd, 
 lint: packages-build $(VENV)/.built  ## style, types, import floors, C and Cython warnings
 	tools/lint
 
-bench: packages-build $(VENV)/.built  ## the kernels' benchmarks
+bench: packages-build $(VENV)/.built  ## the kernels' benchmarks, some of them in a network namespace (root)
+	@tools/need-root make bench
 	$(BIN)/pytest bench
 
 wheel: packages-test $(VENV)/.built  ## sdist and wheel in dist/, and the tests against the installed wheel (root)

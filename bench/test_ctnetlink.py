@@ -5,6 +5,7 @@ own.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import socket
@@ -19,30 +20,21 @@ import numpy as np
 import pytest
 from pyroute2.netlink.nfnetlink.nfctsocket import nfct_msg  # type: ignore[import-untyped]
 
-from bench.realistic import realistic_table
+from bench.realistic import kernel_table
 from hacore._fast import ctnetlink
 from hacore._fast.ctnetlink_dtypes import DISPLAY_DTYPE, EVENT_DTYPE
 from hacore.bench.room import room_for
 from hacore.linux import conntrack, libc
-from hacore.states.layout import KEY_BYTES, ROW_BYTES, Rows, empty_rows
+from hacore.states.layout import empty_rows
 
 SIZES = [1_000, 100_000, 1_000_000]
 ONE_BY_ONE = 500  # messages that pyroute2 gets: its rate is that of such a part
-INJECTED = 50_000
+INJECTED = [1_000, 100_000]
 
 sized = pytest.mark.parametrize("size", SIZES)
 
 
-@functools.lru_cache(maxsize=len(SIZES))
-def kernel_rows(count: int) -> Rows:
-    """Rows as the kernel takes them, which stay for the length of a measurement; no two with one reply tuple."""
-    rows = realistic_table(count, 7)
-    rows = rows[~np.isin(rows["protocol"], (1, 58))]
-    rows["timeout"] += 1000
-    octets = rows.view(np.uint8).reshape(len(rows), ROW_BYTES)
-    replies = np.ascontiguousarray(octets[:, np.r_[1, KEY_BYTES : KEY_BYTES + 36]])
-    _, first = np.unique(replies.view("V37"), return_index=True)
-    return rows[np.sort(first)]
+kernel_rows = functools.lru_cache(maxsize=len(SIZES))(functools.partial(kernel_table, seed=7))
 
 
 @pytest.fixture(scope="module")
@@ -136,11 +128,35 @@ def test_write(benchmark: Any, operation: str, size: int) -> None:
     note(benchmark, len(rows))
 
 
+def test_write_baseline_pyroute2(benchmark: Any) -> None:
+    """The attributes of each message as they were read, of those that the kernel takes."""
+    benchmark.group = "write messages, 1,000"
+    octets = ctnetlink.build(kernel_rows(ONE_BY_ONE))
+    messages, at = [], 0
+    while at < len(octets):
+        message = nfct_msg(octets, offset=at)
+        message.decode()
+        at += (message["header"]["length"] + 3) & ~3
+        made = nfct_msg()
+        made["nfgen_family"], made["attrs"] = message["nfgen_family"], message["attrs"]
+        messages.append(made)
+
+    def write() -> None:
+        for message in messages:
+            message.reset()
+            message.encode()
+
+    benchmark.pedantic(write, rounds=3, warmup_rounds=1)
+    assert sum(len(message.data) for message in messages) > len(octets) / 2
+    note(benchmark, len(messages))
+
+
+@pytest.mark.parametrize("count", INJECTED)
 @pytest.mark.parametrize("how", ["hacore", "bare sender"])
-def test_inject(benchmark: Any, namespace: str, how: str) -> None:
+def test_inject(benchmark: Any, namespace: str, how: str, count: int) -> None:
     """New entries, nobody listening, events=1."""
-    benchmark.group = "inject into the kernel"
-    rows = kernel_rows(INJECTED)
+    benchmark.group = f"inject into the kernel, {count:,}"
+    rows = kernel_rows(count)
     messages = ctnetlink.build(rows)
     with conntrack.Injector() as injector:
 
@@ -167,11 +183,12 @@ def test_inject(benchmark: Any, namespace: str, how: str) -> None:
     benchmark.extra_info["hacore_of_bare"] = round(best_bare / best_ours, 3)
 
 
-@pytest.mark.parametrize("how", ["events", "dump"])
-def test_receive(benchmark: Any, namespace: str, how: str) -> None:
-    """Events that wait, in recvmmsg and parse; and a dump, which is the kernel's work."""
-    benchmark.group = "receive from the kernel"
-    rows = kernel_rows(INJECTED)
+@pytest.mark.parametrize("count", INJECTED)
+@pytest.mark.parametrize("how", ["events", "events, bare recv", "dump"])
+def test_receive(benchmark: Any, namespace: str, how: str, count: int) -> None:
+    """Events that wait, in recvmmsg and parse, or read by recv and dropped; and a dump, which is the kernel's work."""
+    benchmark.group = f"receive from the kernel, {count:,}"
+    rows = kernel_rows(count)
     with conntrack.Injector() as injector:
         if how == "dump":
             injector.inject(rows)
@@ -191,7 +208,15 @@ def test_receive(benchmark: Any, namespace: str, how: str) -> None:
                         total += received
                     return total
 
-                found = benchmark.pedantic(drain, setup=fill, rounds=5)
+                def drop() -> int:
+                    total = 0
+                    with socket.socket(fileno=os.dup(events.fileno())) as bare, contextlib.suppress(BlockingIOError):
+                        while True:
+                            total += bare.recv_into(buffer, 0, socket.MSG_DONTWAIT) > 0
+                    return total
+
+                buffer = bytearray(1 << 16)
+                found = benchmark.pedantic(drop if "bare" in how else drain, setup=fill, rounds=5)
         assert found == len(rows)
         conntrack.flush()
     benchmark.extra_info["million_a_second"] = (

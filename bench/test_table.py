@@ -2,7 +2,8 @@
 
 One group is one operation on a table of one size; each test handles the same rows, so the ratios of the times are
 those of the rates. `rows_per_second` stands in the saved results, for the insert also the worst pause of 1,000
-rows (`worst_batch`, seconds).
+rows (`worst_batch`, seconds). Keys are looked up in no order, beside a bare read of as many rows in the same order:
+what a cache miss costs on the machine.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
@@ -25,11 +27,22 @@ BATCH = 1_000
 SECRETS = bytes(range(16)), bytes(range(16, 32))
 
 sized = pytest.mark.parametrize("size", SIZES)
+sized_finely = pytest.mark.parametrize("size", [1_000, 10_000, 100_000, 1_000_000])
 
 
 @functools.lru_cache(maxsize=1)
 def rows_of(size: int) -> Rows:
     return realistic_table(size, 1)
+
+
+def order_of(size: int) -> npt.NDArray[np.int64]:
+    return np.random.default_rng(2).permutation(size)
+
+
+def pairs_of(size: int) -> list[tuple[bytes, bytes]]:
+    """Key and row, as a dict has them."""
+    octets, width = rows_of(size).tobytes(), rows_of(size).itemsize
+    return [(octets[at : at + KEY_BYTES], octets[at : at + width]) for at in range(0, len(octets), width)]
 
 
 def filled(size: int) -> Table:
@@ -94,26 +107,37 @@ def test_insert_baseline_sort(benchmark: BenchmarkFixture, size: int) -> None:
 
 
 @pytest.mark.benchmark(group="look up")
-@sized
+@sized_finely
 def test_look_up(benchmark: BenchmarkFixture, size: int) -> None:
-    table, keys = filled(size), keys_of(rows_of(size))
-    assert (run(benchmark, size, table.find, lambda: keys) == np.arange(size)).all()
+    order = order_of(size)
+    table, keys = filled(size), keys_of(rows_of(size))[order]
+    assert (run(benchmark, size, table.find, lambda: keys) == order).all()
 
 
 @pytest.mark.benchmark(group="look up")
-@sized
+@sized_finely
+def test_look_up_baseline_random_read(benchmark: BenchmarkFixture, size: int) -> None:
+    marks, order = rows_of(size)["mark"], order_of(size)
+    run(benchmark, size, lambda order: marks[order], lambda: order)
+
+
+@pytest.mark.benchmark(group="look up")
+@sized_finely
 def test_look_up_baseline_dict(benchmark: BenchmarkFixture, size: int) -> None:
+    order = order_of(size)
     keys = key_bytes(rows_of(size))
     table = dict(zip(keys, range(size), strict=True))
-    assert run(benchmark, size, lambda keys: [table[key] for key in keys], lambda: keys)[-1] == size - 1
+    shuffled = [keys[number] for number in order]
+    found = run(benchmark, size, lambda keys: [table[key] for key in keys], lambda: shuffled)
+    assert found[-1] == order[-1]
 
 
 @pytest.mark.benchmark(group="look up")
-@sized
+@sized_finely
 def test_look_up_baseline_binary_search(benchmark: BenchmarkFixture, size: int) -> None:
     keys = keys_of(rows_of(size)).view(f"S{KEY_BYTES}")
-    ordered = np.sort(keys)
-    run(benchmark, size, lambda keys: np.searchsorted(ordered, keys), lambda: keys)
+    ordered, shuffled = np.sort(keys), keys[order_of(size)]
+    run(benchmark, size, lambda keys: np.searchsorted(ordered, keys), lambda: shuffled)
 
 
 @pytest.mark.benchmark(group="put what is there")
@@ -122,6 +146,14 @@ def test_put_what_is_there(benchmark: BenchmarkFixture, size: int) -> None:
     """What a reconcile does with nearly every row of a dump."""
     table, rows = filled(size), rows_of(size)
     assert (run(benchmark, size, lambda rows: table.put(rows, generation=1), lambda: rows) == SAME).all()
+
+
+@pytest.mark.benchmark(group="put what is there")
+@sized
+def test_put_what_is_there_baseline_dict(benchmark: BenchmarkFixture, size: int) -> None:
+    pairs = pairs_of(size)
+    table = dict(pairs)
+    assert all(run(benchmark, size, lambda pairs: [table.get(key) == row for key, row in pairs], lambda: pairs))
 
 
 @pytest.mark.benchmark(group="update")
@@ -133,11 +165,31 @@ def test_update(benchmark: BenchmarkFixture, size: int) -> None:
     run(benchmark, size, lambda table: table.put(rows), lambda: filled(size))
 
 
+@pytest.mark.benchmark(group="update")
+@sized
+def test_update_baseline_dict(benchmark: BenchmarkFixture, size: int) -> None:
+    pairs = pairs_of(size)
+    changed = [(key, row[::-1]) for key, row in pairs]
+    run(benchmark, size, lambda table: table.update(changed), lambda: dict(pairs))
+
+
 @pytest.mark.benchmark(group="delete")
 @sized
 def test_delete(benchmark: BenchmarkFixture, size: int) -> None:
     rows = rows_of(size)
     run(benchmark, size, lambda table: table.delete(rows), lambda: filled(size))
+
+
+@pytest.mark.benchmark(group="delete")
+@sized
+def test_delete_baseline_dict(benchmark: BenchmarkFixture, size: int) -> None:
+    pairs = pairs_of(size)
+
+    def delete(table: dict[bytes, bytes]) -> None:
+        for key, _ in pairs:
+            del table[key]
+
+    run(benchmark, size, delete, lambda: dict(pairs))
 
 
 @pytest.mark.benchmark(group="what changed, 1 % of the rows")
@@ -149,3 +201,12 @@ def test_dirty(benchmark: BenchmarkFixture, size: int) -> None:
     changed["mark"] ^= 1
     table.put(changed)
     assert len(run(benchmark, size, table.dirty, lambda: since)[0]) == len(changed)
+
+
+@pytest.mark.benchmark(group="what changed, 1 % of the rows")
+@sized
+def test_dirty_baseline_dict(benchmark: BenchmarkFixture, size: int) -> None:
+    """Without a list of what changed every row's version is looked at."""
+    versions = {key: int(number % 100 == 0) for number, key in enumerate(key_bytes(rows_of(size)))}
+    found = run(benchmark, size, lambda since: [key for key, at in versions.items() if at > since], lambda: 0)
+    assert len(found) == size // 100

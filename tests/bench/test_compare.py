@@ -49,10 +49,65 @@ def test_from_nothing_to_something_is_a_regression() -> None:
     assert verdict([0.0] * 5, [0.0] * 5) == "same"
 
 
-def test_few_samples_have_to_be_apart_altogether() -> None:
-    assert verdict([1.0], [2.0]) == "regression"
-    assert verdict([1.0, 1.1, 3.0], [2.0, 2.2, 2.4]) == "same"
-    assert verdict([1.0, 1.1, 1.2], [2.0, 2.2, 2.4]) == "regression"
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_of_few_samples_nothing_is_said(count: int, tmp_path: Path) -> None:
+    assert verdict([1.0, 1.1, 1.2][:count], [2.0, 2.2, 2.4]) == "too few samples"
+    assert verdict(BEFORE, [2.0, 2.2, 2.4][:count]) == "too few samples"
+    old, new = (made_up(figure([value] * count)) for value in (1.0, 2.0))
+    code, text = run(tmp_path, old, new)
+    assert code == 0
+    assert "fewer than 4 samples, of which nothing can be said: 1" in text
+
+
+def test_four_samples_that_are_apart_say_something() -> None:
+    assert verdict([1.0, 1.1, 1.2, 1.3], [2.0, 2.2, 2.4, 2.1]) == "regression"
+    assert verdict([1.0, 1.1, 3.0, 1.2], [2.0, 2.2, 2.4, 2.1]) == "same"
+
+
+def test_of_many_figures_one_may_differ_by_chance() -> None:
+    def run_of(samples: list[float]) -> result.Result:
+        same = [figure([5.0, 5.1, 4.9, 5.2, 4.8], parameters={"number": number}) for number in range(40)]
+        return made_up(figure(samples), *same)
+
+    changes = compare.compare(run_of(BEFORE), run_of([1.2 * value for value in BEFORE]), 0.1)
+    assert {change.verdict for change in changes} == {"same"}
+    every = [figure(BEFORE, parameters={"number": number}) for number in range(40)]
+    slower = [figure([1.3 * value for value in BEFORE], parameters={"number": number}) for number in range(40)]
+    assert len(compare.regressions(compare.compare(made_up(*every), made_up(*slower), 0.1))) == 40
+
+
+def beside(own: float, base: float) -> result.Result:
+    """hacore beside a baseline, both so many times as slow."""
+    slow = [figure([base * value for value in BEFORE], subject=name) for name in ("ucarp", "bare injector")]
+    return made_up(figure([own * value for value in BEFORE]), *slow)
+
+
+def test_a_slower_machine_is_no_regression_but_drift(tmp_path: Path) -> None:
+    old, new = beside(1, 1), beside(1.5, 1.5)
+    own, *others = compare.compare(old, new, 0.1)
+    assert (own.verdict, own.beside) == ("same", "bare injector")
+    assert own.ratio == pytest.approx(1.0)
+    assert {change.verdict for change in others} == {"drift"}
+    assert run(tmp_path, old, new)[0] == 0
+
+
+def test_what_only_hacore_lost_is_a_regression_also_on_a_faster_machine(tmp_path: Path) -> None:
+    own, *_ = compare.compare(beside(1, 1), beside(1, 0.5), 0.1)
+    assert own.verdict == "regression"
+    assert own.ratio == pytest.approx(2.0)
+    assert run(tmp_path, beside(1, 1), beside(1, 0.5))[0] == 1
+
+
+def test_a_baseline_never_regresses(tmp_path: Path) -> None:
+    old, new = (made_up(figure(BEFORE), figure([times * one for one in BEFORE], subject="ucarp")) for times in (1, 9))
+    assert run(tmp_path, made_up(*old.figures[1:]), made_up(*new.figures[1:]))[0] == 0
+
+
+def test_a_figure_of_its_own_that_is_gone_is_a_regression(tmp_path: Path) -> None:
+    old, new = made_up(figure(BEFORE), figure(BEFORE, name="outage")), made_up(figure(BEFORE))
+    code, text = run(tmp_path, old, new)
+    assert code == 1
+    assert "vanished" in text
 
 
 def test_one_outlier_is_noise() -> None:
@@ -103,7 +158,9 @@ def test_what_is_in_one_run_only() -> None:
     old = made_up(figure([1.0], parameters={"states": 1000}), figure([1.0], subject="ucarp"))
     new = made_up(figure([1.0], parameters={"states": 2000}), figure([1.0], subject="ucarp"))
     verdicts = [change.verdict for change in compare.compare(old, new, 0.1)]
-    assert verdicts == ["only before", "same", "only after"]
+    assert verdicts == ["vanished", "same", "only after"]
+    verdicts = [change.verdict for change in compare.compare(made_up(old.figures[1]), made_up(figure([1.0])), 0.1)]
+    assert verdicts == ["only before", "only after"]
 
 
 def run(tmp_path: Path, before: result.Result, after: result.Result, *options: str) -> tuple[int, str]:
@@ -134,7 +191,7 @@ def test_the_command_says_that_the_runs_are_of_two_machines(tmp_path: Path) -> N
 
 def test_results_of_two_commands_are_not_compared(tmp_path: Path) -> None:
     code, text = run(tmp_path, made_up(figure(BEFORE)), made_up(figure(BEFORE), command="sync"))
-    assert code == 1
+    assert code == 65
     assert "bench failover" in text
     assert "bench sync" in text
 
@@ -149,6 +206,14 @@ def test_a_file_that_is_no_result(tmp_path: Path, content: bytes) -> None:
         done = CliRunner().invoke(main, ["bench", *command])
         assert done.exit_code == 65
         assert "bad.json" in done.output
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    nowhere = str(tmp_path / "nowhere.json")
+    for arguments in (["compare", nowhere, nowhere], ["report", nowhere]):
+        done = CliRunner().invoke(main, ["bench", *arguments])
+        assert done.exit_code == 66
+        assert "nowhere.json" in done.output
 
 
 def test_json_holds_every_figure(tmp_path: Path) -> None:

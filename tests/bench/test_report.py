@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -10,7 +11,7 @@ from xml.etree import ElementTree as ET
 import pytest
 from click.testing import CliRunner
 
-from hacore.bench import page, plots, result, words
+from hacore.bench import machine, page, plots, result, terminal, words
 from hacore.cli.group import main
 from tests.bench.made_up import figure, series
 from tests.bench.made_up import result as made_up
@@ -124,3 +125,25 @@ def test_the_command_shows_and_writes_a_report(run: result.Result, tmp_path: Pat
     for part in ("Thing 3000", "25 / 30 ms", "2.00x", "something <b>odd</b>", "left out  conntrackd"):
         assert part in done.output
     assert (tmp_path / "run.html").read_text(encoding="utf-8") == page.page(run)
+
+
+def test_percentiles_stand_in_the_table_and_on_the_page() -> None:
+    found = made_up(figure([0.001 * number for number in range(1, 101)]))
+    assert "90 %: 90.1, 99 %: 99.0 ms" in page.page(found)
+    (block,) = words.blocks(found)
+    assert "99 %: 99.0 ms" in terminal._cell(block.cells["hacore", "takeover"]).plain
+
+
+def test_a_run_from_a_checkout_names_its_commit(tmp_path: Path) -> None:
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
+    assert machine.commit(tmp_path) == ""
+    subprocess.run([*git, "init", "--quiet"], check=True)
+    (tmp_path / "file").write_text("one")
+    subprocess.run([*git, "add", "file"], check=True)
+    subprocess.run([*git, "commit", "--quiet", "--message", "one"], check=True)
+    clean = machine.commit(tmp_path)
+    assert re.fullmatch("[0-9a-f]{12}", clean)
+    (tmp_path / "file").write_text("two")
+    assert machine.commit(tmp_path) == f"{clean}+"
+    (tmp_path / "installed").mkdir()
+    assert machine.commit(tmp_path / "installed") == ""  # an environment that lies in somebody's checkout

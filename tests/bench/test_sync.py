@@ -13,14 +13,17 @@ from pathlib import Path
 
 import pytest
 
-from hacore.bench import result
+from hacore.bench import result, steady
+from hacore.bench.record import Record
+from hacore.bench.replicators import RECEIVER, SENDER, Replicator, site
 from hacore.bench.result import Result
-from hacore.lab import nodes
+from hacore.lab import namespaces, nodes
+from hacore.linux import conntrack
 from tests.bench.conftest import Bench
 
 LIMITS = [Path("/proc/sys/net/netfilter") / name for name in ("nf_conntrack_max", "nf_conntrack_buckets")]
 EVERYBODY = {"hacore", "bare injector", "conntrackd", "conntrackd, no external cache"}
-SMALL = ("--states", "2k", "--rate", "500", "--churn-rate", "500", "--first-rate", "2k", "--duration", "0.5")
+SMALL = ("--states", "2k", "--rate", "500", "--churn-rate", "500", "--first-rate", "20k", "--duration", "0.5")
 
 
 def limits() -> list[str]:
@@ -39,14 +42,15 @@ def subjects(found: Result, name: str) -> set[str]:
 def test_everything(bench: Bench, directory: Path, tmp_path: Path, tool: Callable[[str], str]) -> None:
     tool("conntrackd")
     before, written = limits(), tmp_path / "run.json"
-    arguments = ("sync", "--name", directory.name, "--repeat", "1", *SMALL, "--output", str(written))
-    done = bench(*arguments)
+    parts = ("bulk", "steady", "churn", "--repeat", "1")
+    done = bench("sync", *parts, "--name", directory.name, *SMALL, "--output", str(written))
     assert done.returncode == 0, done.stderr
     assert "hacore" in done.stdout
     assert "bulk update" in done.stdout
     found = result.load(written)
     assert found.command == "sync"
-    assert set(found.versions) == {"hacore", "python", "conntrackd"}
+    assert {"hacore", "python", "numpy", "openssl", "conntrackd"} <= set(found.versions)
+    assert found.machine.hash_buckets == int(before[1])
     assert found.settings["states"] == [2000]
     assert found.machine.cores > 0
     assert found.machine.memory_bytes > 1 << 20
@@ -56,19 +60,62 @@ def test_everything(bench: Bench, directory: Path, tmp_path: Path, tool: Callabl
     assert value(found, "bulk update: bytes a state", "conntrackd") > 60
     assert subjects(found, "steady: CPU a flow, receiver") == EVERYBODY
     replicators = EVERYBODY - {"bare injector"}
-    for name in ("steady: missing", "churn: missing"):
-        assert {value(found, name, subject) for subject in replicators} == {0.0}, name
+    for name in ("steady: missing", "churn: never arrived", "churn: left behind"):
+        assert {value(found, name, subject) for subject in EVERYBODY} == {0.0}, name
+    assert subjects(found, "steady: memory, receiver") == replicators
     assert subjects(found, "steady: lag, 99 %") == {"hacore", "conntrackd, no external cache"}
     for subject in replicators:
-        assert value(found, "highest loss-free rate", subject) > 0
         assert value(found, "churn: CPU a flow, sender", subject) > 0
         assert value(found, "churn: bytes a flow", subject) > 0
+    for name in ("churn: CPU a flow, receiver", "churn: rate reached"):
+        assert min(value(found, name, subject) for subject in EVERYBODY) > 0, name
     for series in found.series:
         assert len(series.x) == len(series.y) > 0
 
     assert limits() == before
     assert not directory.exists()
     assert nodes.marked(directory) == []
+
+
+def test_the_highest_rate_beside_that_of_the_bare_injector(bench: Bench, directory: Path) -> None:
+    without = ("--without", "conntrackd")
+    done = bench("sync", "highest", "--name", directory.name, "--repeat", "1", *SMALL, *without, "--json")
+    assert done.returncode == 0, done.stderr
+    found = result.decode(done.stdout.encode(), "the output")
+    assert min(value(found, "highest loss-free rate", subject) for subject in ("hacore", "bare injector")) > 0
+
+
+class Nothing(Replicator):
+    """Replicates nothing."""
+
+    name = "nothing"
+
+    def start(self) -> None:
+        """Nothing."""
+
+    def stop(self) -> None:
+        """Nothing."""
+
+    def clear(self) -> None:
+        """Nothing."""
+
+    def pids(self) -> dict[str, int]:
+        """This process, for both."""
+        return dict.fromkeys((SENDER, RECEIVER), os.getpid())
+
+
+def test_who_replicates_nothing_does_not_pass(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steady, "SETTLING", 0.1)
+    record = Record()
+    with site(directory) as where:
+        for name in ("nf_conntrack_udp_timeout", "nf_conntrack_udp_timeout_stream"):
+            with namespaces.inside(where.one.namespace):
+                assert conntrack.sysctl(name) > 3600  # as long as the longest load
+        steady.churn(Nothing(where), 500, 0.5, record)
+        steady.steady([Nothing(where)], 500, 0.5, record)
+    figures = {figure.name: figure.median for figure in record.figures()}
+    assert figures["churn: never arrived"] == 25
+    assert figures["steady: missing"] == 250
 
 
 def test_a_part_without_conntrackd_as_json(bench: Bench, directory: Path) -> None:
@@ -117,6 +164,8 @@ def test_interrupted_leaves_nothing(directory: Path, number: signal.Signals, at:
         ("sync", "--duration", "0"),
         ("sync", "--without", "hacore"),
         ("sync", "all"),
+        ("sync", "--rate", "1M", "--duration", "60"),
+        ("sync", "bulk", "--states", "5M"),
         ("sync", "--output", "/"),
     ],
 )

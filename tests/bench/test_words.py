@@ -115,3 +115,11 @@ def test_median_and_worst_have_one_unit(samples: list[float], unit: str, expecte
 def test_settings_with_lists_can_be_told_apart() -> None:
     found = dict(words.facts(result(settings={"states": [10_000, 1_000_000], "repeat": 3, "quick": True})))
     assert found["settings"] == "states 10,000, 1,000,000; repeat 3; quick True"
+
+
+def test_a_distribution_has_its_percentiles_told() -> None:
+    samples = [0.001 * number for number in range(1, 101)]
+    assert words.tail(figure(samples)) == "90 %: 90.1, 99 %: 99.0 ms"
+    assert words.tail(figure(samples[:9])) == ""
+    assert words.tail(figure([0.0] * 20)) == ""
+    assert words.tail(figure(samples, better="more")) == ""

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from ipaddress import IPv4Interface, IPv6Interface
 from pathlib import Path
+from typing import Any
 
+import msgspec.structs
 import pytest
+from msgspec import Struct
 
 from hacore._fast.table import MAX_STATES
 from hacore.errors import Problem, SettingsError
+from hacore.node import settings_tables
 from hacore.node.settings import Settings, examine, load, load_directories
 
 DATA = Path(__file__).with_name("data")
@@ -358,3 +363,21 @@ def test_directories_are_known_while_the_rest_is_wrong(tmp_path: Path) -> None:
         load_directories(written(tmp_path, "[node]\nruntime_dir = 5\n[carp]\npreempt = 1\n"))
     with pytest.raises(SettingsError, match="is not TOML"):
         load_directories(written(tmp_path, "[node\n"))
+
+
+def test_what_a_table_holds_is_not_worked_out_for_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+
+    def fields(kind: type[Struct], real: Callable[..., Any] = msgspec.structs.fields) -> Any:
+        asked.append(kind)
+        return real(kind)
+
+    monkeypatch.setattr(settings_tables, "fields", fields)
+    text = NODE + "".join(
+        VIP.replace('name = "lan"', f'name = "v{number}"')
+        .replace("vhid = 1", f"vhid = {number}")
+        .replace("192.0.2.1", f"192.0.2.{number}")
+        for number in range(1, 101)
+    )
+    assert len(load(written(tmp_path, text)).vips) == 100
+    assert len(asked) == len(set(asked))

@@ -1,35 +1,50 @@
 """What changed between two runs, by how much, and whether the samples can tell.
 
-A change is beyond the noise where the rank-sum test of Mann and Whitney (1947) would show its like in less than one of
-a hundred pairs of runs without a change: exactly counted up to `EXACT` samples, by the normal approximation with ties
-above. Where there are too few samples for that ever to be, it is where every sample of one run lies beyond every sample
-of the other. The interval of the ratio of medians is that of the percentile bootstrap, 95 %.
+The machine changes from one run to the next as well. A figure of hacore that stands beside a baseline of its own run is
+compared as its ratio to that, turn by turn. What the baselines did is the machine's, or theirs, and is shown as
+"drift"; only hacore's own figures can regress.
+
+The rank-sum test of Mann and Whitney (1947) says how likely a change is without a cause: exactly counted up to `EXACT`
+samples, by the normal approximation with ties above. Beyond the noise is what passes when all figures are taken
+together (Benjamini and Hochberg 1995), so that of all changes that are called so one in twenty is none. Below `FEWEST`
+samples on either side nothing can be said.
+
+The interval of the ratio of medians is that of the percentile bootstrap, 95 %.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from hacore.bench.result import Figure, Parameters, Result
+from hacore.bench.result import LIMIT, OWN, Figure, Parameters, Result
 
-LEVEL = 0.01
-EXACT = 10
-"""Samples of both runs together up to which every order is counted: at most 252 of them."""
+LEVEL = 0.05
+FEWEST = 4
+"""Samples below which the most distant ones are still likely."""
+EXACT = 16
+"""Samples of both runs together up to which every order is counted: at most 12,870 of them."""
 RESAMPLES = 2000
 
-Verdict = Literal["same", "better", "worse", "regression", "only before", "only after"]
+Verdict = Literal[
+    "same", "better", "worse", "regression", "drift", "too few samples", "only before", "only after", "vanished"
+]
 
 
 class Change(msgspec.Struct, kw_only=True, frozen=True):
-    """One figure in both runs. `ratio`: median after over before; interval: of it; None where a median is 0, or one is
-    missing. chance: how likely such a difference is without a change.
+    """One figure in both runs.
+
+    before, after: medians in `unit`. beside: the baseline that both runs measured it beside, "" where there is none;
+    then before_ratio and after_ratio are the medians of the ratios to it, and what follows is of these. ratio: after
+    over before, its interval; None where a median is 0, or one is missing. chance: how likely such a difference is
+    without a change, for one figure; the verdict takes into account how many there are.
     """
 
     name: str
@@ -39,82 +54,153 @@ class Change(msgspec.Struct, kw_only=True, frozen=True):
     parameters: Parameters
     before: float | None
     after: float | None
+    beside: str = ""
+    before_ratio: float | None = None
+    after_ratio: float | None = None
     ratio: float | None
     interval: tuple[float, float] | None
     chance: float
     verdict: Verdict
 
 
-def key_of(figure: Figure) -> tuple[object, ...]:
+Key = tuple[object, ...]
+Figures = Mapping[Key, Figure]
+
+
+def key_of(figure: Figure) -> Key:
     """What makes a figure the same in two runs."""
     return (*figure.key, figure.unit, figure.subject)
 
 
 def compare(before: Result, after: Result, bound: float) -> list[Change]:
-    """Every figure of both runs, in the order of the first. bound: a change for the worse by more than this share,
-    beyond the noise, is a regression.
+    """Every figure of both runs, in the order of the first. bound: a change of hacore's for the worse by more than this
+    share, beyond the noise, is a regression; so is a figure of its that the second run lacks.
     """
-    news = {key_of(figure): figure for figure in after.figures}
-    olds = {key_of(figure): figure for figure in before.figures}
-    changes = [_change(figure, news.get(key), bound) for key, figure in olds.items()]
+    olds, news = ({key_of(each): each for each in run.figures if each.samples} for run in (before, after))
+    pairs = {key: _Pair.of(key, olds, news) for key in olds if key in news}
+    beyond: set[Key] = set()
+    for own in (True, False):  # the machine's changes are no reason to look less closely at hacore's
+        tested = {key: pair.chance for key, pair in pairs.items() if pair.enough and is_own(pair.old) is own}
+        beyond |= beyond_noise(tested)
+    changes = []
+    for key, figure in olds.items():
+        pair = pairs.get(key)
+        if pair is None:
+            changes.append(_lone(figure, "vanished" if is_own(figure) else "only before"))
+        else:
+            changes.append(pair.change(key in beyond, bound))
     return changes + [_lone(figure, "only after") for key, figure in news.items() if key not in olds]
 
 
 def regressions(changes: Sequence[Change]) -> list[Change]:
-    """Those that are regressions."""
-    return [change for change in changes if change.verdict == "regression"]
+    """Those that are regressions, a figure that vanished among them."""
+    return [change for change in changes if change.verdict in ("regression", "vanished")]
+
+
+def is_own(figure: Figure) -> bool:
+    """Whether it is one of hacore's, and not of what stands beside it."""
+    return figure.subject == OWN or figure.subject.startswith(f"{OWN} ")
+
+
+def beyond_noise(chances: Mapping[Key, float]) -> set[Key]:
+    """By the procedure of Benjamini and Hochberg: of many figures some differ by chance alone, so that the r-th least
+    likely of n has to pass r / n of the level, and with it all that are less likely.
+    """
+    ordered = sorted(chances.items(), key=lambda item: item[1])
+    passing = [rank for rank, (_, chance) in enumerate(ordered, 1) if chance <= LEVEL * rank / len(ordered)]
+    return {key for key, _ in ordered[: max(passing, default=0)]}
+
+
+class _Pair(NamedTuple):
+    """A figure in both runs, and the samples to compare: its own, or their ratios to those of the baseline `beside`."""
+
+    old: Figure
+    new: Figure
+    beside: str
+    before: list[float]
+    after: list[float]
+
+    @classmethod
+    def of(cls, key: Key, olds: Figures, news: Figures) -> _Pair:
+        old, new = olds[key], news[key]
+        if is_own(old):
+            for other in _baselines(key, olds):
+                base_old, base_new = olds[other], news.get(other)
+                if base_new and min(*base_old.samples, *base_new.samples) > 0:
+                    return cls(old, new, base_old.subject, _ratios(old, base_old), _ratios(new, base_new))
+        return cls(old, new, "", old.samples, new.samples)
+
+    @property
+    def enough(self) -> bool:
+        """Whether there are so many samples that they can say anything."""
+        return min(len(self.before), len(self.after)) >= FEWEST
+
+    @property
+    def chance(self) -> float:
+        """Of such a difference without a cause."""
+        return rank_sum(self.before, self.after)
+
+    def change(self, beyond: bool, bound: float) -> Change:
+        """`beyond`: whether it is beyond the noise."""
+        before, after = statistics.median(self.before), statistics.median(self.after)
+        return Change(
+            name=self.old.name,
+            unit=self.old.unit,
+            better=self.old.better,
+            subject=self.old.subject,
+            parameters=self.old.parameters,
+            before=self.old.median,
+            after=self.new.median,
+            beside=self.beside,
+            before_ratio=before if self.beside else None,
+            after_ratio=after if self.beside else None,
+            ratio=after / before if before else None,
+            interval=interval(self.before, self.after),
+            chance=self.chance,
+            verdict=self._verdict(before, after, beyond, bound),
+        )
+
+    def _verdict(self, before: float, after: float, beyond: bool, bound: float) -> Verdict:
+        if not self.enough:
+            return "same" if before == after else "too few samples"
+        if before == after or not beyond:
+            return "same"
+        if not is_own(self.old):
+            return "drift"
+        if (after < before) == (self.old.better == "less"):
+            return "better"
+        past = after > before * (1 + bound) if self.old.better == "less" else after < before * (1 - bound)
+        return "regression" if past else "worse"
+
+
+def _baselines(key: Key, figures: Figures) -> list[Key]:
+    """Of hacore's figure `key`: the physical limit first, then the others as they were measured."""
+    *same, _ = key
+    found = [other for other, figure in figures.items() if list(other[:-1]) == same and not is_own(figure)]
+    return sorted(found, key=lambda other: other[-1] != LIMIT)
+
+
+def _ratios(own: Figure, base: Figure) -> list[float]:
+    """Turn by turn, where both had as many turns; else to the baseline's median."""
+    if len(own.samples) == len(base.samples):
+        return [one / other for one, other in zip(own.samples, base.samples, strict=True)]
+    return [one / base.median for one in own.samples]
 
 
 def _lone(figure: Figure, verdict: Verdict) -> Change:
-    median = float(np.median(figure.samples)) if figure.samples else None
     return Change(
         name=figure.name,
         unit=figure.unit,
         better=figure.better,
         subject=figure.subject,
         parameters=figure.parameters,
-        before=median if verdict == "only before" else None,
-        after=median if verdict == "only after" else None,
+        before=None if verdict == "only after" else figure.median,
+        after=figure.median if verdict == "only after" else None,
         ratio=None,
         interval=None,
         chance=1.0,
         verdict=verdict,
     )
-
-
-def _change(old: Figure, new: Figure | None, bound: float) -> Change:
-    if new is None or not new.samples or not old.samples:
-        return _lone(old, "only before")
-    before, after = float(np.median(old.samples)), float(np.median(new.samples))
-    chance = rank_sum(old.samples, new.samples)
-    return Change(
-        name=old.name,
-        unit=old.unit,
-        better=old.better,
-        subject=old.subject,
-        parameters=old.parameters,
-        before=before,
-        after=after,
-        ratio=after / before if before else None,
-        interval=interval(old.samples, new.samples),
-        chance=chance,
-        verdict=_verdict(old, new, before, after, chance, bound),
-    )
-
-
-def _verdict(old: Figure, new: Figure, before: float, after: float, chance: float, bound: float) -> Verdict:
-    if before == after or not _beyond_noise(old.samples, new.samples, chance):
-        return "same"
-    if (after < before) == (old.better == "less"):
-        return "better"
-    past = (after > before * (1 + bound)) if old.better == "less" else (after < before * (1 - bound))
-    return "regression" if past else "worse"
-
-
-def _beyond_noise(old: Sequence[float], new: Sequence[float], chance: float) -> bool:
-    if 2 / math.comb(len(old) + len(new), len(old)) > LEVEL:
-        return max(old) < min(new) or max(new) < min(old)
-    return chance <= LEVEL
 
 
 def rank_sum(one: Sequence[float], two: Sequence[float]) -> float:
@@ -155,7 +241,7 @@ def interval(one: Sequence[float], two: Sequence[float]) -> tuple[float, float] 
 def shown(changes: Sequence[Change], everything: bool) -> Iterator[Change]:
     """What is worth a line: all that is not the same, or everything."""
     for change in changes:
-        if everything or change.verdict != "same":
+        if everything or change.verdict not in ("same", "too few samples"):
             yield change
 
 
@@ -171,5 +257,5 @@ def different_places(before: Result, after: Result) -> Iterator[str]:
     if before.settings != after.settings:
         yield "the settings differ"
     for name, old in before.versions.items():
-        if (new := after.versions.get(name)) not in (None, old) and name != "hacore":
+        if (new := after.versions.get(name)) not in (None, old) and name not in ("hacore", "commit"):
             yield f"{name}: {old} before, {new} after"

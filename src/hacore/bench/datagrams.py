@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from hacore.errors import PlatformError
 from hacore.lab import namespaces
+from hacore.linux import conntrack
 from hacore.linux.ruleset import run_nft
 from hacore.states.layout import Rows, empty_rows
 
@@ -28,7 +29,10 @@ DESTINATION = bytes((198, 51, 100, 9))
 SINK, NETWORK, NOBODY = "sink", "198.51.100.0/24", "02:00:00:00:be:02"
 NUD_PERMANENT = 0x80
 FRAME_BYTES = 48
-CONFIRMED, LIFETIME = 8, 30
+TIMEOUTS = ("nf_conntrack_udp_timeout", "nf_conntrack_udp_timeout_stream")
+"""Seconds: with the kernel's own the first flows of a long load would be gone before its last ones come."""
+
+CONFIRMED, LIFETIME = 8, 86_400
 SOL_PACKET, PACKET_QDISC_BYPASS = 263, 20
 AT_ONCE = 1024  # UIO_MAXIOV
 
@@ -57,6 +61,8 @@ def prepare(namespace: Path) -> bytes:
     from pyroute2.netlink.exceptions import NetlinkError  # type: ignore[import-untyped]
 
     with namespaces.inside(namespace):
+        for name in TIMEOUTS:
+            conntrack.set_sysctl(name, LIFETIME)
         try:
             with IPRoute() as route:
                 route.link("add", ifname=SINK, kind="veth", peer={"ifname": f"{SINK}-end"})

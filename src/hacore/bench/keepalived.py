@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import gzip
 import re
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -18,7 +17,7 @@ from typing import ClassVar
 from hacore.bench import conntrackd
 from hacore.bench.machine import MissingProgram, program
 from hacore.bench.peer import Pace, PeerNode
-from hacore.lab import namespaces, nodes, topology
+from hacore.lab import nodes, topology
 
 HOOK = Path("/usr/share/doc/conntrackd/examples/sync/primary-backup.sh")
 HOOKS = (HOOK, HOOK.with_name(f"{HOOK.name}.gz"))
@@ -112,16 +111,8 @@ class KeepalivedNode(PeerNode):
         conf = self.directory / "conntrackd.conf"
         at = self.directory / "conntrackd"
         at.mkdir(exist_ok=True)
-        conf.write_text(
-            conntrackd.CONFIGURATION.format(
-                directory=at,
-                own=f"10.9.0.{number + 1}",
-                other=f"10.9.0.{2 - number}",
-                interface="sync",
-                no_external_cache="Off",
-            ),
-            encoding="utf-8",
-        )
+        own, other = f"10.9.0.{number + 1}", f"10.9.0.{2 - number}"
+        conf.write_text(conntrackd.configuration(at, own, other, "sync"), encoding="utf-8")
         hook = self.directory / "primary-backup.sh"
         text = hook_text()
         for variable, value in (
@@ -148,24 +139,17 @@ class KeepalivedNode(PeerNode):
         run = f"{program('keepalived')} --vrrp --dont-fork --log-console --use-file {at}/keepalived.conf {pids}"
         self.write_launcher([run], before=before, after=after)
 
-    def _ask(self, *arguments: str) -> str:
-        with namespaces.inside(self.namespace):
-            done = subprocess.run(
-                [program("conntrackd"), "-C", str(self.directory / "conntrackd.conf"), *arguments],
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-        return done.stdout
+    def _cached(self, which: str) -> int | None:
+        answer = conntrackd.ask(self.namespace, self.directory / "conntrackd.conf", "-s")
+        return conntrackd.cached(answer, which)
 
     def replicates(self) -> bool:
         """Whether conntrackd answers, and hears the other one."""
-        return not self._states or "cache internal" in self._ask("-s")
+        return not self._states or self._cached("internal") is not None
 
     def replicated_count(self) -> int:
         """How many connections conntrackd has from the other node, which the kernel gets at a takeover."""
-        found = re.search(r"cache external:\s*current active connections:\s*(\d+)", self._ask("-s"))
-        return int(found[1]) if found else 0
+        return self._cached("external") or 0
 
     def maintenance(self, enter: bool) -> None:
         """By its tracked file: a value of -254 is a fault of the whole group, told to the other node at once."""

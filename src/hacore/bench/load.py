@@ -19,6 +19,7 @@ from typing import IO, Literal, NamedTuple, Self
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from hacore._fast import ctnetlink
 from hacore.bench.datagrams import Wire, frames_of, rows_of
@@ -35,6 +36,9 @@ STAGE = 0.1
 """Seconds that a connection of the churn is new, and established, and closed."""
 
 LIFE = 3 * STAGE
+EACH_LASTING, LASTING_PORT = 10, 8443
+"""Of the churn one connection in so many, to a port of its own, stays established: who replicates nothing lacks it."""
+
 LEAST_SLICE, SLICE = 0.001, 0.005
 SLOW = 5_000  # connections a second; below it a slice is short, so that few arrive at once
 
@@ -66,7 +70,8 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
 
     "packets": the first datagram of each, to `mac`, from the interface "lan". "injected": the same flows, put into the
     table as the bare injector does it. "churn": TCP connections that are new, established, closed and deleted, `STAGE`
-    apart, also by an injector. Of the first two, what was not sent within `longest` seconds is left out.
+    apart, also by an injector; some of them stay established. Of the first two, what was not sent within `longest`
+    seconds is left out.
     """
 
     kind: Literal["packets", "injected", "churn"]
@@ -97,6 +102,12 @@ def parts_of(load: Load) -> list[tuple[int, int]]:
     return list(pairwise(np.minimum(np.round(ends), load.count).astype(int).tolist()))
 
 
+def lasts(numbers: npt.NDArray[np.integer]) -> npt.NDArray[np.bool_]:
+    """Which connections of a churn stay established."""
+    found: npt.NDArray[np.bool_] = numbers % EACH_LASTING == 0
+    return found
+
+
 def churn_messages(load: Load) -> Iterator[bytes]:
     """What is sent in each slice, one after the other."""
     parts, duration = parts_of(load), slice_of(load.rate)
@@ -112,6 +123,9 @@ def churn_messages(load: Load) -> Iterator[bytes]:
             if 0 <= number < len(parts):
                 start, end = parts[number]
                 rows = connections(end - start, load.first + start, state)
+                lasting = lasts(np.arange(start, end))
+                rows["destination_port"][lasting] = rows["reply_source_port"][lasting] = LASTING_PORT
+                rows = rows if state != TIME_WAIT else rows[~lasting]
                 sent += ctnetlink.build(rows, np.full(len(rows), operation, np.uint8))
         yield sent
 

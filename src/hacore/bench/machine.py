@@ -6,9 +6,12 @@ import os
 import platform
 import re
 import shutil
+import ssl
 import subprocess
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+
+import numpy as np
 
 import hacore
 from hacore.bench.result import Machine
@@ -40,13 +43,34 @@ def program(name: str) -> str:
 
 
 def versions(peers: Iterable[str]) -> dict[str, str]:
-    """Of hacore, Python and these peers. MissingProgram where one is not installed."""
-    found = {"hacore": hacore.__version__, "python": platform.python_version()}
+    """Of hacore (and its commit, where it runs from a checkout), Python, numpy, OpenSSL and these peers. MissingProgram
+    where one is not installed.
+    """
+    found = {"hacore": hacore.__version__}
+    if revision := commit(Path(hacore.__file__).parent):
+        found["commit"] = revision
+    found |= {"python": platform.python_version(), "numpy": np.__version__, "openssl": ssl.OPENSSL_VERSION.split()[1]}
     for name in peers:
         asked = subprocess.run([program(name), *_ASKED.get(name, ("--version",))], capture_output=True, check=False)
         number = re.search(rb"v?(\d+(?:\.\d+)+)", asked.stdout + asked.stderr)
         found[name] = number[1].decode() if number else "unknown"
     return found
+
+
+def commit(directory: Path) -> str:
+    """Of the checkout that `directory` is in, with a + where files that it knows were changed since; "" where it is in
+    none.
+    """
+    asking = ["git", "-C", str(directory), "-c", "safe.directory=*"]
+    try:
+        known = subprocess.run([*asking, "ls-files", "--error-unmatch", "."], capture_output=True, check=False)
+        asked = subprocess.run([*asking, "rev-parse", "--short=12", "HEAD"], capture_output=True, check=False)
+        changed = subprocess.run([*asking, "diff", "--quiet", "HEAD"], capture_output=True, check=False)
+    except OSError:
+        return ""
+    if known.returncode or asked.returncode:
+        return ""
+    return asked.stdout.decode().strip() + ("+" if changed.returncode else "")
 
 
 def machine() -> Machine:
@@ -58,9 +82,14 @@ def machine() -> Machine:
         memory_bytes=int(_field("/proc/meminfo", r"^MemTotal:\s*(\d+)") or 0) * 1024,
         kernel=platform.release(),
         distribution=_field("/etc/os-release", r'^PRETTY_NAME="?([^"\n]*)"?$'),
+        hash_buckets=_number("/proc/sys/net/netfilter/nf_conntrack_buckets"),
         load_before=load,
         load_after=load,
     )
+
+
+def _number(path: str) -> int:
+    return int(_field(path, r"^(\d+)") or 0)
 
 
 def _field(path: str, pattern: str) -> str:

@@ -93,8 +93,9 @@ def _table(block: words.Block) -> str:
 def _cell(cell: words.Cell | None) -> str:
     if cell is None:
         return "<td></td>"
-    ratio = "" if cell.ratio is None else f"<small>{words.ratio_text(cell.ratio)}</small>"
-    return f'<td title="{len(cell.figure.samples)} samples">{words.spread(cell.figure)}{ratio}</td>'
+    below = [words.tail(cell.figure), "" if cell.ratio is None else words.ratio_text(cell.ratio)]
+    small = "".join(f"<small>{line}</small>" for line in below if line)
+    return f'<td title="{len(cell.figure.samples)} samples">{words.spread(cell.figure)}{small}</td>'
 
 
 def _figure(caption: str, drawing: str) -> str:

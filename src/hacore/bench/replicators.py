@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any, Self
 
 import msgspec
+import numpy as np
 
-from hacore.bench.conntrackd import Conntrackd
+from hacore.bench.conntrackd import EVENT_BUFFER_BYTES, Conntrackd
 from hacore.bench.datagrams import prepare
 from hacore.bench.load import Load, Stream
 from hacore.bench.meters import Counter, cpu, rss_bytes, wait, wire_bytes
-from hacore.bench.result import OWN
+from hacore.bench.result import LIMIT, OWN
 from hacore.errors import HacoreError
 from hacore.lab import laboratory, namespaces, nodes, play, topology
 from hacore.lab.faults import signal_all
@@ -25,18 +26,19 @@ from hacore.lab.nodes import Node
 from hacore.linux import conntrack
 from hacore.node.bus import Client
 
-BARE = "bare injector"
+BARE = LIMIT
 CACHED = "conntrackd"
 DIRECT = "conntrackd, no external cache"
 SENDER, RECEIVER = "sender", "receiver"
 SYNC = "sync"
 
 PATIENCE = 30.0
-STATES = """
+MAX_STATES = 4_000_000
+STATES = f"""
 [states]
-listen = "10.9.0.{number}:8116"
-max_states = 4000000
-event_buffer_bytes = 268435456
+listen = "10.9.0.{{number}}:8116"
+max_states = {MAX_STATES}
+event_buffer_bytes = {EVENT_BUFFER_BYTES}
 """
 
 
@@ -93,6 +95,9 @@ class Replicator(ABC):
     to_the_kernel = True
     """Whether what is replicated is in the receiver's kernel at once."""
 
+    pause = 0.0003
+    """Seconds between two looks at `arrived`, so that who looks takes little from who is looked at."""
+
     def __init__(self, where: Site) -> None:
         self.site = where
 
@@ -128,6 +133,11 @@ class Replicator(ABC):
     def arrived(self) -> int:
         """How many states the receiver has."""
         return self.site.counters[RECEIVER]()
+
+    def arrived_at(self, port: int) -> int:
+        """How many of these go to that port of their server; to be asked for when nothing is measured any more."""
+        with namespaces.inside(self.site.two.namespace):
+            return int(np.count_nonzero(conntrack.dump_rows()["destination_port"] == port))
 
     def used(self) -> dict[str, float]:
         """Seconds of processor time of both sides so far."""
@@ -180,6 +190,27 @@ class Pair(Replicator):
         flush(self.site.two)
 
 
+class Bare(Pair):
+    """The sender of a pair, and instead of the receiver an injector of what it would get: the physical limit."""
+
+    name = BARE
+
+    def start(self) -> None:
+        """The pair; then the receiver stops."""
+        super().start()
+        self.stop_receiver()
+
+    def pids(self) -> dict[str, int]:
+        """The sender's states worker; each injector is a process of its own."""
+        return {SENDER: worker(self.site.one)}
+
+    def clear(self) -> None:
+        """Nobody has any states."""
+        flush(self.site.one)
+        wait(lambda: shown(self.site.one)["table"]["rows"] == 0, PATIENCE, "the states are deleted")
+        flush(self.site.two)
+
+
 def worker(node: Node) -> int:
     """The id of a node's states worker. HacoreError where none runs."""
     status = node.status() or {}
@@ -199,6 +230,7 @@ class Daemons(Replicator):
 
     name = CACHED
     to_the_kernel = False
+    pause = 0.25  # each look is a program that asks the daemon
     external_cache = True
 
     def __init__(self, where: Site) -> None:
@@ -243,16 +275,21 @@ class Daemons(Replicator):
         """How many states the receiver's cache has, or its kernel where it has none."""
         return self.daemons[RECEIVER].cached("external") if self.external_cache else super().arrived()
 
+    def arrived_at(self, port: int) -> int:
+        """Of the cache or the kernel."""
+        return self.daemons[RECEIVER].cached_to(port) if self.external_cache else super().arrived_at(port)
+
 
 class DirectDaemons(Daemons):
     """conntrackd on both nodes, the receiver without an external cache: what comes goes into the kernel."""
 
     name = DIRECT
     to_the_kernel = True
+    pause = Replicator.pause
     external_cache = False
 
 
 def replicators(where: Site, without: tuple[str, ...] = ()) -> list[Replicator]:
-    """hacore and those it stands beside, but for the programs in `without`."""
-    found: list[Replicator] = [Pair(where)]
+    """hacore and those that it stands beside, but for the programs in `without`."""
+    found: list[Replicator] = [Pair(where), Bare(where)]
     return found if "conntrackd" in without else [*found, Daemons(where), DirectDaemons(where)]

@@ -16,6 +16,8 @@ from hacore.errors import HacoreError
 
 FORMAT = 1
 OWN = "hacore"
+LIMIT = "bare injector"
+"""What stands for the machine itself."""
 
 Scalar = int | float | str | bool
 Parameters = dict[str, Scalar]
@@ -25,6 +27,18 @@ class UnknownFormat(HacoreError):
     """A file that is no result of `hacore bench`, or one of another format."""
 
     exit_code = 65
+
+
+class OtherCommand(HacoreError):
+    """Two results that have nothing to compare."""
+
+    exit_code = 65
+
+
+class Unreadable(HacoreError):
+    """A file that is not there, or that this user may not read."""
+
+    exit_code = 66
 
 
 class Figure(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -62,13 +76,16 @@ class Series(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class Machine(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """Where it ran. Loads are those of the last minute, of all processes of the machine."""
+    """Where it ran. hash_buckets: of the kernel's connection table before the run, which raises them for its time; 0
+    where there is none. Loads are those of the last minute, of all processes of the machine.
+    """
 
     processor: str
     cores: int
     memory_bytes: int
     kernel: str
     distribution: str
+    hash_buckets: int = 0
     load_before: float
     load_after: float
 
@@ -90,7 +107,7 @@ class Result(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     duration: float
     machine: Machine
     versions: dict[str, str]
-    """By program; "hacore", "python" and every peer that took part."""
+    """By program; "hacore", with the "commit" of its checkout, what it is built on, and every peer that took part."""
     settings: dict[str, Scalar | list[Scalar]]
     left_out: list[str] = []
     """Subjects that were not to take part."""
@@ -122,9 +139,9 @@ def decode(octets: bytes, name: str) -> Result:
 
 
 def load(path: Path) -> Result:
-    """The run in a file. UnknownFormat where it holds none; HacoreError where it cannot be read."""
+    """The run in a file. UnknownFormat where it holds none; Unreadable where it cannot be read."""
     try:
         octets = path.read_bytes()
     except OSError as error:
-        raise HacoreError(f"{path}: {error.strerror}") from error
+        raise Unreadable(f"{path}: {error.strerror}") from error
     return decode(octets, str(path))

@@ -104,6 +104,10 @@ class Running:
             self._failures.append(error)
             self._missing.append(Missing(part=part.name, why=str(error)))
 
+    def lack(self, part: str, why: str) -> None:
+        """A part was not measured to its end, which is no failure of the run."""
+        self._missing.append(Missing(part=part, why=why))
+
     def _end(self, rest: Sequence[Part], error: BaseException) -> None:
         """The first of `rest` ended with `error`, and the others were not begun."""
         if isinstance(error, KeyboardInterrupt):

@@ -20,7 +20,8 @@ import numpy as np
 
 from hacore.bench import machine
 from hacore.bench.keepalived import KeepalivedNode
-from hacore.bench.result import OWN, Parameters, Scalar
+from hacore.bench.meters import wait
+from hacore.bench.result import OWN, Parameters
 from hacore.bench.running import Part, Running, Told
 from hacore.bench.samples import Samples
 from hacore.bench.usage import Usage
@@ -30,7 +31,7 @@ from hacore.lab.laboratory import Lab
 from hacore.lab.nodes import Node
 from hacore.lab.observers import Recording
 
-PERCENTILES = (50.0, 99.0, 100.0)
+PERCENTILES = {50: "50 %", 99: "99 %", 100: "worst"}
 _INTERVAL = 1.0
 _PATIENCE = 120.0
 _CALM = 2.0
@@ -87,13 +88,15 @@ class Plan(NamedTuple):
     whole: bool
 
 
-def chosen(without: Collection[str]) -> list[ScaleSubject]:
-    """All subjects but those of the programs in `without`. MissingProgram where one of them cannot run."""
+def chosen(without: Collection[str], whole: bool) -> list[ScaleSubject]:
+    """All subjects but those of the programs in `without`. MissingProgram where one of them cannot run; `whole`: also
+    where one cannot run with all its workers.
+    """
     found = [each for each in SUBJECTS if not set(each.programs) & set(without)]
-    for each in WHOLE:
-        if each.name in {subject.name for subject in found}:
-            for name in each.programs:
-                machine.program(name)
+    names = {subject.name for subject in found}
+    for each in (*found, *(each for each in WHOLE if whole and each.name in names)):
+        for name in each.programs:
+            machine.program(name)
     return found
 
 
@@ -122,11 +125,11 @@ def parts(plan: Plan, running: Running) -> Iterator[Part]:
 
 
 def _settled(subject: ScaleSubject, size: int, seconds: float, running: Running, say: Told) -> None:
-    """One size of one subject. A pair that does not settle is a finding: the run goes on, and a note says so."""
+    """One size of one subject. A pair that does not settle is a finding: the run goes on, and is incomplete."""
     try:
         _measure(subject, size, seconds, running.into, say)
     except Unsettled as error:
-        running.notes.append(f"{subject.name}, {size} VHIDs: {error}")
+        running.lack(f"{subject.name}: {size} VHIDs", str(error))
 
 
 def _measure(subject: ScaleSubject, size: int, seconds: float, into: Samples, say: Told) -> None:
@@ -135,8 +138,8 @@ def _measure(subject: ScaleSubject, size: int, seconds: float, into: Samples, sa
     addresses = topology.addresses_of(vips)
     parameters: Parameters = {"vhids": size}
 
-    def add(name: str, unit: str, value: float, **more: Scalar) -> None:
-        into.add(name, unit, "less", subject.name, parameters | more, value)
+    def add(name: str, unit: str, value: float) -> None:
+        into.add(name, unit, "less", subject.name, parameters, value)
 
     directory = record.directory_of(f"bench-{secrets.token_hex(3)}", record.base_directory())
     with laboratory.temporary(directory, profile=subject.profile, preempt=True, start=False, kind=subject.kind) as lab:
@@ -157,13 +160,13 @@ def _measure(subject: ScaleSubject, size: int, seconds: float, into: Samples, sa
             add(f"memory, {role}", "bytes", usage.resident_bytes)
         late = _lateness(lab, master, vips, max(seconds, 5.0))
         if len(late):
-            for percent, value in zip(PERCENTILES, np.percentile(late, PERCENTILES), strict=True):
-                add("advert late", "s", float(value), percentile=percent)
+            for name, value in zip(PERCENTILES.values(), np.percentile(late, list(PERCENTILES)), strict=True):
+                add(f"advert late, {name}", "s", float(value))
         with Recording(lab.paths, mark=lab.directory, addresses=addresses) as seen:
             _wait(seen, lab, master, addresses)
             say(f"{subject.name}: {size} VHIDs are moved")
             add("planned failover", "s", _move(seen, lab, backup, addresses, lambda: _stop(master)))
-            _await_end(master)
+            wait(lambda: not master.running(), _PATIENCE, f"{master.name} ends", _TICK)
             lab.start(master)
             _wait(seen, lab, master, addresses)
             crashed = _move(seen, lab, backup, addresses, lambda: faults.crash(master.processes()), dead=True)
@@ -186,11 +189,11 @@ def _measure_whole(subject: ScaleSubject, seconds: float, into: Samples, _say: T
 
 
 def _await_calm(lab: Lab) -> None:
-    deadline = time.monotonic() + _PATIENCE
-    while not all(node.replicates() for node in lab.nodes.values()) or "MASTER" not in lab.preferred.states().values():
-        if time.monotonic() > deadline:
-            raise HacoreError("the pair did not settle")
-        time.sleep(_TICK)
+    def settled() -> bool:
+        replicate = all(node.replicates() for node in lab.nodes.values())
+        return replicate and "MASTER" in lab.preferred.states().values()
+
+    wait(settled, _PATIENCE, "the pair settles", _TICK)
     time.sleep(_CALM)
 
 
@@ -243,14 +246,6 @@ def _move(
 def _stop(node: Node) -> None:
     assert node.supervisor is not None
     faults.signal_all([node.supervisor.pid], signal.SIGTERM)
-
-
-def _await_end(node: Node) -> None:
-    deadline = time.monotonic() + _PATIENCE
-    while node.running():
-        if time.monotonic() > deadline:
-            raise HacoreError(f"{node.name} did not end")
-        time.sleep(_TICK)
 
 
 def _last(seen: Recording, node: Node, began: float) -> float:

@@ -8,10 +8,10 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from hacore.bench.load import LIFE, Done, Load
-from hacore.bench.meters import LOOK, Lag
+from hacore.bench.load import LASTING_PORT, LIFE, Done, Load, lasts
+from hacore.bench.meters import Lag
 from hacore.bench.record import Record
-from hacore.bench.replicators import BARE, RECEIVER, SENDER, Pair, Replicator, Site
+from hacore.bench.replicators import RECEIVER, SENDER, Bare, Replicator
 from hacore.bench.result import Series
 
 SETTLING = 5.0
@@ -53,6 +53,8 @@ class Play(NamedTuple):
 
 def play(replicator: Replicator, load: Load, lag: Lag | None = None) -> Play:
     """One load of new connections on empty tables, while the replicator runs."""
+    if isinstance(replicator, Bare):
+        return beside(replicator, load, msgspec.structs.replace(load, kind="injected", longest=load.longest + KEEPS_UP))
     site = replicator.site
     sender = site.counters[SENDER]
     before = sender(), replicator.arrived()
@@ -63,15 +65,15 @@ def play(replicator: Replicator, load: Load, lag: Lag | None = None) -> Play:
             lag = lag or Lag(sender, site.counters[RECEIVER])
             while stream.running:
                 lag.look()
-                time.sleep(LOOK)
+                time.sleep(replicator.pause)
         done, ended = stream.result(), time.perf_counter()
         if lag is not None and replicator.to_the_kernel:
             while lag.look() < done.count and time.perf_counter() - ended < SETTLING:
-                time.sleep(LOOK)
+                time.sleep(replicator.pause)
         else:
             # The cache is asked for by a program of its own, which would be in the figures: only at the end.
             while replicator.arrived() - before[1] < done.count and time.perf_counter() - ended < SETTLING:
-                time.sleep(QUIET / 3)
+                time.sleep(replicator.pause)
         behind = time.perf_counter() - ended
         time.sleep(QUIET)
         spent = {side: seconds - used[side] for side, seconds in replicator.used().items()}
@@ -79,8 +81,21 @@ def play(replicator: Replicator, load: Load, lag: Lag | None = None) -> Play:
     return Play(done, missing, behind, spent)
 
 
+def beside(bare: Bare, load: Load, injected: Load) -> Play:
+    """A load on the sender, which listens, and at once with it the injector of what the receiver would get."""
+    site, before = bare.site, bare.arrived()
+    with site.stream(SENDER, load) as stream, site.stream(RECEIVER, injected) as injector:
+        stream.begin()
+        injector.begin()
+        done, ended = stream.result(), time.perf_counter()
+        spent = injector.result()
+        behind = time.perf_counter() - ended
+    missing = max(0, done.count - (bare.arrived() - before))
+    return Play(done, missing, behind, {RECEIVER: spent.cpu})
+
+
 def steady(replicators: list[Replicator], rate: int, duration: float, record: Record) -> None:
-    """Every replicator once, by turns with the bare injector, which works beside the same load and a listener."""
+    """Every replicator once, by turns; the bare injector works beside the same load and a listener."""
     load = Load(kind="packets", count=round(rate * duration), rate=rate)
     for replicator in replicators:
         site = replicator.site
@@ -88,20 +103,20 @@ def steady(replicators: list[Replicator], rate: int, duration: float, record: Re
         with replicator:
             sent = site.wire()
             found = play(replicator, load, lag)
-            _note(record, "steady", replicator.name, found, rate)
             octets = (site.wire() - sent) / found.done.count
+            _note(record, "steady", replicator.name, found, rate)
+            record.less("steady: missing", "flows", replicator.name, found.missing, rate=rate)
+            if isinstance(replicator, Bare):
+                continue
             record.less("steady: bytes a flow", "B", replicator.name, octets, rate=rate)
+            for side, resident in replicator.memory().items():
+                record.less(f"steady: memory, {side}", "B", replicator.name, resident, rate=rate)
             if replicator.to_the_kernel:
                 _note_lag(record, replicator.name, lag, rate)
-            if isinstance(replicator, Pair):
-                replicator.clear()
-                replicator.stop_receiver()
-                _bare(site, load, record)
 
 
 def _note(record: Record, kind: str, subject: str, found: Play, rate: int) -> None:
     record.more(f"{kind}: rate reached", "flows/s", subject, found.rate, rate=rate)
-    record.less(f"{kind}: missing", "flows", subject, found.missing, rate=rate)
     for side, seconds in found.used.items():
         record.less(f"{kind}: CPU a flow, {side}", "s", subject, seconds / found.done.count, rate=rate)
 
@@ -126,26 +141,15 @@ def _note_lag(record: Record, subject: str, lag: Lag, rate: int) -> None:
     )  # fmt: skip
 
 
-def _bare(site: Site, load: Load, record: Record) -> None:
-    other = msgspec.structs.replace(load, kind="injected")
-    with site.stream(SENDER, load) as beside, site.stream(RECEIVER, other) as bare:
-        beside.begin()
-        bare.begin()
-        done = bare.result()
-        beside.result()
-    rate = round(load.rate)
-    record.more("steady: rate reached", "flows/s", BARE, done.count / done.took, rate=rate)
-    record.less(f"steady: CPU a flow, {RECEIVER}", "s", BARE, done.cpu / done.count, rate=rate)
-
-
-def highest(replicator: Replicator, first: int, duration: float, record: Record) -> None:
+def highest(replicator: Replicator, first: int, most: int, duration: float, record: Record) -> None:
     """Higher and higher rates, until twice in a row nothing is won: something is lost, the receiver is left behind, or
     the machine makes no more connections than before. What counts is the rate that was reached; 0 where there is none.
+    `most`: flows that the tables take.
     """
     best, rate, failures = 0.0, float(first), 0
     points: list[tuple[float, float]] = []
     with replicator:
-        while LOWEST < rate <= HIGHEST and (failures < FAILURES or not best):
+        while LOWEST < rate <= min(HIGHEST, most / duration) and (failures < FAILURES or not best):
             if points:
                 replicator.clear()
             found = play(replicator, Load(kind="packets", count=round(rate * duration), rate=rate, longest=duration))
@@ -166,23 +170,36 @@ def highest(replicator: Replicator, first: int, duration: float, record: Record)
 
 
 def churn(replicator: Replicator, rate: int, duration: float, record: Record) -> None:
-    """Connections that are new, established, closed and deleted, all within less than a second."""
+    """Connections that are new, established, closed and deleted, all within less than a second, but for some that stay
+    established: those have to be with the receiver in the end, and nothing else.
+    """
     load = Load(kind="churn", count=round(rate * duration), rate=rate)
+    lasting = int(np.count_nonzero(lasts(np.arange(load.count))))
     site = replicator.site
-    with replicator, site.stream(SENDER, load) as stream:
-        before = site.counters[SENDER](), replicator.arrived()
-        sent, used = site.wire(), replicator.used()
+    with replicator:
+        before, sent = replicator.arrived(), site.wire()
+        found = _churned(replicator, load, lasting)
+        octets = site.wire() - sent
+        arrived, all_of_it = replicator.arrived_at(LASTING_PORT), replicator.arrived() - before
+    found = found._replace(done=msgspec.structs.replace(found.done, took=found.done.took - LIFE))
+    _note(record, "churn", replicator.name, found, rate)
+    record.less("churn: never arrived", "flows", replicator.name, max(0, lasting - arrived), rate=rate)
+    record.less("churn: left behind", "flows", replicator.name, max(0, all_of_it - arrived), rate=rate)
+    record.less("churn: behind at the end", "s", replicator.name, found.behind, rate=rate)
+    if not isinstance(replicator, Bare):
+        record.less("churn: bytes a flow", "B", replicator.name, octets / load.count, rate=rate)
+
+
+def _churned(replicator: Replicator, load: Load, lasting: int) -> Play:
+    if isinstance(replicator, Bare):
+        return beside(replicator, load, load)
+    with replicator.site.stream(SENDER, load) as stream:
+        before, used = replicator.arrived(), replicator.used()
         stream.begin()
         done, ended = stream.result(), time.perf_counter()
-        left = replicator.arrived() - before[1]
-        while left > 0 and time.perf_counter() - ended < SETTLING:
-            time.sleep(QUIET / 10 if replicator.to_the_kernel else QUIET / 3)
-            left = replicator.arrived() - before[1]
+        while replicator.arrived() - before != lasting and time.perf_counter() - ended < SETTLING:
+            time.sleep(replicator.pause)
         behind = time.perf_counter() - ended
         time.sleep(QUIET)
         spent = {side: seconds - used[side] for side, seconds in replicator.used().items()}
-        octets = site.wire() - sent
-    done = msgspec.structs.replace(done, took=done.took - LIFE)
-    _note(record, "churn", replicator.name, Play(done, max(0, left), behind, spent), rate)
-    record.less("churn: behind at the end", "s", replicator.name, behind, rate=rate)
-    record.less("churn: bytes a flow", "B", replicator.name, octets / load.count, rate=rate)
+    return Play(done, 0, behind, spent)

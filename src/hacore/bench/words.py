@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from hacore.bench.result import OWN, Figure, Parameters, Result, Scalar
+import numpy as np
+
+from hacore.bench.result import OWN, Figure, Machine, Parameters, Result, Scalar
 
 _SECONDS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns"))
 _BYTES = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B"))
 _COUNTS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
+_TAIL, _DISTRIBUTION = (90, 99), 10
+"""Percentiles, and samples from which they are told."""
 _FEW = 10_000
 """Up to here counts are written out."""
 _FINEST = 9
@@ -65,6 +69,16 @@ def spread(figure: Figure) -> str:
     if (written := digits(worst / factor)) != numbers[0]:
         numbers.append(written)
     return f"{' / '.join(numbers)} {unit}".strip()
+
+
+def tail(figure: Figure) -> str:
+    """The percentiles of a distribution that has as many samples as they want, one that is better when it is less."""
+    if len(figure.samples) < _DISTRIBUTION or figure.better != "less" or figure.median == worst_of(figure):
+        return ""
+    factor, unit = scale_of(figure.unit, worst_of(figure))
+    values = np.percentile(figure.samples, list(_TAIL))
+    parts = [f"{percent} %: {digits(float(value) / factor)}" for percent, value in zip(_TAIL, values, strict=True)]
+    return f"{', '.join(parts)} {unit}".strip()
 
 
 def single(value: float, unit: str) -> str:
@@ -164,6 +178,10 @@ def title(result: Result) -> str:
     return f"hacore bench {result.command}{', incomplete' if result.missing else ''}"
 
 
+def _buckets(machine: Machine) -> str:
+    return f", {machine.hash_buckets:,} buckets for connections" if machine.hash_buckets else ""
+
+
 def facts(result: Result) -> list[tuple[str, str]]:
     """Where, with what and how it ran, for the head of a report."""
     machine = result.machine
@@ -174,7 +192,7 @@ def facts(result: Result) -> list[tuple[str, str]]:
     )
     found = [
         ("machine", f"{machine.processor}, {machine.cores} cores, {machine.memory_bytes / 1e9:.1f} GB"),
-        ("system", f"{machine.distribution}, Linux {machine.kernel}"),
+        ("system", f"{machine.distribution}, Linux {machine.kernel}{_buckets(machine)}"),
         ("load", f"{machine.load_before:.2f} before, {machine.load_after:.2f} after"),
         ("versions", ", ".join(f"{name} {number}" for name, number in result.versions.items())),
         ("settings", settings),

@@ -110,6 +110,7 @@ def failover(
         return running.result(
             settings={
                 "scenarios": list(played),
+                "subjects": [each.name for each in chosen],
                 "repeat": plan.repeat,
                 "loads": [f"{each.flows} flows, {each.fill} connections" if each.any else "none" for each in loads],
                 "family": plan.family,

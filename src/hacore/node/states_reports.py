@@ -180,7 +180,7 @@ class Reports:
             outdated=replica.refused,
             mismatched=replica.mismatched,
             overflowed=replication.log.overflowed,
-            refused=self._worker.peers.refused,
+            refused=self._worker.peers.listener.refused,
         )
 
     # Rows
