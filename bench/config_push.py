@@ -27,19 +27,11 @@ from typing import Self
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from hacore.bench.usage import Usage
 from hacore.linux.libc import syncfs
 from tests.control.push_pair import PushNode, push_pair
 
 SECTION = '[[section]]\nid = "tree"\npaths = ["FILES/tree"]'
-
-
-def resident_bytes(pid: int) -> int:
-    """What a process holds now."""
-    try:
-        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    except OSError:
-        return 0
-    return 1024 * int(next(line for line in text.splitlines() if line.startswith("Rss")).split()[1])
 
 
 class Peak:
@@ -62,7 +54,7 @@ class Peak:
     def _watch(self) -> None:
         while not self._ended.wait(0.02):
             for name, pid in self._pids.items():
-                self.most_bytes[name] = max(self.most_bytes[name], resident_bytes(pid))
+                self.most_bytes[name] = max(self.most_bytes[name], Usage.of([pid]).resident_bytes)
 
 
 def fill(node: PushNode, files: int, total_bytes: int) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import http.client
-import os
 import ssl
 import statistics
 import subprocess
@@ -27,9 +26,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from playwright.sync_api import sync_playwright
 
+from hacore.linux.process import cpu_time
 from tests.web.pages import PASSWORD, PageNode, PagePair, Window, chromium, live, page_pair, wait_for
 
-TICK = 1 / os.sysconf("SC_CLK_TCK")
 #: Connections that come and go each second on a busy node.
 BUSY_RATE = 100
 
@@ -114,21 +113,15 @@ def opened(pair: PagePair, count: int) -> Iterator[list[str]]:
     said.append(reader.communicate("")[0].strip())
 
 
-def processor(pid: int) -> float:
-    """Seconds that a process has taken."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) * TICK
-
-
 def shares(node: PageNode, seconds: float) -> dict[str, float]:
     """Of one core, in percent, of each process of a node."""
     assert node.process is not None
     pids = {name: int(one["pid"]) for name, one in node.status()["node"]["workers"].items()}
     pids["supervisor"] = int(node.status()["node"]["pid"])
-    before, began = {name: processor(pid) for name, pid in pids.items()}, time.monotonic()
+    before, began = {name: cpu_time(pid) for name, pid in pids.items()}, time.monotonic()
     time.sleep(seconds)
     taken = time.monotonic() - began
-    return {name: 100 * (processor(pid) - before[name]) / taken for name, pid in pids.items()}
+    return {name: 100 * (cpu_time(pid) - before[name]) / taken for name, pid in pids.items()}
 
 
 class Traffic:

@@ -39,6 +39,13 @@ def test_what_does_not_come_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert missing.samples == [2.0]
 
 
+def test_a_pause_is_not_the_end_of_a_bulk_update(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bulk, "AT_REST", -1.0)
+    counts = iter([2, 2, 2, 3])
+    watch = bulk.Watch(lambda: next(counts), dict)
+    assert watch.until_at_rest(3, lambda: False)[0] == 3
+
+
 def test_the_processor_counts_from_the_last_look_before_it_was_asked_for() -> None:
     watch = bulk.Watch(lambda: 0, dict)
     watch._moments = [bulk.Moment(float(second), 0, {"receiver": second / 10}) for second in range(4)]

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Self
 
 import pytest
+from pyroute2 import IPRoute  # type: ignore[import-untyped]
 
 from hacore.errors import PlatformError
 from hacore.linux import devices, gate, rtnl
@@ -312,3 +315,31 @@ def test_names_fit_and_differ(parent: str) -> None:
     assert len(names) == 255
     assert max(len(name) for name in names) <= 15
     assert not names & {devices.device_name(vhid, parent + "x") for vhid in range(1, 256)}
+
+
+def test_a_device_is_made_with_one_request_of_the_slow_library(
+    lan: Lan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thousand VIPs are made before the election starts."""
+    asked: list[str] = []
+
+    class Counting:
+        def __init__(self, real: Callable[[], Any] = IPRoute) -> None:
+            self._real = real()
+
+        def __enter__(self) -> Self:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            self._real.close()
+
+        def __getattr__(self, name: str) -> Any:
+            asked.append(name)
+            return getattr(self._real, name)
+
+    monkeypatch.setattr(devices, "IPRoute", Counting)
+    outcome = prepare(
+        lan.fw, tmp_path, *(vip(f"v{number}", vhid=number, addresses=(f"10.1.0.{number}/16",)) for number in (1, 2, 3))
+    )
+    assert {prepared(outcome, name).device for name in outcome.vips} == {f"carp{number}.lan" for number in (1, 2, 3)}
+    assert asked == ["get_links", *["link"] * 3]

@@ -20,6 +20,7 @@ from hacore.bench.meters import cpu, wait
 from hacore.bench.realistic import GRE, kernel_table
 from hacore.bench.record import Record
 from hacore.bench.replicators import BARE, RECEIVER, SENDER, Daemons, Pair, Replicator, Site, flush, shown, worker
+from hacore.errors import HacoreError
 from hacore.lab import nodes, topology
 from hacore.lab.nodes import Node
 from hacore.states.layout import Rows
@@ -89,13 +90,15 @@ class Watch:
         place = bisect_right(self._moments, moment, key=lambda one: one.time)
         return self._moments[max(0, place - 1)]
 
-    def until_at_rest(self, wanted: int) -> tuple[int, float]:
-        """Looks until `wanted` are there, or nothing has come for `AT_REST` seconds after the first; how many, and at
-        which moment the last of them were seen.
+    def until_at_rest(self, wanted: int, over: Callable[[], bool] = lambda: True) -> tuple[int, float]:
+        """Looks until `wanted` are there, or nothing has come for `AT_REST` seconds after the first and it is `over`;
+        how many, and at which moment the last of them were seen.
         """
         wait(self.look, PATIENCE, "the bulk update begins", LOOK)
         most = self._moments[-1]
-        while most.came < wanted and time.time() - most.time < AT_REST:
+        while most.came < wanted and not (time.time() - most.time > AT_REST and over()):
+            if time.time() - most.time > PATIENCE:
+                raise HacoreError(f"the bulk update stands at {most.came} of {wanted} states")
             time.sleep(LOOK)
             if self.look() > most.came:
                 most = self._moments[-1]
@@ -122,7 +125,7 @@ def _one_update(pair: Pair, states: int, idle: dict[str, int], record: Record) -
     where.lab.start(where.two)
     pids = {SENDER: worker(where.one), RECEIVER: _starting(where.two)}
     watch = Watch(pair.arrived, lambda: {side: cpu(pid) for side, pid in pids.items()})
-    came, ended = watch.until_at_rest(states)
+    came, ended = watch.until_at_rest(states, where.two.replicates)
     wait(where.two.replicates, PATIENCE, "the bulk update is acknowledged")
     used = pair.used()
     wait(lambda: _asked(where, started), PATIENCE, "fw2 writes down that its stream stands")

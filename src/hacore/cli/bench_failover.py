@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hacore.cli.bench_output import output_options, shown
+from hacore.cli.bench_output import output_options, shown, without_option
 
 if TYPE_CHECKING:
     from hacore.bench.result import Result
@@ -55,13 +55,7 @@ PEERS = ("keepalived", "ucarp")
     "--subject", "names", type=click.Choice(SUBJECTS), multiple=True, metavar="NAME",
     help=f"Only this one; several times for several: {', '.join(SUBJECTS)}.",
 )  # fmt: skip
-@click.option(
-    "--without",
-    type=click.Choice(PEERS),
-    multiple=True,
-    metavar="NAME",
-    help="Leave a program out: keepalived or ucarp.",
-)
+@without_option(*PEERS)
 @click.option("--family", type=click.Choice(["4", "6"]), default="4", show_default=True, help="The probe's IP version.")
 @click.option("--quick", is_flag=True, help="Three scenarios, hacore and keepalived 0.01 without load: three minutes.")
 @output_options

@@ -45,6 +45,17 @@ def output_options(function: Function) -> Function:
     return function
 
 
+def without_option(*programs: str) -> Callable[[Function], Function]:
+    """Adds --without, given to the function as `without`: those of `programs` that are not to take part."""
+    return click.option(
+        "--without",
+        type=click.Choice(programs),
+        multiple=True,
+        metavar="NAME",
+        help=f"Leave a program out: {' or '.join(programs)}.",
+    )
+
+
 @contextmanager
 def shown(
     running: Running, made: Callable[[], Result], output: str | None, html: str | None, as_json: bool

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hacore.cli.bench_output import output_options, shown
+from hacore.cli.bench_output import output_options, shown, without_option
 
 if TYPE_CHECKING:
     from hacore.bench.result import Scalar
@@ -34,13 +34,7 @@ QUICK_SIZES = (1, 100)
 @click.option(
     "--whole/--no-whole", default=True, help="Whether also an idle node with all its workers is measured (the default)."
 )
-@click.option(
-    "--without",
-    type=click.Choice(["keepalived"]),
-    multiple=True,
-    metavar="NAME",
-    help="Leave a program out: keepalived.",
-)
+@without_option("keepalived")
 @click.option("--quick", is_flag=True, help="1 and 100 VHIDs, shortly: three minutes.")
 @output_options
 def scale(

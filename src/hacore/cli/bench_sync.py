@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hacore.cli.bench_output import output_options, shown
+from hacore.cli.bench_output import output_options, shown, without_option
 
 if TYPE_CHECKING:
     from hacore.bench.result import Result
@@ -66,13 +66,7 @@ class Sync(click.Command):
     help="How often everything is measured; compare wants 4.  [default: 5; quick: 1]",
 )
 @click.option("--quick", is_flag=True, help="Small sizes, short loads, once: about two minutes.")
-@click.option(
-    "--without",
-    type=click.Choice(["conntrackd"]),
-    multiple=True,
-    metavar="NAME",
-    help="Leave a program out: conntrackd.",
-)
+@without_option("conntrackd")
 @click.option("--name", default="bench", show_default=True, metavar="NAME", help="Name of the lab made for it.")
 @output_options
 def sync(

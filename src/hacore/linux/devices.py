@@ -14,6 +14,7 @@ import errno
 import ipaddress
 import itertools
 import os
+import socket
 import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -128,7 +129,7 @@ def prepare(
                 made[vip.name] = work.prepare(vip)
             except HacoreError as error:
                 made[vip.name] = error
-            except NetlinkError as error:
+            except (NetlinkError, OSError) as error:
                 made[vip.name] = PlatformError(f"{vip.name}: the kernel refused the device on {vip.interface}: {error}")
         warnings += work.changes.restore(frozenset(work.changed))
         warnings += _clear_addresses([(vip, found) for vip in vips if isinstance(found := made[vip.name], PreparedVip)])
@@ -140,11 +141,10 @@ def prepare(
                 ruleset.install_untracked(untracked)
             except PlatformError as error:
                 warnings.append(f"connections between the nodes are tracked: {error}")
-        for vip, found in gated:
-            try:
-                route.link("set", index=found.ifindex, state="up")
-            except NetlinkError as error:
-                made[vip.name] = PlatformError(f"{vip.name}: {found.device} does not come up: {error}")
+    answers = _request([rtnl.set_up_message(found.ifindex) for _, found in gated])
+    for (vip, found), number in zip(gated, answers, strict=True):
+        if number:
+            made[vip.name] = PlatformError(f"{vip.name}: {found.device} does not come up: {os.strerror(number)}")
     return Prepared(made, warnings)
 
 
@@ -221,13 +221,22 @@ def _delete_devices(unwanted: Sequence[_Link], groups: set[int]) -> None:
         return
     group = next(number for number in itertools.count(_FIRST_GROUP) if number not in groups)
     messages = [rtnl.set_group_message(link.ifindex, group) for link in unwanted]
-    opened = rtnl.RouteSocket()
-    results = opened.request([*messages, rtnl.delete_group_message(group)])
-    opened.close()
+    results = _request([*messages, rtnl.delete_group_message(group)])
     # A device that went with its parent meanwhile answers ENODEV; the last answer is that of the deletion.
     if results[-1] not in (0, errno.ENODEV):
         names = ", ".join(link.name for link in unwanted)
         raise PlatformError(f"cannot delete the left-over devices {names}: {os.strerror(results[-1])}")
+
+
+def _request(messages: Sequence[bytes]) -> list[int]:
+    """The errno of each, 0 where it worked. A prebuilt message takes a tenth of what pyroute2 takes for one."""
+    if not messages:
+        return []
+    opened = rtnl.RouteSocket()
+    try:
+        return opened.request(messages)
+    finally:
+        opened.close()
 
 
 def _choose_mode(warnings: list[str]) -> gate.Mode:
@@ -302,8 +311,10 @@ class _Preparation:
                     f"{vip.name}: this kernel has no macvlan: load the module, or set virtual_mac = false"
                 ) from error
             raise
-        (index,) = self._route.link_lookup(ifname=name)
-        self._route.link("set", index=index, ifalias=ALIAS)
+        index = socket.if_nametoindex(name)
+        (number,) = _request([rtnl.set_alias_message(index, ALIAS)])
+        if number:
+            raise PlatformError(f"{vip.name}: {name} cannot be given an alias: {os.strerror(number)}")
         self._links[name] = _Link(index, name, mac, parent.ifindex, "macvlan", ALIAS, "private", parent.mtu, 0, True)
         return self._links[name]
 
@@ -392,11 +403,8 @@ def _clear_addresses(vips: Sequence[tuple[DesiredVip, PreparedVip]]) -> list[str
 
 def _delete_addresses(addresses: Iterable[rtnl.AddressChange]) -> None:
     messages = [rtnl.delete_address_message(one.ifindex, one.address, one.prefix_length) for one in addresses]
-    if messages:
-        opened = rtnl.RouteSocket()
-        # An address that expired meanwhile answers EADDRNOTAVAIL: gone is gone.
-        opened.request(messages)
-        opened.close()
+    # An address that expired meanwhile answers EADDRNOTAVAIL: gone is gone.
+    _request(messages)
 
 
 def _install_gate(

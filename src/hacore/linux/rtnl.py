@@ -37,6 +37,7 @@ _IFA_FLAGS: Final = 8
 _IFA_PROTO: Final = 11
 _IFLA_ADDRESS: Final = 1
 _IFLA_IFNAME: Final = 3
+_IFLA_IFALIAS: Final = 20
 _IFLA_GROUP: Final = 27
 _ARPHRD_ETHER: Final = 1
 _IFF_UP: Final = 0x1
@@ -124,6 +125,18 @@ def delete_address_message(ifindex: int, address: str, prefix_length: int) -> by
 def set_group_message(ifindex: int, group: int) -> bytes:
     """RTM_NEWLINK that puts a link into an interface group."""
     body = _IFINFOMSG.pack(socket.AF_UNSPEC, 0, ifindex, 0, 0) + netlink.attribute(_IFLA_GROUP, _U32.pack(group))
+    return netlink.message(RTM_NEWLINK, netlink.NLM_F_REQUEST, body)
+
+
+def set_alias_message(ifindex: int, alias: str) -> bytes:
+    """RTM_NEWLINK that gives a link an alias."""
+    body = _IFINFOMSG.pack(socket.AF_UNSPEC, 0, ifindex, 0, 0) + netlink.attribute(_IFLA_IFALIAS, alias.encode())
+    return netlink.message(RTM_NEWLINK, netlink.NLM_F_REQUEST, body)
+
+
+def set_up_message(ifindex: int) -> bytes:
+    """RTM_NEWLINK that takes a link up."""
+    body = _IFINFOMSG.pack(socket.AF_UNSPEC, 0, ifindex, _IFF_UP, _IFF_UP)
     return netlink.message(RTM_NEWLINK, netlink.NLM_F_REQUEST, body)
 
 
