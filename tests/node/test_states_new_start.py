@@ -8,12 +8,16 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from hacore.lab.fill import idle_connections
 from hacore.linux import conntrack
+from hacore.node.states import StatesWorker
 from tests.node.states_pair import Node, Pair, eventually, made
+from tests.node.test_states_reconcile import Clockwork
 
 COUNT = 20_000
 ANOTHER_VIP = """
@@ -92,6 +96,23 @@ def test_the_masters_worker_dies(pair: Pair) -> None:
     texts = pair.two.history()
     assert not [text for text in texts if "bulk update from fw1 begins" in text][1:]
     assert pair.one.states()["kernel"]["reconciles"] >= 1
+
+
+def test_a_silence_is_explained() -> None:
+    loop, told = Clockwork(), []
+    worker: Any = StatesWorker.__new__(StatesWorker)
+    worker.loop, worker._silent_since, worker._unread_reason = loop, loop.now(), ""
+    worker.credentials, worker.peers = SimpleNamespace(problem=""), SimpleNamespace(is_open=False)
+    worker._say_condition_if_new, worker.tell = lambda: told.append(worker.problem), lambda *_: None
+    assert not worker.problem, "most tables are read in a moment"
+    loop.pass_time(110.0)
+    assert worker.problem == "the kernel's table has yet to be read to its end"
+    worker._kernel_problem("dumping the kernel's connection table: no memory")
+    assert told == ["the kernel's table has yet to be read: dumping the kernel's connection table: no memory"]
+    worker.peers.is_open = True
+    assert not worker.problem
+    worker.credentials.problem = "not paired"
+    assert worker.problem == "not paired"
 
 
 def test_the_masters_worker_is_configured_anew(pair: Pair) -> None:
