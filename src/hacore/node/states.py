@@ -273,6 +273,7 @@ class StatesWorker:
             self._was_synced = True
             if not self.held:
                 self.windows.rest()
+        self.reports.note(event)
         kind, text = sentence(event)
         self.tell(kind, text, time.time() - (clock() - event.at))
 
