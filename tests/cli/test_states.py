@@ -111,15 +111,17 @@ def test_list_ends_at_its_limit(run: Run, node: FakeNode) -> None:
 
 
 def test_bulk_follows_both_ways_to_the_end(run: Run, node: FakeNode) -> None:
-    phases = iter(["bulk update", "bulk update", "stream"])
+    seen = [("stream", 3), ("stream", 3), ("comparing", 4), ("resume", 4), ("bulk update", 4), ("stream", 4)]
+    looks = iter(seen)
 
     def answer(request: dict[str, Any]) -> dict[str, Any]:
         if request["action"] == "bulk":
             return {"peers": ["fw2"]}
-        phase = next(phases)
+        phase, begun = next(looks)
+        rows = 500 if (phase, begun) == seen[-1] else 70
         peer = {
-            "name": "fw2", "sending": stream(phase=phase, bulk_rows=500, bulk_total=1000 if phase != "stream" else 500),
-            "receiving": stream(bulk_rows=20, bulk_total=20),
+            "name": "fw2", "sending": stream(phase=phase, bulk_rows=rows, bulk_total=500, bulk_updates=begun),
+            "receiving": stream(bulk_rows=20, bulk_total=20, bulk_updates=begun),
         }  # fmt: skip
         return status(peers=[peer])
 
@@ -128,7 +130,7 @@ def test_bulk_follows_both_ways_to_the_end(run: Run, node: FakeNode) -> None:
     assert result.exit_code == 0, result.output
     assert "from fw2: 20 states" in result.output
     assert "to fw2: 500 states" in result.output
-    assert node.requests[0] == {"command": "states", "action": "bulk", "peer": "fw2"}
+    assert node.requests[1] == {"command": "states", "action": "bulk", "peer": "fw2"}
 
 
 def test_a_bulk_update_whose_stream_ends(run: Run, node: FakeNode) -> None:

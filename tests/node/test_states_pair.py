@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -34,6 +35,25 @@ def test_connections_reach_the_peers_kernel_and_their_end_too(pair: Pair) -> Non
     with pair.one.host.entered():
         conntrack.flush()
     eventually(lambda: not len(pair.two.keys()))
+
+
+def test_a_bulk_update_that_is_ordered_is_followed_to_its_end(pair: Pair) -> None:
+    pair.one.gateway.talk(mixed_flows(100))
+    eventually(lambda: pair.alike() and len(pair.two.keys()) >= 90)
+
+    def begun() -> list[int]:
+        peer = pair.two.states()["peers"][0]
+        return [peer[way]["bulk_updates"] for way in ("sending", "receiving")]
+
+    before = begun()
+    assert min(before) >= 1
+    result = pair.two.hacore("states", "bulk")
+    assert result.returncode == 0, result.stderr
+    sent = re.search(r"from fw1: (\d+) states", result.stdout)
+    assert sent
+    assert int(sent[1]) >= 90
+    assert begun() == [number + 1 for number in before]
+    assert pair.alike()
 
 
 def test_a_promoted_node_goes_on_with_connections_behind_nat(pair: Pair) -> None:

@@ -64,6 +64,8 @@ def test_overflow_repairs_only_what_differs() -> None:
     repaired = world.told("a", Repaired)[-1]
     assert 50 < repaired.partitions <= 101
     assert repaired.rows < 600
+    (here,) = world.told("b", Repaired)
+    assert (here.peer, here.role, here.partitions, here.rows) == ("a", "replica", repaired.partitions, repaired.rows)
     assert b.injected - injected == 100
     assert hows(world, "b")[-1] == "repair"
 

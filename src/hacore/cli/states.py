@@ -89,6 +89,11 @@ def bulk(peer: str | None, settings_path: str) -> None:
 
     from hacore.cli.terminal import console
 
+    before = {
+        (known.name, way): stream
+        for known in _status(_ask(settings_path, "show")).peers
+        for way, stream in (("sending", known.sending), ("receiving", known.receiving))
+    }
     ordered = _ask(settings_path, "bulk", **({"peer": peer} if peer else {}))["peers"]
     deadline = time.monotonic() + BULK_PATIENCE
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -111,7 +116,10 @@ def bulk(peer: str | None, settings_path: str) -> None:
                             f"the stream {'to' if way == 'sending' else 'from'} {known.name} ended: {stream.reason}"
                         )
                     progress.update(task, completed=stream.bulk_rows, total=stream.bulk_total or None)
-                    if stream.phase == "stream":
+                    was = before[known.name, way]
+                    # One that was still about to be agreed on sends what the other side lacks without being told to.
+                    begun = stream.bulk_updates > was.bulk_updates or was.phase == "hello"
+                    if begun and stream.phase == "stream":
                         done[known.name, way] = stream.bulk_rows
                         progress.update(task, completed=stream.bulk_rows, total=max(stream.bulk_rows, 1))
             if time.monotonic() > deadline:

@@ -275,6 +275,7 @@ class StatesWorker:
             self.epoch_file.write(event.epoch)
         elif isinstance(event, told.Synced) and event.role == "replica" and not self.held:
             self.windows.rest()
+        self.reports.note(event)
         kind, text = sentence(event)
         self.tell(kind, text, time.time() - (clock() - event.at))
 

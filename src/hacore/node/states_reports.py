@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +50,8 @@ SCTP_STATES = (
     "SHUTDOWN_ACK_SENT", "HEARTBEAT_SENT",
 )  # fmt: skip
 PHASES: Mapping[str, Phase] = {
-    "hello": "hello", "bulk": "bulk update", "repair": "repair", "synced": "stream", "ended": "down"
+    "hello": "hello", "bulk": "bulk update", "repair": "repair", "resume": "resume", "comparing": "comparing",
+    "synced": "stream", "ended": "down",
 }  # fmt: skip
 
 
@@ -60,6 +62,7 @@ class Reports:
         self._worker = worker
         self._counted = (0, dict[str, int]())
         self._count_again = 0.0
+        self._syncs: Counter[tuple[str, str, str]] = Counter()  # by peer, role and what it was
 
     def answer(self, action: str, arguments: dict[str, Any]) -> dict[str, Any]:
         """One request of the bus. Raises BadRequest."""
@@ -70,6 +73,13 @@ class Reports:
         if action == "bulk":
             return self._bulk(arguments)
         raise BadRequest(f'states knows show, list and bulk, not "{action}"')
+
+    def note(self, event: told.AnyEvent) -> None:
+        """Something that is counted."""
+        if isinstance(event, told.SyncStarted) and event.how == "bulk":
+            self._syncs[event.peer, event.role, "bulk"] += 1
+        elif isinstance(event, told.Repaired):
+            self._syncs[event.peer, event.role, "repair"] += 1
 
     # Figures
 
@@ -90,22 +100,22 @@ class Reports:
         )
 
     def _peer(self, peer: Peer) -> PeerStates:
-        receiving = self._stream(peer.receiving, peer.receiving_reason, peer.receiving_since)
         return PeerStates(
             name=peer.name,
             address=peer.place,
-            sending=self._stream(peer.sending, peer.sending_reason, peer.sending_since),
-            receiving=receiving,
+            sending=self._stream(peer.name, "origin", peer.sending, peer.sending_reason, peer.sending_since),
+            receiving=self._stream(peer.name, "replica", peer.receiving, peer.receiving_reason, peer.receiving_since),
             rows=peer.receiving.session.status(self._worker.clock()).rows if peer.receiving else 0,
         )
 
-    def _stream(self, link: Link[Any] | None, reason: str, since: float) -> StreamStatus:
-        offset = time.time() - self._worker.loop.now()
+    def _stream(self, peer: str, role: str, link: Link[Any] | None, reason: str, since: float) -> StreamStatus:
+        bulk_updates, repairs = self._syncs[peer, role, "bulk"], self._syncs[peer, role, "repair"]
         if link is None:
-            return StreamStatus(reason=reason, since=since + offset if since else self._worker.started)
+            lost = since + time.time() - self._worker.loop.now() if since else self._worker.started
+            return StreamStatus(reason=reason, since=lost, bulk_updates=bulk_updates, repairs=repairs)
         status = link.session.status(self._worker.clock())
         return StreamStatus(
-            phase=PHASES.get(status.state, "down"),
+            phase=PHASES[status.state],
             since=time.time() - (self._worker.clock() - status.since),
             reason=link.session.reason,
             position=status.position,
@@ -116,6 +126,8 @@ class Reports:
             received_bytes=link.connection.received_bytes,
             bulk_rows=status.bulk_rows,
             bulk_total=status.bulk_total,
+            bulk_updates=bulk_updates,
+            repairs=repairs,
         )
 
     def _table(self) -> TableStates:

@@ -9,7 +9,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-Phase = Literal["down", "hello", "bulk update", "repair", "stream"]
+Phase = Literal["down", "hello", "bulk update", "repair", "resume", "comparing", "stream"]
 
 
 class StreamStatus(Struct, frozen=True, kw_only=True):
@@ -18,6 +18,7 @@ class StreamStatus(Struct, frozen=True, kw_only=True):
     `since`: when it entered `phase`, and `reason` why it is down. `position` is that of the last change sent or taken,
     `acknowledged` that which is in the replica's kernel; `lag_states` changes wait between the two, the oldest for
     `lag` seconds. `bulk_rows` of `bulk_total` have gone over in the bulk update under way, or in the last one.
+    `bulk_updates` have begun and `repairs` came to their end since the worker started, over all connections.
     """
 
     phase: Phase = "down"

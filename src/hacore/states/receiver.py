@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from hacore._fast.codec import row_count
 from hacore.errors import WireError
 from hacore.states import frames, greeting
-from hacore.states.events import Synced, SyncStarted
+from hacore.states.events import Repaired, Synced, SyncStarted
 from hacore.states.frames import NO_PARTITIONS, Ack, Differences, Kind, SyncBegin, Want
 from hacore.states.greeting import Welcome
 from hacore.states.ownership import Node
@@ -65,6 +65,7 @@ class ReceiverSession(Session):
         self._rows = 0
         self._rows_in_kernel = 0
         self._last_end: _Done | None = None
+        self._repaired = 0  # partitions of the repair of which that is the end
         self._waiting = False  # digests were asked for, or differences told
         self._pause = FIRST_PAUSE
         self._asked_at = -math.inf
@@ -121,6 +122,12 @@ class ReceiverSession(Session):
             self._rows_in_kernel = max(self._rows_in_kernel, first.rows)
             if first is self._last_end:
                 self._last_end = None
+                if self._repaired:
+                    repaired = Repaired(
+                        at=now, peer=self.peer, role=self.role, partitions=self._repaired, rows=self._rows
+                    )
+                    self._owner.journal.append(repaired)
+                    self._repaired = 0
                 self._in_sync(now)
         if self._target is not None and self._acked.position >= self._target and not self.ended:
             self._target = None
@@ -131,7 +138,7 @@ class ReceiverSession(Session):
         if self.ended or not following.complete:
             return
         if not self.synced:
-            self.synced = True
+            self.synced, self.since = True, now
             duration, rows = now - self._sync_started, self._rows if self._how != "resume" else 0
             synced = Synced(at=now, peer=self.peer, role=self.role, how=self._how, rows=rows, duration=duration)
             self._owner.journal.append(synced)
@@ -220,7 +227,7 @@ class ReceiverSession(Session):
         self._receipt().done(now)
 
     def _start(self, how: str, now: float) -> None:
-        self._how, self._sync_started, self.synced = how, now, False
+        self._how, self._sync_started, self.since, self.synced = how, now, now, False
         self._owner.journal.append(
             SyncStarted(at=now, peer=self.peer, role=self.role, how=how, reason="the origin says so")
         )
@@ -298,6 +305,7 @@ class ReceiverSession(Session):
             receipt.done(now)
             self._ask(now)
             return
+        self._repaired = len(begin.partitions)
         self._owner.replica.end_sync(node, begin.partitions, now, receipt)
 
     def request_bulk(self, now: float) -> None:

@@ -89,7 +89,7 @@ class SenderSession(Session):
             self.order_bulk("the replica has nothing", now)
 
     def _start(self, how: str, reason: str, now: float) -> None:
-        self._how, self._sync_started, self.synced = how, now, False
+        self._how, self._sync_started, self.since, self.synced = how, now, now, False
         self._owner.journal.append(SyncStarted(at=now, peer=self.peer, role=self.role, how=how, reason=reason))
         self._check_resumed(now)
 
@@ -288,7 +288,7 @@ class SenderSession(Session):
         if self._digests_due or self._digests_sent or self._syncing:
             return
         if not self.synced:
-            self.synced = True
+            self.synced, self.since = True, now
             duration = now - self._sync_started
             synced = Synced(
                 at=now, peer=self.peer, role=self.role, how=self._how, rows=self.bulk_rows, duration=duration

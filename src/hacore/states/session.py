@@ -36,8 +36,8 @@ class SessionStatus(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         peer: the other node's name, "" before its hello.
         role: this node's part: "origin" or "replica".
-        state: "hello", "bulk", "repair", "comparing", "synced" or "ended".
-        since: `now` of the hello's end, or of the start.
+        state: "hello", "bulk", "repair", "resume", "comparing", "synced" or "ended".
+        since: `now` when it came into that state ("comparing": into the one before).
         position: of the last change sent or received.
         acknowledged: position that is in the replica's kernel.
         lag_states: changes (of rows) not yet acknowledged, as far as the log reaches.
@@ -195,7 +195,7 @@ class Session:
 
     def _finish(self, reason: str, now: float) -> None:
         self.reason = reason or "no reason given"
-        self.synced = False
+        self.synced, self.since = False, now
         self._owner.journal.append(PeerDisconnected(at=now, peer=self.peer, role=self.role, reason=self.reason))
         self._owner.session_ended(self, now)
 
