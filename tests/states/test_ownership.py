@@ -109,17 +109,48 @@ def test_udp_flow_that_moved_is_not_deleted_by_the_node_it_left() -> None:
     world = pair(**QUIET)
     a, b = world["a"], world["b"]
     b.machine.set_master(True, world.now)
-    a.sees(rows([1, 2], protocol=17, protocol_state=0), NEW, world.now)
+    moved = rows([1], protocol=17, protocol_state=0, timeout=30)
+    a.sees(moved, NEW, world.now)
     a.sees(rows([3], protocol_state=7), NEW, world.now)
     world.settle()
-    a.sees(rows([1], protocol=17), DESTROY, world.now)
     a.sees(rows([3]), DESTROY, world.now)
-    world.settle()
-    assert len(b.table()) == 1
-    assert len(b.kernel) == 2
-    b.dump(world.now)
-    world.settle()
+    for _ in range(6):
+        world.compare_for(10.0)
+        b.kernel.carry(moved, world.now)
+    assert len(b.kernel) == len(b.table()) == 1
     assert owned(b, "b") == owned(a, "b") == 1
+    assert a.kernel == b.kernel
+
+
+def test_a_flow_that_is_over_expires_everywhere() -> None:
+    """Copies outlive their originals, and a comparison finds them: that is no sign of life."""
+    world = pair(**QUIET)
+    a, b = world["a"], world["b"]
+    b.machine.set_master(True, world.now)
+    a.sees(rows([1, 2], protocol=17, protocol_state=0, timeout=30), NEW, world.now)
+    b.sees(rows([3], protocol=1, protocol_state=0, timeout=30), NEW, world.now)
+    b.sees(rows([4], timeout=300), NEW, world.now)
+    world.compare_for(10.0)
+    assert len(a.kernel) == len(b.kernel) == 4
+    world.compare_for(50.0)
+    assert len(a.table()) == len(b.table()) == len(b.kernel) == 1
+    world.compare_for(300.0)
+    assert all(not (node.kernel or node.table() or node.machine.spared) for node in (a, b))
+
+
+def test_an_event_claims_an_entry_that_was_spared() -> None:
+    world = pair(**QUIET)
+    a, b = world["a"], world["b"]
+    b.machine.set_master(True, world.now)
+    flow = rows([1], protocol=17, protocol_state=0, timeout=30)
+    a.sees(flow, NEW, world.now)
+    world.pass_time(31.0)
+    assert len(b.machine.spared) == len(b.kernel) == 1
+    assert not b.table()
+    b.sees(rows([1], protocol=17, protocol_state=0, timeout=30, mark=7), UPDATE, world.now)
+    world.settle()
+    assert not b.machine.spared
+    assert owned(a, "b") == owned(b, "b") == 1
 
 
 def test_partition_and_heal() -> None:

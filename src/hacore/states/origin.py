@@ -25,6 +25,7 @@ from hacore.states.gather import NO_KEYS, NO_ROWS, join, keys, pick
 from hacore.states.layout import TCP_FLAGS, TCP_FLAGS_SHARED, Rows
 from hacore.states.log import Log
 from hacore.states.ownership import SELF, Node, Ownership, hand_over
+from hacore.states.spared import Spared
 
 FRAME_ROWS: Final = 8192
 """Changes of each kind in one frame: 1.7 MB when nothing can be saved."""
@@ -49,6 +50,7 @@ class Origin:
         ownership: Ownership,
         log: Log,
         journal: list[AnyEvent],
+        spared: Spared,
         *,
         slack: int,
         named: Callable[[], bool],
@@ -65,6 +67,7 @@ class Origin:
         self._ownership = ownership
         self._log = log
         self._journal = journal
+        self._spared = spared
         self._slack = slack
         self._named = named
         self._generation = 1
@@ -87,6 +90,7 @@ class Origin:
             return 0
         self.observed += count
         _share(rows)
+        self._spared.forget(rows)
         ownership, log = self._ownership, self._log
         if ownership.others_own:
             alive = events["kind"] != EVENT_DESTROY
@@ -288,16 +292,25 @@ class Origin:
         """A dump of the kernel's table starts: before it is asked for."""
         self.reconciled_at = now
         self._generation = self._generation % 255 + 1
+        self._spared.begin()
         self._away = {node.index: node.lost_epoch for node in self._ownership.nodes if not node.connected}
 
     def reconcile(self, rows: Rows, now: float) -> int:
         """A batch of the dump, at once when it is received (no events in between). Not traffic: no row changes hands
-        but those that a MASTER inherits from a node that is gone. `rows` is overwritten. Returns changes."""
+        but those that a MASTER inherits from a node that is gone, and spared entries (`Spared`) that are in use.
+        `rows` is overwritten. Returns changes."""
         table, ownership = self._table, self._ownership
         if not len(rows):
             return 0
         _share(rows)
         positions = table.find(rows)
+        if len(self._spared):
+            kept = positions >= 0
+            kept[~kept] = ~self._spared.idle(pick(rows, ~kept), now)
+            if not kept.all():
+                rows, positions = pick(rows, kept), positions[kept]
+                if not len(rows):
+                    return 0
         foreign = None
         if ownership.others_own and len(table):
             owners = np.where(positions >= 0, table.metadata()["owner"][positions], SELF)
@@ -340,6 +353,7 @@ class Origin:
         """
         if not complete:
             return 0
+        self._spared.end()
         table, ownership = self._table, self._ownership
         stale = [table.stale(self._generation, owner=SELF)]
         if ownership.master:

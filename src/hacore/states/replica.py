@@ -23,6 +23,7 @@ from hacore.states.frames import Body, Digests, Partitions, read_expectations
 from hacore.states.gather import NO_ROWS, join, pick
 from hacore.states.layout import Keys, Rows
 from hacore.states.ownership import Node, Ownership, hand_over
+from hacore.states.spared import Spared
 
 Mask = npt.NDArray[np.bool_]
 
@@ -94,7 +95,7 @@ class Following:
 class Replica:
     """Of all peers: one queue of work in the order in which the frames came."""
 
-    def __init__(self, table: Table, ownership: Ownership) -> None:
+    def __init__(self, table: Table, ownership: Ownership, spared: Spared) -> None:
         self.refused = 0
         """Rows ever, with an older epoch or lost against another owner's."""
         self.mismatched = 0
@@ -103,6 +104,7 @@ class Replica:
         """Rows ever that found the table full."""
         self._table = table
         self._ownership = ownership
+        self._spared = spared
         self._queue: deque[Work] = deque()
         self._pending = 0
         self._following: dict[int, Following] = {}
@@ -172,7 +174,7 @@ class Replica:
                 self.mismatched += 1
                 whole = False
         rows, new = self._put(node, epoch, join(parts), False, now) if parts else (NO_ROWS, NO_FLAGS)
-        deleted = self._delete(node, doomed) if len(doomed) else NO_ROWS
+        deleted = self._delete(node, doomed, now) if len(doomed) else NO_ROWS
         if not doomed_deleted:
             whole = False
         if len(rows) or len(deleted):
@@ -192,7 +194,7 @@ class Replica:
         if len(rows):
             node.has_rows = True
         if len(deleted):
-            deleted = self._spared(deleted)
+            deleted = self._spare(deleted, now)
         if len(rows) or len(deleted):
             self._enqueue(Work(rows, new, deleted, receipt=receipt))
         else:
@@ -254,7 +256,7 @@ class Replica:
         wanted = new | (outcomes == CHANGED) | (outcomes == REFRESHED)
         return (rows, new) if wanted.all() else (pick(rows, wanted), new[wanted])
 
-    def _delete(self, node: Node, doomed: Keys | Rows) -> Rows:
+    def _delete(self, node: Node, doomed: Keys | Rows, now: float) -> Rows:
         """Takes rows out of the table, those of `node` only; what the kernel is to lose."""
         table = self._table
         positions = table.find(doomed)
@@ -268,18 +270,19 @@ class Replica:
         before = np.empty(len(doomed), dtype=ROW_DTYPE)
         outcomes = table.delete(doomed, before=before)
         deleted = outcomes == DELETED
-        return self._spared(before if deleted.all() else pick(before, deleted))
+        return self._spare(before if deleted.all() else pick(before, deleted), now)
 
-    def _spared(self, deleted: Rows) -> Rows:
-        """A MASTER keeps in its kernel what another one deletes but for TCP connections that have ended.
+    def _spare(self, deleted: Rows, now: float) -> Rows:
+        """What the kernel is to lose. A MASTER keeps what another one deletes but for TCP connections that have ended.
 
         A flow that has moved here and never sends an event (UDP, established TCP) expires on the node that it has
-        left. Here it may be alive; if it is not, it goes by its own timeout, else the next dump finds it.
+        left. Here it may be alive, which the next comparisons tell; if it is not, it goes by its own timeout.
         """
         if not self._ownership.master or not len(deleted):
             return deleted
-        ended = (deleted["protocol"] == TCP) & np.isin(deleted["protocol_state"], TCP_CLOSING)
-        return pick(deleted, ended)
+        lost = (deleted["protocol"] == TCP) & np.isin(deleted["protocol_state"], TCP_CLOSING)
+        lost[~lost] = ~self._spared.keep(pick(deleted, ~lost), now)
+        return pick(deleted, lost)
 
     def clear(self, node: Node, now: float, receipt: Receipt) -> None:
         """`node` owns nothing any more."""
@@ -372,7 +375,7 @@ class Replica:
             rows = table.stale(generation, owner=node.index)
         if len(rows):
             table.delete(rows)
-            deleted = self._spared(rows)
+            deleted = self._spare(rows, now)
             self._enqueue(Work(NO_ROWS, NO_FLAGS, deleted, receipt=receipt))
         else:
             receipt.done(now)
