@@ -245,3 +245,20 @@ def test_secrets_agree() -> None:
     world.settle()
     assert len({node.machine.secret for node in world.nodes.values()}) == 1
     assert world["b"].kernel == world["a"].kernel
+
+
+def test_a_flow_in_a_flow_table_stays_what_it_was() -> None:
+    """The kernel dumps it without its state, window scales and timeout."""
+    world = pair(**QUIET)
+    a, b = world["a"], world["b"]
+    scaled = {"tcp_scale_original": 7, "tcp_scale_reply": 8, "tcp_flags_original": 3, "tcp_flags_reply": 3}
+    a.sees(rows([1], **scaled), NEW, world.now)
+    world.settle()
+    a.machine.origin.begin_reconcile(world.now)
+    a.machine.origin.reconcile(rows([1], status=0x418E | 1 << 14, timeout=0), world.now)
+    a.machine.origin.end_reconcile(world.now)
+    world.settle()
+    known = b.machine.table.rows()[0]
+    assert {name: int(known[name]) for name in scaled} == scaled
+    assert known["timeout"] == 432_000
+    assert known["status"] & 1 << 14

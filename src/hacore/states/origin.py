@@ -14,14 +14,15 @@ import numpy as np
 import numpy.typing as npt
 
 from hacore._fast.codec import encode_changes
-from hacore._fast.ctnetlink import EVENT_DESTROY
+from hacore._fast.ctnetlink import EVENT_DESTROY, HAS_ALL, HAS_STATE, HAS_TIMEOUT, complete
+from hacore._fast.ctnetlink_dtypes import EVENT_DTYPE
 from hacore._fast.row import ROW_DTYPE
 from hacore._fast.stream import MAX_EVENTS, observe
 from hacore._fast.table import CHANGED, DELETED, FULL, NEW, REFRESHED, SAME, Table
 from hacore.states.events import AnyEvent, NotFitted, QueueDropped
 from hacore.states.expectations import Expectations, Expected
 from hacore.states.frames import Kind, expectations_body, takeover_body
-from hacore.states.gather import NO_KEYS, NO_ROWS, join, keys, pick
+from hacore.states.gather import NO_KEYS, NO_ROWS, join, keys, pick, place
 from hacore.states.layout import TCP_FLAGS, TCP_FLAGS_SHARED, Rows
 from hacore.states.log import Log
 from hacore.states.ownership import SELF, Node, Ownership, hand_over
@@ -30,6 +31,9 @@ from hacore.states.spared import Spared
 FRAME_ROWS: Final = 8192
 """Changes of each kind in one frame: 1.7 MB when nothing can be saved."""
 NOT_FITTED_INTERVAL: Final = 60.0
+
+OFFLOAD: Final = 1 << 14
+"""IPS_OFFLOAD (linux/netfilter/nf_conntrack_common.h)."""
 
 Mask = npt.NDArray[np.bool_]
 Names = npt.NDArray[np.int64]
@@ -304,6 +308,7 @@ class Origin:
             return 0
         _share(rows)
         positions = table.find(rows)
+        self._complete(rows, positions)
         if len(self._spared):
             kept = positions >= 0
             kept[~kept] = ~self._spared.idle(pick(rows, ~kept), now)
@@ -340,6 +345,16 @@ class Origin:
         if touched.any():
             table.assign(pick(rows, touched), owner=SELF, epoch=ownership.epoch)
         return self._send(rows, before, outcomes, foreign, names, NO_ROWS, None, now)
+
+    def _complete(self, rows: Rows, positions: npt.NDArray[np.int64]) -> None:
+        """A flow in a flow table is dumped without its protocol's state and its timeout: they are what they were."""
+        untold = (positions >= 0) & ((rows["status"] & OFFLOAD) != 0)
+        if untold.any():
+            some = pick(rows, untold)
+            told = np.zeros(len(some), dtype=EVENT_DTYPE)
+            told["present"] = HAS_ALL & ~(HAS_STATE | HAS_TIMEOUT)
+            complete(some, pick(self._table.rows(), positions[untold]), told)
+            place(rows, untold, some)
 
     def _take_over(self, rows: Rows) -> None:
         """Rows of nodes that are gone become this node's before they are put."""
