@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hacore.states.events import EpochRaised
+from tests.states.kernel import contents
 from tests.states.simulation import DESTROY, NEW, UPDATE, Node, World, pair, rows
 
 QUIET = {"ping_interval": 20, "dead_time": 40}
@@ -262,3 +263,45 @@ def test_a_flow_in_a_flow_table_stays_what_it_was() -> None:
     assert {name: int(known[name]) for name in scaled} == scaled
     assert known["timeout"] == 432_000
     assert known["status"] & 1 << 14
+
+
+def test_a_third_node_hears_what_became_of_the_rows_of_one_that_is_gone() -> None:
+    world = World(*(Node(name, **QUIET) for name in ("a", "b", "c")))
+    a, b, c = (world[name] for name in ("a", "b", "c"))
+    a.machine.set_master(True, world.now)
+    world.mesh()
+    world.settle()
+    a.sees(rows(range(100), protocol=17, protocol_state=0, timeout=300), NEW, world.now)
+    world.settle()
+    world.sever("a")  # it crashed
+    b.machine.set_master(True, world.now, promoted=True)
+    world.settle()
+    b.sees(rows(range(20), protocol=17), DESTROY, world.now)
+    for key in contents(rows(range(20, 30), protocol=17)):
+        del b.kernel[key]  # ended without a word
+    following = c.machine.replica.following(next(n for n in c.machine.ownership.nodes if n.name == "b"))
+    world.turn()
+    world.turn()
+    assert following.complete, "nothing is missing there, and no digests are asked for"
+    assert len(c.table()) == len(c.kernel) == 80
+    b.dump(world.now)
+    world.settle()
+    assert len(b.table()) == len(c.table()) == len(c.kernel) == 70
+
+
+def test_no_third_node_drops_rows_of_one_that_speaks_for_them() -> None:
+    world = World(*(Node(name, **QUIET) for name in ("a", "b", "c")))
+    a, b, c = (world[name] for name in ("a", "b", "c"))
+    a.machine.set_master(True, world.now)
+    world.mesh()
+    world.settle()
+    a.sees(rows(range(10)), NEW, world.now)
+    world.settle()
+    for each in world.connections:
+        if {each.origin.name, each.replica.name} == {"a", "b"}:
+            each.sender.lost("cut", world.now)
+            each.receiver.lost("cut", world.now)
+    b.machine.set_master(True, world.now, promoted=True)
+    b.sees(rows(range(5)), DESTROY, world.now)
+    world.settle()
+    assert len(c.table()) == len(c.kernel) == 10

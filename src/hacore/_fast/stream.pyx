@@ -206,6 +206,9 @@ cdef size_t _put(Table table, Batch *batch, Changes_ *changes, const PutOptions 
     if use_names:
         table.name_rows(batch.places, batch.put_count, batch.names, batch.alone)
         table.name_rows(batch.places + count, batch.gone_count, gone_names, gone_alone)
+        for index in range(batch.gone_count):
+            if table.table.meta[batch.places[count + index]].owner != 0:
+                gone_alone[index] = 0  # the others know no such row of this node
     if batch.put_count:
         table.put_rows(batch.rows, batch.put_count, options, batch.outcomes, batch.before if known else NULL)
     if order_rows(batch.rows, batch.put_count, batch.ordered):

@@ -380,6 +380,7 @@ class Origin:
         own, inherited = stale[0], join(stale[1:]) if len(stale) > 1 else NO_ROWS
         if len(inherited):
             table.delete(inherited)
+            self._send_gone(NO_ROWS, NO_ROWS, NO_ROWS, None, inherited, None, now)
         if not len(own):
             return len(inherited)
         self._delete(own, now)

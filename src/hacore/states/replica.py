@@ -174,7 +174,7 @@ class Replica:
                 self.mismatched += 1
                 whole = False
         rows, new = self._put(node, epoch, join(parts), False, now) if parts else (NO_ROWS, NO_FLAGS)
-        deleted = self._delete(node, doomed, now) if len(doomed) else NO_ROWS
+        deleted = self._delete(node, epoch, doomed, now) if len(doomed) else NO_ROWS
         if not doomed_deleted:
             whole = False
         if len(rows) or len(deleted):
@@ -256,13 +256,15 @@ class Replica:
         wanted = new | (outcomes == CHANGED) | (outcomes == REFRESHED)
         return (rows, new) if wanted.all() else (pick(rows, wanted), new[wanted])
 
-    def _delete(self, node: Node, doomed: Keys | Rows, now: float) -> Rows:
-        """Takes rows out of the table, those of `node` only; what the kernel is to lose."""
+    def _delete(self, node: Node, epoch: int, doomed: Keys | Rows, now: float) -> Rows:
+        """Takes rows out of the table, those of `node`, and those that it has outlived; what the kernel is to lose."""
         table = self._table
         positions = table.find(doomed)
         mine = positions >= 0
         if len(table):
-            mine &= table.metadata()["owner"][positions] == node.index
+            metadata = table.metadata()[positions]
+            left = self._ownership.left_to(node.index, epoch, metadata["owner"], metadata["epoch"])
+            mine &= (metadata["owner"] == node.index) | left
         if not mine.all():
             doomed = pick(doomed, mine)
         if not len(doomed):
