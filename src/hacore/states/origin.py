@@ -416,13 +416,13 @@ class Origin:
         chosen = np.flatnonzero((metadata["owner"] == SELF) & (metadata["epoch"] >= since))
         for start in range(0, len(chosen), FRAME_ROWS):
             rows = pick(table.rows(), chosen[start : start + FRAME_ROWS])
-            rows["timeout"] = self._left(rows, chosen[start : start + FRAME_ROWS], now)
+            rows["timeout"] = self.left(rows, chosen[start : start + FRAME_ROWS], now)
             table.assign(rows, owner=SELF, epoch=self._ownership.epoch)
             self._append(rows, NO_ROWS, NO_ROWS, None, NO_ROWS, None, now)
         return len(chosen)
 
-    def _left(self, rows: Rows, positions: npt.NDArray[np.intp], now: float) -> npt.NDArray[np.uint32]:
-        """What is left of timeouts."""
+    def left(self, rows: Rows, positions: npt.NDArray[np.intp], now: float) -> npt.NDArray[np.uint32]:
+        """What is left of the timeouts of rows at these positions."""
         passed = int(now) - self._table.metadata()["stamp"][positions].astype(np.int64)
         left: npt.NDArray[np.uint32] = np.maximum(rows["timeout"].astype(np.int64) - passed, 0).astype(np.uint32)
         return left
