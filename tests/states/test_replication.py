@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from hacore.states.events import PeerConnected, Synced
 from hacore.states.layout import Rows, keys_of
@@ -84,3 +85,27 @@ def test_connections_that_others_expected_come_after_them_in_a_sync() -> None:
 
 def key_of(one: Rows) -> bytes:
     return bytes(keys_of(one)[0].tobytes())
+
+
+@pytest.mark.parametrize("others", [False, True])
+def test_labels_that_were_cleared_are_told(others: bool) -> None:
+    """An update of a row without labels leaves those of the entry alone."""
+    world = pair()
+    a, b = world["a"], world["b"]
+    if others:
+        b.machine.set_master(True, world.now)
+        b.sees(rows([9]), NEW, world.now)
+    labelled = rows([1, 2, 3])
+    labelled["labels"][:, 3] = 8
+    a.sees(labelled, NEW, world.now)
+    world.settle()
+    b.machine.set_master(False, world.now)
+    b.holds_work = True
+    labelled["labels"][:2] = 0
+    labelled["mark"] = 1
+    a.sees(labelled, UPDATE, world.now)
+    world.settle()
+    (work,) = [work for work in b.machine.replica.work() if len(work.rows)]
+    assert {int(each["source_port"]) - 1024: bool(hit) for each, hit in zip(work.rows, work.cleared, strict=True)} == {
+        1: True, 2: True, 3: False,
+    }  # fmt: skip

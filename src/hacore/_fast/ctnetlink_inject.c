@@ -67,6 +67,8 @@ static uint8_t compare(const Row *want, const Row *have, uint8_t *omit, struct c
         *omit |= CT_OMIT_MASTER; /* it went in without its master, which may be gone for good: that is no reason to begin anew */
         counts->no_master++;
     }
+    static const uint8_t none[sizeof want->labels];
+    if (memcmp(have->labels, none, sizeof none) && !memcmp(want->labels, none, sizeof none)) *omit |= CT_WITH_LABELS;
     if ((have->status & IPS_FIXED_TIMEOUT) && !(*omit & CT_OMIT_TIMEOUT)) {
         *omit |= CT_OMIT_TIMEOUT;
         counts->no_timeout++;

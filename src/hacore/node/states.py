@@ -40,12 +40,14 @@ from hacore.node.messages import (
 )
 from hacore.node.states_credentials import Credentials
 from hacore.node.states_filter import Filter
-from hacore.node.states_injection import InjectionQueue
+from hacore.node.states_injection import InjectionQueue, Operations
 from hacore.node.states_kernel import KernelFollower
 from hacore.node.states_peers import Peers
 from hacore.node.states_reports import Reports, sentence
 from hacore.node.states_windows import Windows
 from hacore.states import events as told
+from hacore.states.gather import pick
+from hacore.states.layout import Rows
 from hacore.states.replica import Work
 from hacore.states.replication import Replication, ReplicationSettings
 
@@ -62,7 +64,6 @@ EXTRA_INTERVALS = 2  # a copy outlives its original by so many intervals of comp
 LARGEST_SLACK = (
     5  # seconds by which a timeout may be off before it is sent; a quarter of the interval where that is less
 )
-PUTS = np.array([ctnetlink.UPDATE, ctnetlink.INSERT], np.uint8)  # for a row that is not new, and for one that is
 EPOCH_FILE = "states-epoch"
 
 
@@ -247,10 +248,20 @@ class StatesWorker:
         if len(work.deleted):
             self.queue.put(work.deleted, np.full(len(work.deleted), ctnetlink.DELETE, np.uint8))
         if work.expectations is None:
-            self.queue.put(work.rows, PUTS[work.new.view(np.uint8)], done)
+            self.queue.put(*self._operations(work), done)
             return
-        self.queue.put(work.rows, PUTS[work.new.view(np.uint8)])
+        self.queue.put(*self._operations(work))
         self.queue.put(work.expectations, None, done, expectations=True)
+
+    def _operations(self, work: Work) -> tuple[Rows, Operations]:
+        """The rows of the work, those that another one expected last, and what is to be done about each."""
+        rows, new, cleared = work.rows, work.new, work.cleared
+        if rows["master_protocol"].any():
+            order = np.argsort(rows["master_protocol"] != 0, kind="stable")
+            rows, new, cleared = pick(rows, order), new[order], cleared[order]
+        operations = np.where(new, ctnetlink.INSERT, ctnetlink.UPDATE).astype(np.uint8)
+        operations[cleared] |= ctnetlink.WITH_LABELS
+        return rows, operations
 
     def _plan(self) -> None:
         """Come again when the machines want to, or before: most deadlines move on with every word of a peer."""

@@ -31,6 +31,7 @@ MAX_ZONES: Final = 64
 """In which a connection that expects is looked for."""
 
 NO_FLAGS: Final[Mask] = np.zeros(0, dtype=np.bool_)
+_NOTHING: Final = NO_ROWS, NO_FLAGS, NO_FLAGS
 
 REPLY_BYTES: Final = 38
 """The reply tuple and its zone, which follow the key."""
@@ -56,6 +57,7 @@ class Work(NamedTuple):
         rows: to be put into the kernel.
         new: for each of `rows`, whether the table did not have it, or had it with another reply tuple: the kernel has
             no such entry.
+        cleared: for each of `rows`, whether it had labels that it has no more.
         deleted: rows to be taken out of the kernel, as they were.
         expectations, expectations_gone: likewise, for `inject_expectations`; zones are filled in.
         receipt: for `Replica.done`.
@@ -63,6 +65,7 @@ class Work(NamedTuple):
 
     rows: Rows
     new: Mask
+    cleared: Mask
     deleted: Rows
     expectations: Expectations | None = None
     expectations_gone: Expectations | None = None
@@ -173,19 +176,19 @@ class Replica:
                     raise
                 self.mismatched += 1
                 whole = False
-        rows, new = self._put(node, epoch, join(parts), False, now) if parts else (NO_ROWS, NO_FLAGS)
+        rows, new, cleared = self._put(node, epoch, join(parts), False, now) if parts else _NOTHING
         deleted = self._delete(node, epoch, doomed, now) if len(doomed) else NO_ROWS
         if not doomed_deleted:
             whole = False
         if len(rows) or len(deleted):
-            self._enqueue(Work(rows, new, deleted, receipt=receipt))
+            self._enqueue(Work(rows, new, cleared, deleted, receipt=receipt))
         else:
             receipt.done(now)
         return whole
 
     def _apply(self, changes: Changes, node: Node, epoch: int, now: float, receipt: Receipt) -> bool:
         """The same where all rows are those of `node`."""
-        rows, new, deleted, matched, found, refused = apply(
+        rows, new, cleared, deleted, matched, found, refused = apply(
             self._table, changes, owner=node.index, epoch=epoch, generation=self.following(node).generation,
             now=int(now),
         )  # fmt: skip
@@ -196,7 +199,7 @@ class Replica:
         if len(deleted):
             deleted = self._spare(deleted, now)
         if len(rows) or len(deleted):
-            self._enqueue(Work(rows, new, deleted, receipt=receipt))
+            self._enqueue(Work(rows, new, cleared, deleted, receipt=receipt))
         else:
             receipt.done(now)
         return matched and found
@@ -229,8 +232,8 @@ class Replica:
             rows = join([rows, by_key])
         return rows, whole
 
-    def _put(self, node: Node, epoch: int, rows: Rows, alone: bool, now: float) -> tuple[Rows, Mask]:
-        """Rows that `node` owns into the table; those that the kernel is to have, and which of them are new."""
+    def _put(self, node: Node, epoch: int, rows: Rows, alone: bool, now: float) -> tuple[Rows, Mask, Mask]:
+        """Rows that `node` owns into the table; `rows`, `new` and `cleared` of the work that comes of them."""
         table = self._table
         if not alone and len(table):
             positions = table.find(rows)
@@ -242,7 +245,7 @@ class Replica:
                 self.refused += len(rows) - int(np.count_nonzero(wins))
                 rows = pick(rows, wins)
         if not len(rows):
-            return NO_ROWS, NO_FLAGS
+            return _NOTHING
         before = np.empty(len(rows), dtype=ROW_DTYPE)
         outcomes = table.put(
             rows, owner=node.index, epoch=epoch, generation=self.following(node).generation, now=int(now), before=before
@@ -250,11 +253,13 @@ class Replica:
         node.has_rows = True
         new = outcomes == NEW
         if new.all():
-            return rows, new
+            return rows, new, np.zeros_like(new)
         new |= (outcomes == CHANGED) & _rebound(before, rows)
         self.not_fitted += int(np.count_nonzero(outcomes == FULL))
         wanted = new | (outcomes == CHANGED) | (outcomes == REFRESHED)
-        return (rows, new) if wanted.all() else (pick(rows, wanted), new[wanted])
+        cleared = (outcomes == CHANGED) & ~rows["labels"].any(axis=1)
+        cleared[cleared] = before["labels"][cleared].any(axis=1)
+        return (rows, new, cleared) if wanted.all() else (pick(rows, wanted), new[wanted], cleared[wanted])
 
     def _delete(self, node: Node, epoch: int, doomed: Keys | Rows, now: float) -> Rows:
         """Takes rows out of the table, those of `node`, and those that it has outlived; what the kernel is to lose."""
@@ -299,7 +304,7 @@ class Replica:
         gone = self.following(node).expectations.all()
         self.following(node).expectations.clear()
         if len(deleted) or len(gone):
-            self._enqueue(Work(NO_ROWS, NO_FLAGS, deleted, None, gone if len(gone) else None, receipt))
+            self._enqueue(Work(NO_ROWS, NO_FLAGS, NO_FLAGS, deleted, None, gone if len(gone) else None, receipt))
         else:
             receipt.done(now)
 
@@ -312,7 +317,7 @@ class Replica:
         else:
             held.observe(np.concatenate([gone, new]), np.arange(len(gone) + len(new)) >= len(gone))
         if len(new) or len(gone):
-            self._enqueue(Work(NO_ROWS, NO_FLAGS, NO_ROWS, self._zoned(new), self._zoned(gone), receipt))
+            self._enqueue(Work(NO_ROWS, NO_FLAGS, NO_FLAGS, NO_ROWS, self._zoned(new), self._zoned(gone), receipt))
         else:
             receipt.done(now)
 
@@ -357,9 +362,9 @@ class Replica:
             WireError: it is no chunk of rows.
         """
         rows = decode_chunk(chunk)
-        wanted, new = self._put(node, epoch, rows, self._ownership.only_owner(node.index), now)
+        wanted, new, cleared = self._put(node, epoch, rows, self._ownership.only_owner(node.index), now)
         if len(wanted):
-            self._enqueue(Work(wanted, new, NO_ROWS, receipt=receipt))
+            self._enqueue(Work(wanted, new, cleared, NO_ROWS, receipt=receipt))
         else:
             receipt.done(now)
         return len(rows)
@@ -378,7 +383,7 @@ class Replica:
         if len(rows):
             table.delete(rows)
             deleted = self._spare(rows, now)
-            self._enqueue(Work(NO_ROWS, NO_FLAGS, deleted, receipt=receipt))
+            self._enqueue(Work(NO_ROWS, NO_FLAGS, NO_FLAGS, deleted, receipt=receipt))
         else:
             receipt.done(now)
         return len(rows)
