@@ -12,7 +12,9 @@ import numpy as np
 
 from hacore._fast.ctnetlink import EVENT_DESTROY, EVENT_NEW, EVENT_UPDATE, HAS_ALL
 from hacore._fast.ctnetlink_dtypes import EVENT_DTYPE
+from hacore.states.contention import displacing
 from hacore.states.events import AnyEvent
+from hacore.states.gather import pick
 from hacore.states.layout import ROW_DTYPE, Rows, keys_of
 from hacore.states.receiver import ReceiverSession
 from hacore.states.replication import Replication, ReplicationSettings
@@ -71,6 +73,7 @@ class Node:
         self.kernel = Kernel()
         self.events: list[AnyEvent] = []
         self.injected = 0
+        self.yielded = 0
         self.overruled_here: set[bytes] = set()
         """Keys of entries that ended in this kernel, or that traffic changed in vain, while another node spoke for
         them: nobody makes them what the owner has.
@@ -87,9 +90,26 @@ class Node:
             self.injected += len(work.rows)
             for key in keys_of(work.deleted):
                 self.kernel.pop(key.tobytes(), None)
-            self.kernel.put(work.rows, now, EXTRA)
-            self.overruled_here -= contents(work.rows).keys()
+            put = self._displacing(work.rows, now)
+            self.kernel.put(put, now, EXTRA)
+            self.overruled_here -= contents(put).keys()
             self.machine.replica.done(work, now)
+
+    def _displacing(self, brought: Rows, now: float) -> Rows:
+        """Those of which no other entry has the reply tuple, or only one that has to go."""
+        kernel, machine = self.kernel, self.machine
+        if not machine.ownership.master or not len(brought):
+            return brought
+        met = [kernel.holder(key, entry) for key, entry in contents(brought).items()]
+        holders = kernel.rows([key for key in met if key is not None], now)
+        if not len(holders):
+            return brought
+        at_odds = np.array([key is not None for key in met])
+        goes_in = ~at_odds
+        goes_in[at_odds] = displacing(machine.table, machine.ownership, machine.spared, pick(brought, at_odds), holders)
+        machine.origin.displaced(pick(holders, goes_in[at_odds]), now)
+        self.yielded += len(brought) - int(np.count_nonzero(goes_in))
+        return pick(brought, goes_in)
 
     def sees(self, changed: Rows, kinds: Iterable[int] | int, now: float) -> None:
         """Traffic (or expiry) changes this node's kernel, and it hears of it."""

@@ -248,21 +248,41 @@ def test_secrets_agree() -> None:
     assert world["b"].kernel == world["a"].kernel
 
 
-def test_a_flow_in_a_flow_table_stays_what_it_was() -> None:
-    """The kernel dumps it without its state, window scales and timeout."""
+def test_after_a_partition_the_masters_connection_keeps_the_nat_port() -> None:
+    """Both nodes have given one port to another client while they did not hear of each other."""
     world = pair(**QUIET)
     a, b = world["a"], world["b"]
-    scaled = {"tcp_scale_original": 7, "tcp_scale_reply": 8, "tcp_flags_original": 3, "tcp_flags_reply": 3}
-    a.sees(rows([1], **scaled), NEW, world.now)
+    world.sever()
+    b.machine.set_master(True, world.now)
+    port = {"reply_destination": rows([99])["source"], "reply_destination_port": 40_000}
+    live, stale = rows([1]), rows([2])
+    for name, value in port.items():
+        live[name] = stale[name] = value
+    a.sees(live, NEW, world.now)
+    b.sees(stale, NEW, world.now)
+    b.machine.set_master(False, world.now)
+    world.mesh()
     world.settle()
-    a.machine.origin.begin_reconcile(world.now)
-    a.machine.origin.reconcile(rows([1], status=0x418E | 1 << 14, timeout=0), world.now)
-    a.machine.origin.end_reconcile(world.now)
+    assert a.kernel.keys() == b.kernel.keys() == contents(live).keys()
+    assert a.yielded == 1
+    assert all(connection.sender.synced for connection in world.connections)
+    world.compare_for(10.0)
+    assert a.kernel == b.kernel == a.table() == b.table()
+
+
+def test_the_newer_claim_displaces_a_masters_entry_and_its_row() -> None:
+    world = pair(**QUIET)
+    a, b = world["a"], world["b"]
+    old, new = rows([1]), rows([2])
+    for name in ("reply_destination", "reply_destination_port"):
+        new[name] = old[name]
+    a.sees(old, NEW, world.now)
+    b.machine.set_master(True, world.now)  # of a VHID that a has lost without having heard of it
+    b.kernel.clear()
+    b.sees(new, NEW, world.now)
     world.settle()
-    known = b.machine.table.rows()[0]
-    assert {name: int(known[name]) for name in scaled} == scaled
-    assert known["timeout"] == 432_000
-    assert known["status"] & 1 << 14
+    assert a.kernel.keys() == b.kernel.keys() == contents(new).keys()
+    assert a.table() == b.table() == a.kernel
 
 
 def test_a_third_node_hears_what_became_of_the_rows_of_one_that_is_gone() -> None:
@@ -305,3 +325,20 @@ def test_no_third_node_drops_rows_of_one_that_speaks_for_them() -> None:
     b.sees(rows(range(5)), DESTROY, world.now)
     world.settle()
     assert len(c.table()) == len(c.kernel) == 10
+
+
+def test_a_flow_in_a_flow_table_stays_what_it_was() -> None:
+    """The kernel dumps it without its state, window scales and timeout."""
+    world = pair(**QUIET)
+    a, b = world["a"], world["b"]
+    scaled = {"tcp_scale_original": 7, "tcp_scale_reply": 8, "tcp_flags_original": 3, "tcp_flags_reply": 3}
+    a.sees(rows([1], **scaled), NEW, world.now)
+    world.settle()
+    a.machine.origin.begin_reconcile(world.now)
+    a.machine.origin.reconcile(rows([1], status=0x418E | 1 << 14, timeout=0), world.now)
+    a.machine.origin.end_reconcile(world.now)
+    world.settle()
+    known = b.machine.table.rows()[0]
+    assert {name: int(known[name]) for name in scaled} == scaled
+    assert known["timeout"] == 432_000
+    assert known["status"] & 1 << 14

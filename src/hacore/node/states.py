@@ -38,6 +38,7 @@ from hacore.node.messages import (
     StatesFigures,
     ToStates,
 )
+from hacore.node.states_conflicts import Conflicts
 from hacore.node.states_credentials import Credentials
 from hacore.node.states_filter import Filter
 from hacore.node.states_injection import InjectionQueue, Operations
@@ -99,6 +100,7 @@ class StatesWorker:
             extra_timeout=1 + math.ceil(EXTRA_INTERVALS * configuration.reconcile_interval)
         )
         self.queue = InjectionQueue(self.injector)
+        self.conflicts = Conflicts(self.replication, self.queue, clock, lambda text: self.tell("states", text))
         self.wanted = Filter(configuration.ignore, configuration.own_places)
         self.kernel = KernelFollower(
             loop,
@@ -256,11 +258,14 @@ class StatesWorker:
     def _operations(self, work: Work) -> tuple[Rows, Operations]:
         """The rows of the work, those that another one expected last, and what is to be done about each."""
         rows, new, cleared = work.rows, work.new, work.cleared
-        if rows["master_protocol"].any():
-            order = np.argsort(rows["master_protocol"] != 0, kind="stable")
+        expected = rows["master_protocol"] != 0
+        if expected.any():
+            order = np.concatenate([np.flatnonzero(~expected), np.flatnonzero(expected)])
             rows, new, cleared = pick(rows, order), new[order], cleared[order]
         operations = np.where(new, ctnetlink.INSERT, ctnetlink.UPDATE).astype(np.uint8)
         operations[cleared] |= ctnetlink.WITH_LABELS
+        if self.replication.ownership.master:
+            operations |= ctnetlink.YIELD
         return rows, operations
 
     def _plan(self) -> None:

@@ -153,6 +153,13 @@ class Origin:
         allowed &= ~(sighted | lost)
         return allowed
 
+    def displaced(self, rows: Rows, now: float) -> None:
+        """Entries that had to make way for a peer's: rows of this node among them are no more."""
+        positions = self._table.find(rows)
+        own = positions >= 0
+        own[own] = self._table.metadata()["owner"][positions[own]] == SELF
+        self._delete(pick(rows, own), now)
+
     def _delete(self, gone: Rows, now: float) -> int:
         """Rows that are in the table are taken out of it."""
         if not len(gone):

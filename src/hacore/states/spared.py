@@ -52,6 +52,11 @@ class Spared:
         if len(self._table):
             self._table.delete(rows)
 
+    def holds(self, rows: Rows) -> Mask:
+        """Which of these are among them."""
+        held: Mask = self._table.find(rows) >= 0
+        return held
+
     def scan(self, cursor: int | None, limit: int) -> tuple[Rows, int]:
         """Some of the rows, as `Table.scan`."""
         return self._table.scan(cursor, limit)
