@@ -13,7 +13,7 @@ from hacore._fast.codec import decode_changes, encode_changes
 from hacore._fast.ctnetlink import EVENT_DESTROY, EVENT_NEW, EVENT_UPDATE, HAS_ALL, HAS_MARK, HAS_STATUS
 from hacore._fast.ctnetlink_dtypes import EVENT_DTYPE
 from hacore._fast.match import matching, sift
-from hacore._fast.row import KEY_BYTES, KEY_DTYPE
+from hacore._fast.row import KEY_BYTES, KEY_DTYPE, ROW_DTYPE
 from hacore._fast.stream import MAX_EVENTS, apply, observe
 from hacore._fast.table import Table
 from hacore.node.states_filter import rule
@@ -86,16 +86,18 @@ def test_table_replica_and_its_kernel_are_what_the_events_say(
         chunk = seen(origin, rows, events, named=named, differences=differences)
         assert content(origin.rows()) == known
         if chunk:
-            put, new, deleted, matched, found, refused = apply(
+            put, new, cleared, deleted, matched, found, refused = apply(
                 replica, decode_changes(chunk), owner=3, epoch=1, generation=0, now=0
             )
             assert matched
             assert found
             assert not refused
-            for row, fresh in zip(put, new, strict=True):
+            for row, fresh, unlabelled in zip(put, new, cleared, strict=True):
                 there = kernel.get(row.tobytes()[:KEY_BYTES])
                 moved = there is not None and there[KEY_BYTES : KEY_BYTES + 38] != row.tobytes()[KEY_BYTES:][:38]
                 assert fresh == (there is None or moved)
+                had = there is not None and np.frombuffer(there, ROW_DTYPE)["labels"].any()
+                assert unlabelled == (had and not row["labels"].any())
             for row in deleted:
                 assert kernel.pop(row.tobytes()[:KEY_BYTES]) == row.tobytes()
             kernel |= content(put)
@@ -131,11 +133,11 @@ def test_changes_of_other_rows_are_left_out_and_told() -> None:
         chunk = seen(origin, rows, events, named=True)
     apply(replica, decode_changes(chunk), owner=1, epoch=1, generation=0, now=0)
     chunk = seen(origin, *made([(1, EVENT_UPDATE, 2, 0, 0)]), named=True)  # the replica never got that row
-    put, _, _, matched, _, _ = apply(replica, decode_changes(chunk), owner=1, epoch=1, generation=0, now=0)
+    put, _, _, _, matched, _, _ = apply(replica, decode_changes(chunk), owner=1, epoch=1, generation=0, now=0)
     assert not len(put)
     assert not matched
     chunk = seen(origin, *made([(1, EVENT_DESTROY, 0, 0, 0)]), named=True)
-    _, _, deleted, matched, found, _ = apply(replica, decode_changes(chunk), owner=1, epoch=1, generation=0, now=0)
+    _, _, _, deleted, matched, found, _ = apply(replica, decode_changes(chunk), owner=1, epoch=1, generation=0, now=0)
     assert not len(deleted)
     assert matched
     assert not found
@@ -143,7 +145,7 @@ def test_changes_of_other_rows_are_left_out_and_told() -> None:
     other["mark"] += 1
     none = np.zeros(0, KEY_DTYPE)
     chunk = encode_changes(empty_rows(0), other, replica.rows(), none)
-    assert not apply(replica, decode_changes(chunk), owner=1, epoch=1, generation=0, now=0)[3]
+    assert not apply(replica, decode_changes(chunk), owner=1, epoch=1, generation=0, now=0)[4]
 
 
 def test_what_is_not_a_batch_is_refused() -> None:

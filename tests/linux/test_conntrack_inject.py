@@ -136,6 +136,24 @@ def test_another_connection_has_to_leave_the_reply_tuple(injector: conntrack.Inj
     assert by_key(conntrack.dump_rows()).keys() == by_key(new).keys()
 
 
+@pytest.mark.parametrize("operation", [ctnetlink.INSERT, ctnetlink.UPDATE, ctnetlink.REPLACE])
+def test_a_row_that_yields_leaves_the_reply_tuple_to_another_connection(
+    injector: conntrack.Injector, operation: int
+) -> None:
+    old, new = connections(3), connections(5)
+    new["source"][:, 3] = 99
+    injector.inject(old)
+    counts, errors = injected(injector, new, operation | ctnetlink.YIELD)
+    assert (counts["yielded"], counts.get("inserted", 0) + counts.get("replaced", 0)) == (3, 2)
+    assert "failed" not in counts
+    assert errors == [errno.EEXIST] * 3 + [0] * 2
+    assert by_key(conntrack.dump_rows()).keys() == by_key(np.concatenate([old, new[3:]])).keys()
+    assert by_key(conntrack.fetch(new[:3], by_reply=True)).keys() == by_key(old).keys()
+    assert not len(conntrack.fetch(new[:3]))
+    counts, errors = injected(injector, new[3:], operation | ctnetlink.YIELD)
+    assert errors == [0] * 2, "its own entry is in nobody's way"
+
+
 PROTOCOLS = {
     ICMP: ((8 << 8, 0),), ICMPV6: ((128 << 8, 129 << 8),),
     TCP: (), UDP: (), UDPLITE: (), SCTP: (), GRE: (), ESP: (), 33: (),
@@ -265,6 +283,12 @@ def test_labels_are_set_and_cleared_where_the_ruleset_has_some(firewall: Host, i
     assert injected(injector, rows, ctnetlink.UPDATE)[0] == {"updated": 3}
     assert conntrack.dump_rows()["labels"].any()
     assert injected(injector, rows, ctnetlink.UPDATE | ctnetlink.WITH_LABELS)[0] == {"updated": 3}
+    assert not conntrack.dump_rows()["labels"].any()
+    rows["labels"][:, 0] = 8
+    injector.inject(rows)
+    assert conntrack.dump_rows()["labels"].any()
+    rows["labels"] = 0
+    assert injected(injector, rows)[0] == {"updated": 3, "queries": 3}, "asked for, so that it is known"
     assert not conntrack.dump_rows()["labels"].any()
 
 

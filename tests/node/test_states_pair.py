@@ -14,17 +14,32 @@ import numpy as np
 import pytest
 
 from hacore.linux import conntrack
-from tests.node.states_pair import Pair, eventually, made
+from tests.node.states_pair import Node, Pair, eventually, made
 from tools.ct_flows import flow, ftp_session, mixed_flows
 from tools.ct_packets import ICMP, TCP, UDP
 
 SRC_NAT = 0x10
+
+SECOND_VIP = """
+[[vip]]
+name = "second"
+interface = "lan"
+vhid = 2
+advbase = 0
+advskew = {advskew}
+password = "secret"
+addresses = ["10.20.0.2/24"]
+"""
 
 
 @pytest.fixture
 def pair(tmp_path: Path) -> Iterator[Pair]:
     with made(tmp_path) as pair:
         yield pair
+
+
+def states_of(node: Node) -> list[str]:
+    return [str(vip["state"]) for vip in node.status()["vips"]]
 
 
 def test_connections_reach_the_peers_kernel_and_their_end_too(pair: Pair) -> None:
@@ -138,6 +153,23 @@ def test_a_lasting_flow_is_refreshed(tmp_path: Path) -> None:
             pair.one.gateway.send("outside", outer.turned(), ct_packets.segment(outer.turned()))
             time.sleep(0.2)
             assert pair.two.keys() == pair.one.keys() != set()
+
+
+def test_flows_that_are_over_expire_where_both_nodes_are_master(tmp_path: Path) -> None:
+    """Each has the other's as copies that live longer, and compares its kernel meanwhile."""
+    with made(tmp_path, start=False) as pair:
+        for node in pair.nodes:
+            node.configure(reconcile_interval=1.0, more=SECOND_VIP.format(advskew=60 - 20 * node.number))
+            for timeout in ("nf_conntrack_udp_timeout", "nf_conntrack_udp_timeout_stream"):
+                node.host.sysctl(f"netfilter/{timeout}", "4")
+            node.start()
+        eventually(lambda: states_of(pair.one) == ["MASTER", "BACKUP"] and states_of(pair.two) == ["BACKUP", "MASTER"])
+        pair.follow()
+        for node in pair.nodes:
+            node.gateway.talk([flow(UDP, f"10.0.0.{node.number}", "198.51.100.1", 40_000 + node.number, 4500)])
+        eventually(lambda: pair.alike() and len(pair.one.keys()) == 2)
+        eventually(lambda: not pair.one.keys() | pair.two.keys())
+        eventually(lambda: not any(node.states()["table"]["rows"] for node in pair.nodes))
 
 
 def test_the_stream_is_cut_and_goes_on(pair: Pair) -> None:

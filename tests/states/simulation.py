@@ -1,4 +1,6 @@
-"""Nodes joined by a simulated byte stream, each with a kernel that is a dict. Times are literal, nothing sleeps."""
+"""Nodes joined by a simulated byte stream, each with a kernel of its own (`tests.states.kernel`). Times are literal,
+nothing sleeps.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +12,14 @@ import numpy as np
 
 from hacore._fast.ctnetlink import EVENT_DESTROY, EVENT_NEW, EVENT_UPDATE, HAS_ALL
 from hacore._fast.ctnetlink_dtypes import EVENT_DTYPE
+from hacore.states.contention import displacing
 from hacore.states.events import AnyEvent
+from hacore.states.gather import pick
 from hacore.states.layout import ROW_DTYPE, Rows, keys_of
 from hacore.states.receiver import ReceiverSession
 from hacore.states.replication import Replication, ReplicationSettings
 from hacore.states.sender import SenderSession
+from tests.states.kernel import EXTRA, Kernel, contents
 
 Told = TypeVar("Told")
 
@@ -22,6 +27,8 @@ NEW, UPDATE, DESTROY = EVENT_NEW, EVENT_UPDATE, EVENT_DESTROY
 
 ESTABLISHED, TIME_WAIT = 3, 7
 DUMP_ROWS = 7
+INTERVAL = 10.0
+"""Seconds between comparisons with the kernel."""
 
 
 def row(number: int, **fields: int) -> Rows:
@@ -53,13 +60,6 @@ def events_of(kinds: Iterable[int]) -> Rows:
     return made
 
 
-def contents(table: Rows) -> dict[bytes, bytes]:
-    """Rows by key, timeouts left out."""
-    plain = table.copy()
-    plain["timeout"] = 0
-    return {key.tobytes(): each.tobytes() for key, each in zip(keys_of(table), plain, strict=True)}
-
-
 class Node:
     """A node: its machines, its kernel, what it told."""
 
@@ -70,11 +70,14 @@ class Node:
             ReplicationSettings(name=name, **settings),
             instance=identity, seed=identity[::-1], digest_key=identity, epoch=epoch,
         )  # fmt: skip
-        self.kernel: dict[bytes, bytes] = {}
+        self.kernel = Kernel()
         self.events: list[AnyEvent] = []
         self.injected = 0
-        self.ended_here: set[bytes] = set()
-        """Keys of entries that ended in this kernel while another node spoke for them: nobody puts them back."""
+        self.yielded = 0
+        self.overruled_here: set[bytes] = set()
+        """Keys of entries that ended in this kernel, or that traffic changed in vain, while another node spoke for
+        them: nobody makes them what the owner has.
+        """
         self.comparing = False
         self._to_compare: list[bytes] = []
         self.holds_work = False
@@ -87,10 +90,26 @@ class Node:
             self.injected += len(work.rows)
             for key in keys_of(work.deleted):
                 self.kernel.pop(key.tobytes(), None)
-            brought = contents(work.rows)
-            self.kernel.update(brought)
-            self.ended_here -= brought.keys()
+            put = self._displacing(work.rows, now)
+            self.kernel.put(put, now, EXTRA)
+            self.overruled_here -= contents(put).keys()
             self.machine.replica.done(work, now)
+
+    def _displacing(self, brought: Rows, now: float) -> Rows:
+        """Those of which no other entry has the reply tuple, or only one that has to go."""
+        kernel, machine = self.kernel, self.machine
+        if not machine.ownership.master or not len(brought):
+            return brought
+        met = [kernel.holder(key, entry) for key, entry in contents(brought).items()]
+        holders = kernel.rows([key for key in met if key is not None], now)
+        if not len(holders):
+            return brought
+        at_odds = np.array([key is not None for key in met])
+        goes_in = ~at_odds
+        goes_in[at_odds] = displacing(machine.table, machine.ownership, machine.spared, pick(brought, at_odds), holders)
+        machine.origin.displaced(pick(holders, goes_in[at_odds]), now)
+        self.yielded += len(brought) - int(np.count_nonzero(goes_in))
+        return pick(brought, goes_in)
 
     def sees(self, changed: Rows, kinds: Iterable[int] | int, now: float) -> None:
         """Traffic (or expiry) changes this node's kernel, and it hears of it."""
@@ -100,13 +119,28 @@ class Node:
             if kind == DESTROY:
                 self.kernel.pop(key.tobytes(), None)
                 if key.tobytes() in spoken_for:
-                    self.ended_here.add(key.tobytes())
+                    self.overruled_here.add(key.tobytes())
             else:
-                plain = each.copy()
-                plain["timeout"] = 0
-                self.kernel[key.tobytes()] = plain.tobytes()
-                self.ended_here.discard(key.tobytes())
+                self.kernel.put(each[None], now)
+                self.overruled_here.discard(key.tobytes())
         self.machine.origin.observe(changed.copy(), events_of(listed), now)
+        owners = self.owners()
+        self.overruled_here |= {key for key in contents(changed) if owners.get(key, self.name) != self.name}
+
+    def expire(self, now: float) -> bool:
+        """Entries whose time is over go; only a MASTER listens. Whether there were any."""
+        over = self.kernel.expired(now)
+        if not len(over):
+            return False
+        if self.machine.ownership.master:
+            self.sees(over, DESTROY, now)
+        else:
+            spoken_for = self._spoken_for()
+            for key in contents(over):
+                del self.kernel[key]
+                if key in spoken_for:
+                    self.overruled_here.add(key)
+        return True
 
     def dump(self, now: float) -> None:
         """The node compares its table with its kernel, all at once."""
@@ -128,10 +162,7 @@ class Node:
             self.comparing = False
             self.machine.origin.end_reconcile(now)
             return
-        entries = b"".join(self.kernel.get(key, b"") for key in batch)
-        table = np.frombuffer(entries, dtype=ROW_DTYPE).copy()
-        table["timeout"] = 432_000
-        self.machine.origin.reconcile(table, now)
+        self.machine.origin.reconcile(self.kernel.rows(batch, now), now)
 
     def end_dump(self) -> None:
         """A node that is MASTER of nothing does not go on."""
@@ -252,6 +283,7 @@ class World:
                     other.receive(b"", self.now)
                     moved = True
         for node in self.nodes.values():
+            moved |= node.expire(self.now)
             if node.comparing:
                 node.continue_dump(self.now)
                 moved = True
@@ -273,6 +305,7 @@ class World:
         self.settle()
         for _ in range(100_000):
             deadlines = [due for node in self.nodes.values() if (due := node.machine.next_deadline()) is not None]
+            deadlines += [node.kernel.next_expiry() for node in self.nodes.values()]
             due = min(deadlines, default=np.inf)
             if due > end:
                 self.now = end
@@ -282,6 +315,15 @@ class World:
                 node.machine.handle_deadline(self.now)
             self.settle()
         raise AssertionError("a deadline is never over")
+
+    def compare_for(self, duration: float, interval: float = INTERVAL) -> None:
+        """Time passes, and every MASTER compares its table with its kernel once in each interval."""
+        for _ in range(int(duration / interval)):
+            self.pass_time(interval)
+            for node in self.nodes.values():
+                if node.machine.ownership.master:
+                    node.dump(self.now)
+            self.settle()
 
     def told(self, name: str, kind: type[Told]) -> list[Told]:
         """What a node told of that kind."""

@@ -74,7 +74,7 @@ def test_what_changed_in_the_meantime_is_repaired() -> None:
 
 def test_an_incomplete_comparison_does_not_count() -> None:
     a = Node("a")
-    a.kernel = dict.fromkeys([b"1"], rows([1]).tobytes())
+    a.kernel.put(rows([1]), 0.0)
     a.machine.set_master(True, 0.0)
     a.begin_dump(0.0)
     a.machine.origin.end_reconcile(0.0, complete=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hacore.states.events import EpochRaised
+from tests.states.kernel import contents
 from tests.states.simulation import DESTROY, NEW, UPDATE, Node, World, pair, rows
 
 QUIET = {"ping_interval": 20, "dead_time": 40}
@@ -109,17 +110,48 @@ def test_udp_flow_that_moved_is_not_deleted_by_the_node_it_left() -> None:
     world = pair(**QUIET)
     a, b = world["a"], world["b"]
     b.machine.set_master(True, world.now)
-    a.sees(rows([1, 2], protocol=17, protocol_state=0), NEW, world.now)
+    moved = rows([1], protocol=17, protocol_state=0, timeout=30)
+    a.sees(moved, NEW, world.now)
     a.sees(rows([3], protocol_state=7), NEW, world.now)
     world.settle()
-    a.sees(rows([1], protocol=17), DESTROY, world.now)
     a.sees(rows([3]), DESTROY, world.now)
-    world.settle()
-    assert len(b.table()) == 1
-    assert len(b.kernel) == 2
-    b.dump(world.now)
-    world.settle()
+    for _ in range(6):
+        world.compare_for(10.0)
+        b.kernel.carry(moved, world.now)
+    assert len(b.kernel) == len(b.table()) == 1
     assert owned(b, "b") == owned(a, "b") == 1
+    assert a.kernel == b.kernel
+
+
+def test_a_flow_that_is_over_expires_everywhere() -> None:
+    """Copies outlive their originals, and a comparison finds them: that is no sign of life."""
+    world = pair(**QUIET)
+    a, b = world["a"], world["b"]
+    b.machine.set_master(True, world.now)
+    a.sees(rows([1, 2], protocol=17, protocol_state=0, timeout=30), NEW, world.now)
+    b.sees(rows([3], protocol=1, protocol_state=0, timeout=30), NEW, world.now)
+    b.sees(rows([4], timeout=300), NEW, world.now)
+    world.compare_for(10.0)
+    assert len(a.kernel) == len(b.kernel) == 4
+    world.compare_for(50.0)
+    assert len(a.table()) == len(b.table()) == len(b.kernel) == 1
+    world.compare_for(300.0)
+    assert all(not (node.kernel or node.table() or node.machine.spared) for node in (a, b))
+
+
+def test_an_event_claims_an_entry_that_was_spared() -> None:
+    world = pair(**QUIET)
+    a, b = world["a"], world["b"]
+    b.machine.set_master(True, world.now)
+    flow = rows([1], protocol=17, protocol_state=0, timeout=30)
+    a.sees(flow, NEW, world.now)
+    world.pass_time(31.0)
+    assert len(b.machine.spared) == len(b.kernel) == 1
+    assert not b.table()
+    b.sees(rows([1], protocol=17, protocol_state=0, timeout=30, mark=7), UPDATE, world.now)
+    world.settle()
+    assert not b.machine.spared
+    assert owned(a, "b") == owned(b, "b") == 1
 
 
 def test_partition_and_heal() -> None:
@@ -214,3 +246,99 @@ def test_secrets_agree() -> None:
     world.settle()
     assert len({node.machine.secret for node in world.nodes.values()}) == 1
     assert world["b"].kernel == world["a"].kernel
+
+
+def test_after_a_partition_the_masters_connection_keeps_the_nat_port() -> None:
+    """Both nodes have given one port to another client while they did not hear of each other."""
+    world = pair(**QUIET)
+    a, b = world["a"], world["b"]
+    world.sever()
+    b.machine.set_master(True, world.now)
+    port = {"reply_destination": rows([99])["source"], "reply_destination_port": 40_000}
+    live, stale = rows([1]), rows([2])
+    for name, value in port.items():
+        live[name] = stale[name] = value
+    a.sees(live, NEW, world.now)
+    b.sees(stale, NEW, world.now)
+    b.machine.set_master(False, world.now)
+    world.mesh()
+    world.settle()
+    assert a.kernel.keys() == b.kernel.keys() == contents(live).keys()
+    assert a.yielded == 1
+    assert all(connection.sender.synced for connection in world.connections)
+    world.compare_for(10.0)
+    assert a.kernel == b.kernel == a.table() == b.table()
+
+
+def test_the_newer_claim_displaces_a_masters_entry_and_its_row() -> None:
+    world = pair(**QUIET)
+    a, b = world["a"], world["b"]
+    old, new = rows([1]), rows([2])
+    for name in ("reply_destination", "reply_destination_port"):
+        new[name] = old[name]
+    a.sees(old, NEW, world.now)
+    b.machine.set_master(True, world.now)  # of a VHID that a has lost without having heard of it
+    b.kernel.clear()
+    b.sees(new, NEW, world.now)
+    world.settle()
+    assert a.kernel.keys() == b.kernel.keys() == contents(new).keys()
+    assert a.table() == b.table() == a.kernel
+
+
+def test_a_third_node_hears_what_became_of_the_rows_of_one_that_is_gone() -> None:
+    world = World(*(Node(name, **QUIET) for name in ("a", "b", "c")))
+    a, b, c = (world[name] for name in ("a", "b", "c"))
+    a.machine.set_master(True, world.now)
+    world.mesh()
+    world.settle()
+    a.sees(rows(range(100), protocol=17, protocol_state=0, timeout=300), NEW, world.now)
+    world.settle()
+    world.sever("a")  # it crashed
+    b.machine.set_master(True, world.now, promoted=True)
+    world.settle()
+    b.sees(rows(range(20), protocol=17), DESTROY, world.now)
+    for key in contents(rows(range(20, 30), protocol=17)):
+        del b.kernel[key]  # ended without a word
+    following = c.machine.replica.following(next(n for n in c.machine.ownership.nodes if n.name == "b"))
+    world.turn()
+    world.turn()
+    assert following.complete, "nothing is missing there, and no digests are asked for"
+    assert len(c.table()) == len(c.kernel) == 80
+    b.dump(world.now)
+    world.settle()
+    assert len(b.table()) == len(c.table()) == len(c.kernel) == 70
+
+
+def test_no_third_node_drops_rows_of_one_that_speaks_for_them() -> None:
+    world = World(*(Node(name, **QUIET) for name in ("a", "b", "c")))
+    a, b, c = (world[name] for name in ("a", "b", "c"))
+    a.machine.set_master(True, world.now)
+    world.mesh()
+    world.settle()
+    a.sees(rows(range(10)), NEW, world.now)
+    world.settle()
+    for each in world.connections:
+        if {each.origin.name, each.replica.name} == {"a", "b"}:
+            each.sender.lost("cut", world.now)
+            each.receiver.lost("cut", world.now)
+    b.machine.set_master(True, world.now, promoted=True)
+    b.sees(rows(range(5)), DESTROY, world.now)
+    world.settle()
+    assert len(c.table()) == len(c.kernel) == 10
+
+
+def test_a_flow_in_a_flow_table_stays_what_it_was() -> None:
+    """The kernel dumps it without its state, window scales and timeout."""
+    world = pair(**QUIET)
+    a, b = world["a"], world["b"]
+    scaled = {"tcp_scale_original": 7, "tcp_scale_reply": 8, "tcp_flags_original": 3, "tcp_flags_reply": 3}
+    a.sees(rows([1], **scaled), NEW, world.now)
+    world.settle()
+    a.machine.origin.begin_reconcile(world.now)
+    a.machine.origin.reconcile(rows([1], status=0x418E | 1 << 14, timeout=0), world.now)
+    a.machine.origin.end_reconcile(world.now)
+    world.settle()
+    known = b.machine.table.rows()[0]
+    assert {name: int(known[name]) for name in scaled} == scaled
+    assert known["timeout"] == 432_000
+    assert known["status"] & 1 << 14

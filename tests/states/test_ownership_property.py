@@ -124,7 +124,7 @@ class Cluster(RuleBasedStateMachine):
             assert _without(node.table(), orphans) == expected, name
             assert _without(node.owners(), orphans) == owners, name
             if name != master:
-                assert node.kernel.items() >= _without(expected, node.ended_here).items(), name
+                assert node.kernel.items() >= _without(expected, node.overruled_here).items(), name
         assert all(connection.sender.synced and connection.receiver.synced for connection in world.connections)
         assert len(world.connections) == 6
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from hacore.states.layout import keys_of
-from tests.states.simulation import DESTROY, NEW, UPDATE, Node, World, contents, rows, whole
+from tests.states.kernel import contents
+from tests.states.simulation import DESTROY, NEW, UPDATE, Node, World, rows, whole
 
 KEYS = st.integers(0, 30)
 LASTING = {key.tobytes() for key in keys_of(rows(range(100, 2400)))}

@@ -100,15 +100,17 @@ struct ct_build {
 size_t ct_build_insert(uint8_t *to, const Row *row, uint32_t sequence, unsigned omit, const struct ct_build *how);
 size_t ct_build_update(uint8_t *to, const Row *row, uint32_t sequence, unsigned omit, const struct ct_build *how);
 size_t ct_build_delete(uint8_t *to, const Row *row, uint32_t sequence, int by_reply);
-size_t ct_build_get(uint8_t *to, const Row *row, uint32_t sequence);
+size_t ct_build_get(uint8_t *to, const Row *row, uint32_t sequence, int by_reply);
 size_t ct_build_expectation(uint8_t *to, const struct ct_expectation *expectation, uint32_t sequence, int only_timeout);
 size_t ct_build_expectation_delete(uint8_t *to, const struct ct_expectation *expectation, uint32_t sequence);
 
-enum { CT_INSERT = 1, CT_UPDATE_ROW = 2, CT_REPLACE = 3, CT_DELETE_ROW = 4, CT_GET_ROW = 5, CT_OPERATION = 0x0f, CT_LABELS_TOO = 0x10 };
+enum { CT_INSERT = 1, CT_UPDATE_ROW = 2, CT_REPLACE = 3, CT_DELETE_ROW = 4, CT_GET_ROW = 5, CT_GET_REPLY = 6 };
+enum { CT_OPERATION = 0x0f, CT_LABELS_TOO = 0x10, CT_YIELD = 0x20 }; /* beside the operation */
 struct ct_counts {
     uint64_t inserted, updated, replaced, deleted; /* rows, by what it came to in the end */
     uint64_t displaced;                            /* of the inserted and replaced: another entry had to leave its reply tuple */
     uint64_t absent;                               /* deletes of what was not there */
+    uint64_t yielded;                              /* rows with CT_YIELD that stayed out: another entry has one of their tuples */
     uint64_t failed, full;                         /* rows with an error; of these ENOMEM: the kernel's table is full */
     uint64_t no_helper, no_labels, no_master, no_timeout; /* optional parts that the kernel refused and that were left out */
     uint64_t messages, sends, queries, lost;       /* lost: sends after which an answer may be missing; their rows were asked for */

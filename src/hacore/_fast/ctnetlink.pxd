@@ -69,8 +69,10 @@ cdef extern from "ctnetlink.h" nogil:
         CT_REPLACE
         CT_DELETE_ROW
         CT_GET_ROW
+        CT_GET_REPLY
         CT_OPERATION
         CT_LABELS_TOO
+        CT_YIELD
         CT_WITH_LABELS
 
     struct ct_sink:
@@ -109,6 +111,7 @@ cdef extern from "ctnetlink.h" nogil:
         uint64_t deleted
         uint64_t displaced
         uint64_t absent
+        uint64_t yielded
         uint64_t failed
         uint64_t full
         uint64_t no_helper
@@ -134,7 +137,7 @@ cdef extern from "ctnetlink.h" nogil:
     size_t ct_build_insert(uint8_t *to, const Row *row, uint32_t sequence, unsigned omit, const ct_build *how)
     size_t ct_build_update(uint8_t *to, const Row *row, uint32_t sequence, unsigned omit, const ct_build *how)
     size_t ct_build_delete(uint8_t *to, const Row *row, uint32_t sequence, int by_reply)
-    size_t ct_build_get(uint8_t *to, const Row *row, uint32_t sequence)
+    size_t ct_build_get(uint8_t *to, const Row *row, uint32_t sequence, int by_reply)
     size_t ct_build_expectation(uint8_t *to, const ct_expectation *expectation, uint32_t sequence, int only_timeout)
     size_t ct_build_expectation_delete(uint8_t *to, const ct_expectation *expectation, uint32_t sequence)
     int ct_injector_open(ct_injector *injector, int fd, size_t batch_bytes)

@@ -25,7 +25,9 @@ UPDATE: Final[int]
 REPLACE: Final[int]
 DELETE: Final[int]
 GET: Final[int]
+GET_BY_REPLY: Final[int]
 WITH_LABELS: Final[int]
+YIELD: Final[int]
 
 INJECTED_FIELDS: Final[tuple[str, ...]]
 RUNGS: Final[tuple[str, ...]]
@@ -73,6 +75,8 @@ class Injected:
     def displaced(self) -> int: ...
     @property
     def absent(self) -> int: ...
+    @property
+    def yielded(self) -> int: ...
     @property
     def failed(self) -> int: ...
     @property

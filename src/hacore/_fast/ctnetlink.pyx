@@ -39,11 +39,13 @@ UPDATE = CT_UPDATE_ROW
 REPLACE = CT_REPLACE
 DELETE = CT_DELETE_ROW
 GET = CT_GET_ROW
+GET_BY_REPLY = CT_GET_REPLY
 WITH_LABELS = CT_LABELS_TOO
+YIELD = CT_YIELD
 
 INJECTED_FIELDS = (
-    "inserted", "updated", "replaced", "deleted", "displaced", "absent", "failed", "full", "no_helper", "no_labels", "no_master", "no_timeout",
-    "messages", "sends", "queries", "lost",
+    "inserted", "updated", "replaced", "deleted", "displaced", "absent", "yielded", "failed", "full", "no_helper", "no_labels", "no_master",
+    "no_timeout", "messages", "sends", "queries", "lost",
 )
 
 RUNGS = ("frame", "attribute", "length", "family", "tuple", "value", "truncated")
@@ -288,6 +290,7 @@ cdef class Injected:
     | `inserted`, `updated`, `replaced`, `deleted` | rows, by what they came to in the end |
     | `displaced` | of the replaced: another entry had their reply tuple and had to go |
     | `absent` | deletes of what was not there; not counted as failed |
+    | `yielded` | rows with `YIELD` that stayed out, as another entry has one of their tuples; not counted as failed |
     | `failed`, `full` | rows with an error; of these ENOMEM, the kernel's table is full |
     | `no_helper`, `no_labels`, `no_master`, `no_timeout` | rows whose optional part the kernel refused and that went in without |
     | `messages`, `sends`, `queries` | messages built, system calls to send them, entries asked for because something stood in the way |
@@ -300,6 +303,7 @@ cdef class Injected:
     cdef readonly uint64_t deleted
     cdef readonly uint64_t displaced
     cdef readonly uint64_t absent
+    cdef readonly uint64_t yielded
     cdef readonly uint64_t failed
     cdef readonly uint64_t full
     cdef readonly uint64_t no_helper
@@ -330,6 +334,7 @@ cdef Injected _injected(const ct_counts *counts):
     result.deleted = counts.deleted
     result.displaced = counts.displaced
     result.absent = counts.absent
+    result.yielded = counts.yielded
     result.failed = counts.failed
     result.full = counts.full
     result.no_helper = counts.no_helper
@@ -411,6 +416,7 @@ cdef class Injector:
         | `REPLACE` | the entry is deleted and inserted in one send: its NAT binding has changed |
         | `DELETE` | the entry is deleted; one that is not there is no error |
         | `| WITH_LABELS` | labels are set also where the row has none |
+        | `| YIELD` | another entry that has one of the row's tuples stays, and the row is left out with EEXIST; else that entry has to go |
 
         What the kernel refuses and the connection can do without is left out and counted. Errors that remain are in `errors`; the other rows go in.
 
@@ -482,7 +488,7 @@ def build(
 ):
     """The messages that `Injector.inject` would send first for these rows, one or two a row, as bytes; `sequence` is the first row's.
 
-    `GET` is an operation here and not of `inject`: it asks for the entry with the row's key.
+    `GET` and `GET_BY_REPLY` are operations here and not of `inject`: they ask for the entry with the row's key, or with its reply tuple.
 
     Raises:
         ValueError: a row that no message can tell: of another family, or in two zones at once.
@@ -508,8 +514,8 @@ def build(
                 if operation == CT_DELETE_ROW or operation == CT_REPLACE:
                     size = ct_build_delete(buffer + used, &rows[index], sequence, 0)
                     used += size
-                if operation == CT_GET_ROW:
-                    size = ct_build_get(buffer + used, &rows[index], sequence)
+                if operation == CT_GET_ROW or operation == CT_GET_REPLY:
+                    size = ct_build_get(buffer + used, &rows[index], sequence, operation == CT_GET_REPLY)
                     used += size
                 elif operation == CT_UPDATE_ROW:
                     size = ct_build_update(buffer + used, &rows[index], sequence, omit, &how)

@@ -289,6 +289,6 @@ size_t ct_build_delete(uint8_t *message, const Row *row, uint32_t sequence, int 
     return build_key(message, row, sequence, MSG_DELETE, by_reply);
 }
 
-size_t ct_build_get(uint8_t *message, const Row *row, uint32_t sequence) {
-    return build_key(message, row, sequence, MSG_GET, 0);
+size_t ct_build_get(uint8_t *message, const Row *row, uint32_t sequence, int by_reply) {
+    return build_key(message, row, sequence, MSG_GET, by_reply);
 }

@@ -15,7 +15,7 @@ enum { ANSWER_BYTES = 64 * 1024, QUERY_COST = 8, LONGEST_OF_A_ROW = 3 * CT_LONGE
 
 /* What is done about a row next. */
 enum step { S_INSERT, S_UPDATE, S_REPLACE, S_DISPLACE, S_QUERY, S_VERIFY, S_DELETE, S_OK, S_FAILED };
-enum { ASKED_AGAIN = 0x80, WAS_ABSENT = 0x40 }; /* beside CT_OMIT_* in `omit` */
+enum { ASKED_AGAIN = 0x80, WAS_ABSENT = 0x40, YIELDS = 0x20 }; /* beside CT_OMIT_* in `omit` */
 
 struct work {
     uint32_t row;
@@ -67,6 +67,8 @@ static uint8_t compare(const Row *want, const Row *have, uint8_t *omit, struct c
         *omit |= CT_OMIT_MASTER; /* it went in without its master, which may be gone for good: that is no reason to begin anew */
         counts->no_master++;
     }
+    static const uint8_t none[sizeof want->labels];
+    if (memcmp(have->labels, none, sizeof none) && !memcmp(want->labels, none, sizeof none)) *omit |= CT_WITH_LABELS;
     if ((have->status & IPS_FIXED_TIMEOUT) && !(*omit & CT_OMIT_TIMEOUT)) {
         *omit |= CT_OMIT_TIMEOUT;
         counts->no_timeout++;
@@ -91,6 +93,11 @@ static uint8_t fail(struct pass *pass, struct work *work, int32_t code) {
     return S_FAILED;
 }
 
+/* Another entry has one of the row's tuples. */
+static uint8_t displace(struct pass *pass, struct work *work) {
+    return work->omit & YIELDS ? fail(pass, work, EEXIST) : S_DISPLACE;
+}
+
 /* An error about the message that counts, into the next step. */
 static uint8_t next_step(struct pass *pass, struct work *work, int32_t code) {
     const Row *row = &pass->rows[work->row];
@@ -99,8 +106,8 @@ static uint8_t next_step(struct pass *pass, struct work *work, int32_t code) {
     case S_INSERT:
     case S_REPLACE:
     case S_DISPLACE:
-        if (code == EEXIST && work->step == S_INSERT) return work->omit & WAS_ABSENT ? S_DISPLACE : S_QUERY;
-        if (code == EEXIST && work->step == S_REPLACE) return S_DISPLACE;
+        if (code == EEXIST && work->step == S_INSERT) return work->omit & WAS_ABSENT ? displace(pass, work) : S_QUERY;
+        if (code == EEXIST && work->step == S_REPLACE) return displace(pass, work);
         if (code == EOPNOTSUPP && row->helper[0] && !(work->omit & CT_OMIT_HELPER)) {
             work->omit |= CT_OMIT_HELPER;
             pass->counts->no_helper++;
@@ -164,7 +171,10 @@ static void take_row(struct pass *pass, uint32_t sequence, const Row *have) {
     if (index >= pass->count) return;
     struct work *work = &pass->works[index];
     if (work->step != S_QUERY && work->step != S_VERIFY) return;
-    pass->outcomes[index] = ++work->tries > 8 ? fail(pass, work, EBUSY) : compare(&pass->rows[work->row], have, &work->omit, pass->counts);
+    const Row *want = &pass->rows[work->row];
+    if (++work->tries > 8) pass->outcomes[index] = fail(pass, work, EBUSY);
+    else if (work->omit & YIELDS && memcmp(want, have, KEY_BYTES)) pass->outcomes[index] = displace(pass, work); /* found by its reply tuple */
+    else pass->outcomes[index] = compare(want, have, &work->omit, pass->counts);
 }
 
 static int drain(struct ct_injector *injector, struct pass *pass) {
@@ -215,7 +225,7 @@ static size_t build(const struct ct_injector *injector, uint8_t *at, const Row *
     case S_INSERT: size = ct_build_insert(to, row, sequence + COUNTS, omit, &injector->how); break;
     case S_UPDATE: size = ct_build_update(to, row, sequence + COUNTS, omit, &injector->how); break;
     case S_DELETE: size = ct_build_delete(to, row, sequence + COUNTS, 0); break;
-    default: size = ct_build_get(to, row, sequence + COUNTS); break;
+    default: size = ct_build_get(to, row, sequence + COUNTS, 0); break;
     }
     return size ? (size_t)(to - at) + size : 0;
 }
@@ -299,7 +309,8 @@ static ssize_t run(struct ct_injector *injector, const Row *rows, struct work *w
         if (outcome == S_OK) {
             count_done(counts, work);
         } else if (outcome == S_FAILED) {
-            counts->failed++;
+            if (work->omit & YIELDS && errors[work->row] == EEXIST) counts->yielded++;
+            else counts->failed++;
             counts->full += errors[work->row] == ENOMEM;
         } else {
             work->step = outcome;
@@ -323,7 +334,8 @@ int ct_inject(struct ct_injector *injector, const Row *rows, const uint8_t *oper
         const size_t limit = count - done < most ? count - done : most;
         for (size_t index = 0; index < limit; index++) {
             const uint8_t operation = operations ? operations[done + index] : CT_INSERT;
-            works[index] = (struct work){(uint32_t)(done + index), first_step(operation), operation & CT_LABELS_TOO ? CT_WITH_LABELS : 0, 0, 0};
+            const int omit = (operation & CT_LABELS_TOO ? CT_WITH_LABELS : 0) | (operation & CT_YIELD ? YIELDS : 0);
+            works[index] = (struct work){(uint32_t)(done + index), first_step(operation), (uint8_t)omit, 0, 0};
         }
         if ((result = run(injector, rows, works, outcomes, limit, errors, counts, &now)) >= 0) done += (size_t)result;
     }

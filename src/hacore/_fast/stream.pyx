@@ -206,6 +206,9 @@ cdef size_t _put(Table table, Batch *batch, Changes_ *changes, const PutOptions 
     if use_names:
         table.name_rows(batch.places, batch.put_count, batch.names, batch.alone)
         table.name_rows(batch.places + count, batch.gone_count, gone_names, gone_alone)
+        for index in range(batch.gone_count):
+            if table.table.meta[batch.places[count + index]].owner != 0:
+                gone_alone[index] = 0  # the others know no such row of this node
     if batch.put_count:
         table.put_rows(batch.rows, batch.put_count, options, batch.outcomes, batch.before if known else NULL)
     if order_rows(batch.rows, batch.put_count, batch.ordered):
@@ -399,6 +402,14 @@ cdef object _keys_to_delete(Table table, Changes changes, int owner, bint *found
         free(positions)
 
 
+cdef bint _is_labelled(const Row *row) noexcept nogil:
+    cdef size_t index
+    for index in range(sizeof(row.labels)):
+        if row.labels[index]:
+            return True
+    return False
+
+
 def apply(Table table not None, Changes changes not None, *, uint8_t owner, uint32_t epoch, uint8_t generation,
           uint32_t now):
     """Changes of a peer into the table, in which nobody but that peer can own rows.
@@ -409,6 +420,7 @@ def apply(Table table not None, Changes changes not None, *, uint8_t owner, uint
     Returns:
         rows: what the kernel is to have, (n,) of ROW_DTYPE.
         new: (n,) bool, whether the kernel has no such entry: the table did not have it, or with another reply tuple.
+        cleared: (n,) bool, whether the row had labels that it has no more.
         deleted: what the kernel is to lose, as it was.
         matched: whether the updates met the rows that they were made from; else they are left out.
         found: whether every row to be deleted was named well.
@@ -416,9 +428,10 @@ def apply(Table table not None, Changes changes not None, *, uint8_t owner, uint
     """
     cdef size_t count, room, index, kept = 0, refused = 0, doomed
     cdef PutOptions options
-    cdef bint matched = True, found = True, fresh
+    cdef bint matched = True, found = True, fresh, changed
     cdef uint8_t outcome
     cdef uint8_t *outcomes
+    cdef uint8_t *clears
     cdef Row *row
     cdef Row *before = NULL
     cdef const uint8_t *key
@@ -429,9 +442,11 @@ def apply(Table table not None, Changes changes not None, *, uint8_t owner, uint
         rows = _rows_to_put(table, changes, owner, &matched)
         keys = _keys_to_delete(table, changes, owner, &found)
         row = <Row *> records_of(rows, _ROW_DTYPE, &count, True)
-        flags, new = bytearray(count), _NO_FLAGS
+        flags, new, cleared = bytearray(count), _NO_FLAGS, _NO_FLAGS
         if count:
             outcomes = <uint8_t *> PyByteArray_AS_STRING(flags)
+            cleared_flags = bytearray(count)
+            clears = <uint8_t *> PyByteArray_AS_STRING(cleared_flags)
             before = <Row *> malloc(count * sizeof(Row))
             if before == NULL:
                 raise MemoryError(f"no room for {count} changes")
@@ -444,16 +459,17 @@ def apply(Table table not None, Changes changes not None, *, uint8_t owner, uint
                         continue
                     if kept != index:
                         row[kept] = row[index]
-                    fresh = outcome == TABLE_NEW or (
-                        outcome == TABLE_CHANGED and memcmp(<const uint8_t *> &row[kept] + KEY_BYTES,
-                                                            <const uint8_t *> &before[index] + KEY_BYTES,
-                                                            REPLY_BYTES) != 0)
+                    changed = outcome == TABLE_CHANGED
+                    fresh = outcome == TABLE_NEW or (changed and memcmp(<const uint8_t *> &row[kept] + KEY_BYTES,
+                                                                        <const uint8_t *> &before[index] + KEY_BYTES,
+                                                                        REPLY_BYTES) != 0)
                     outcomes[kept] = 1 if fresh else 0
+                    clears[kept] = changed and _is_labelled(&before[index]) and not _is_labelled(&row[kept])
                     kept += 1
             free(before)
-            new = np.frombuffer(flags, dtype=_BOOL)
+            new, cleared = np.frombuffer(flags, dtype=_BOOL), np.frombuffer(cleared_flags, dtype=_BOOL)
             if kept != count:
-                rows, new = rows[:<Py_ssize_t> kept], new[:<Py_ssize_t> kept]
+                rows, new, cleared = rows[:<Py_ssize_t> kept], new[:<Py_ssize_t> kept], cleared[:<Py_ssize_t> kept]
         deleted = _NO_ROWS
         key = <const uint8_t *> records_of(keys, _KEY_DTYPE, &doomed, False)
         if doomed:
@@ -471,6 +487,6 @@ def apply(Table table not None, Changes changes not None, *, uint8_t owner, uint
                     kept += 1
             if kept != doomed:
                 deleted = deleted[:<Py_ssize_t> kept]
-        return rows, new, deleted, matched, found, refused
+        return rows, new, cleared, deleted, matched, found, refused
     finally:
         table.busy = False

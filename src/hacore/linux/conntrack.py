@@ -262,20 +262,21 @@ def dump_expectations(family: int = 0) -> Records:
     return np.concatenate(found)
 
 
-def fetch(keys: Records) -> Records:
-    """The entries with the keys of these rows, as they are now; those that are gone, or that no kernel can have (an
-    ICMP type that has no answer), are left out.
+def fetch(keys: Records, *, by_reply: bool = False) -> Records:
+    """The entries with the keys of these rows (or with their reply tuples), as they are now; those that are gone, or
+    that no kernel can have (an ICMP type that has no answer), are left out.
 
     For what changes without an event: the sequence adjustment of a helper's connection, of which the new expectation
     is the only sign.
     """
-    return fetch_shown(keys)[0]
+    return fetch_shown(keys, by_reply=by_reply)[0]
 
 
-def fetch_shown(keys: Records) -> tuple[Records, Records]:
+def fetch_shown(keys: Records, *, by_reply: bool = False) -> tuple[Records, Records]:
     """As `fetch`, and `DISPLAY_DTYPE` beside each entry."""
     found: list[Records] = []
     found_shown: list[Records] = []
+    operation = ctnetlink.GET_BY_REPLY if by_reply else ctnetlink.GET
     room = 64  # answers of 8 KiB each in the receive buffer
     rows: Records = np.zeros(room, ROW_DTYPE)
     shown: Records = np.zeros(room, DISPLAY_DTYPE)
@@ -284,7 +285,7 @@ def fetch_shown(keys: Records) -> tuple[Records, Records]:
         _enlarge(sock._socket, SO_RCVBUFFORCE, socket.SO_RCVBUF, 1 << 20)
         for start in range(0, len(keys), room):
             some = keys[start : start + room]
-            sock._socket.send(ctnetlink.build(np.ascontiguousarray(some), np.full(len(some), ctnetlink.GET, np.uint8)))
+            sock._socket.send(ctnetlink.build(np.ascontiguousarray(some), np.full(len(some), operation, np.uint8)))
             while True:
                 received = reader.receive(sock.fileno())
                 if received.error not in (0, errno.ENOENT, errno.EINVAL) or received.overrun or received.malformed:

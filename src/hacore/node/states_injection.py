@@ -23,6 +23,7 @@ import numpy.typing as npt
 from hacore._fast import ctnetlink
 from hacore.linux import conntrack
 from hacore.node.realtime import share_interpreter
+from hacore.states.gather import pick
 from hacore.states.layout import Rows
 
 Operations = npt.NDArray[np.uint8]
@@ -66,6 +67,8 @@ class InjectionQueue:
         self._ahead: deque[_Work] = deque()  # the slices that the thread has
         self._finished = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.waiting_rows = 0
+        self.on_yielded: Callable[[Rows], None] = _ignore
+        """Gets rows that stayed out for another entry, as `ctnetlink.YIELD` has it, before `done` is called."""
 
     def fileno(self) -> int:
         """Readable when the thread has finished something."""
@@ -137,10 +140,16 @@ class InjectionQueue:
             self._rate += (len(some.rows) / max(outcome.spent, 1e-6) - self._rate) / 4
         self.waiting_rows -= len(some.rows)
         for name, count in outcome.injected.as_dict().items():
-            if count:
+            if count and name != "yielded":  # whether they stay out is decided by others
                 self.counts[name] += count
+        stayed_out = outcome.errors != 0
+        if outcome.injected.yielded:
+            assert some.operations is not None
+            yielded = ((some.operations & ctnetlink.YIELD) != 0) & (outcome.errors == errno.EEXIST)
+            stayed_out &= ~yielded
+            self.on_yielded(pick(some.rows, yielded))
         if outcome.injected.failed:
-            numbers, times = np.unique(outcome.errors[outcome.errors != 0], return_counts=True)
+            numbers, times = np.unique(outcome.errors[stayed_out], return_counts=True)
             for number, often in zip(numbers.tolist(), times.tolist(), strict=True):
                 self.errors[f"{errno.errorcode.get(number, number)}: {os.strerror(number)}"] += often
         if some.done is not None:
@@ -166,6 +175,10 @@ class InjectionQueue:
             if isinstance(outcome, BaseException):
                 raise outcome
             self._take(self._ahead.popleft(), outcome)
+
+
+def _ignore(_rows: Rows) -> None:
+    """They are counted."""
 
 
 class _Thread:

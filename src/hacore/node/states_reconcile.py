@@ -116,10 +116,11 @@ class Reconciler:
             yield batch.rows if chosen.all() else batch.rows[chosen]
 
     def _asked(self) -> Iterator[Rows]:
-        cursor: int | None = None
-        while cursor != 0:
-            rows, cursor = self._replication.table.scan(cursor, ASKED_ROWS)
-            yield conntrack.fetch(rows)
+        for held in (self._replication.table, self._replication.spared):
+            cursor: int | None = None
+            while cursor != 0:
+                rows, cursor = held.scan(cursor, ASKED_ROWS)
+                yield conntrack.fetch(rows)
 
     def _step(self, _now: float) -> None:
         if self._batches is None:

@@ -29,11 +29,15 @@ TIMEOUT = 30.0  # without a byte
 
 # What a copy need not share with its original: see `different`.
 STATUS_COMPARED = 0x2 | 0x4 | 0x1 | 0x10 | 0x20  # SEEN_REPLY, ASSURED, EXPECTED, SRC_NAT, DST_NAT
+STATES_COMPARED = ("protocol_state", "tcp_scale_original", "tcp_scale_reply")
 FIELDS_COMPARED = (
-    "reply_source", "reply_destination", "reply_source_port", "reply_destination_port", "reply_zone", "protocol_state",
-    "mark", "tcp_scale_original", "tcp_scale_reply", "labels", "adjust_position_original", "adjust_after_original",
-    "adjust_position_reply", "adjust_after_reply", "helper",
+    "reply_source", "reply_destination", "reply_source_port", "reply_destination_port", "reply_zone", *STATES_COMPARED,
+    "mark", "sctp_tag_original", "sctp_tag_reply", "labels", "adjust_position_original", "adjust_before_original",
+    "adjust_after_original", "adjust_position_reply", "adjust_before_reply", "adjust_after_reply", "synproxy_isn",
+    "synproxy_its", "synproxy_tsoff", "master_protocol", "master_source", "master_destination", "master_source_port",
+    "master_destination_port", "helper",
 )  # fmt: skip
+OFFLOAD = 1 << 14  # IPS_OFFLOAD
 
 
 class RowsSender:
@@ -118,7 +122,10 @@ class Difference(NamedTuple):
 
 
 def differences(here: Rows, there: Rows) -> dict[bytes, Difference]:
-    """What two kernels do not share, by key. Timeouts are left out, as is what the kernel or the injector adds."""
+    """What two kernels do not share, by key. Left out are timeouts (each kernel has its own, and a copy's is longer),
+    what the kernel or the injector adds, and of a flow in a flow table what its kernel does not tell: the protocol's
+    state.
+    """
     places_here, places_there = _places(here), _places(there)
     found: dict[bytes, Difference] = {}
     for key in places_here.keys() - places_there.keys():
@@ -129,6 +136,9 @@ def differences(here: Rows, there: Rows) -> dict[bytes, Difference]:
     ours = here[[places_here[key] for key in both]]
     theirs = there[[places_there[key] for key in both]]
     unequal = {name: _unequal(ours, theirs, name) for name in (*FIELDS_COMPARED, "status", *TCP_FLAGS)}
+    untold = ((ours["status"] | theirs["status"]) & OFFLOAD) != 0
+    for name in (*STATES_COMPARED, *TCP_FLAGS):
+        unequal[name] &= ~untold
     for index in np.flatnonzero(np.logical_or.reduce(list(unequal.values()))).tolist():
         fields = tuple(name for name, hits in unequal.items() if hits[index])
         found[both[index]] = Difference(ours[index], theirs[index], fields)

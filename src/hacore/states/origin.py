@@ -14,23 +14,28 @@ import numpy as np
 import numpy.typing as npt
 
 from hacore._fast.codec import encode_changes
-from hacore._fast.ctnetlink import EVENT_DESTROY
+from hacore._fast.ctnetlink import EVENT_DESTROY, HAS_ALL, HAS_STATE, HAS_TIMEOUT, complete
+from hacore._fast.ctnetlink_dtypes import EVENT_DTYPE
 from hacore._fast.row import ROW_DTYPE
 from hacore._fast.stream import MAX_EVENTS, observe
 from hacore._fast.table import CHANGED, DELETED, FULL, NEW, REFRESHED, SAME, Table
 from hacore.states.events import AnyEvent, NotFitted, QueueDropped
 from hacore.states.expectations import Expectations, Expected
 from hacore.states.frames import Kind, expectations_body, takeover_body
-from hacore.states.gather import NO_KEYS, NO_ROWS, join, keys, pick
+from hacore.states.gather import NO_KEYS, NO_ROWS, join, keys, pick, place
 from hacore.states.layout import TCP_FLAGS, TCP_FLAGS_SHARED, Rows
 from hacore.states.log import Log
 from hacore.states.ownership import SELF, Node, Ownership, hand_over
+from hacore.states.spared import Spared
 
 FRAME_ROWS: Final = 8192
 """Changes of each kind in one frame: 1.7 MB when nothing can be saved."""
 CLEARED_ROWS: Final = 256
 """That are gone at once, and were all: one frame says so."""
 NOT_FITTED_INTERVAL: Final = 60.0
+
+OFFLOAD: Final = 1 << 14
+"""IPS_OFFLOAD (linux/netfilter/nf_conntrack_common.h)."""
 
 Mask = npt.NDArray[np.bool_]
 Names = npt.NDArray[np.int64]
@@ -51,6 +56,7 @@ class Origin:
         ownership: Ownership,
         log: Log,
         journal: list[AnyEvent],
+        spared: Spared,
         *,
         slack: int,
         named: Callable[[], bool],
@@ -71,6 +77,7 @@ class Origin:
         self._ownership = ownership
         self._log = log
         self._journal = journal
+        self._spared = spared
         self._slack = slack
         self._named = named
         self._generation = 1
@@ -93,6 +100,7 @@ class Origin:
             return 0
         self.observed += count
         _share(rows)
+        self._spared.forget(rows)
         ownership, log = self._ownership, self._log
         if ownership.others_own:
             alive = events["kind"] != EVENT_DESTROY
@@ -150,6 +158,13 @@ class Origin:
         self.claimed += int(np.count_nonzero(touched & ~lost))
         allowed &= ~(sighted | lost)
         return allowed
+
+    def displaced(self, rows: Rows, now: float) -> None:
+        """Entries that had to make way for a peer's: rows of this node among them are no more."""
+        positions = self._table.find(rows)
+        own = positions >= 0
+        own[own] = self._table.metadata()["owner"][positions[own]] == SELF
+        self._delete(pick(rows, own), now)
 
     def _delete(self, gone: Rows, now: float) -> int:
         """Rows that are in the table are taken out of it."""
@@ -294,16 +309,26 @@ class Origin:
         """A dump of the kernel's table starts: before it is asked for."""
         self.reconciled_at = now
         self._generation = self._generation % 255 + 1
+        self._spared.begin()
         self._away = {node.index: node.lost_epoch for node in self._ownership.nodes if not node.connected}
 
     def reconcile(self, rows: Rows, now: float) -> int:
         """A batch of the dump, at once when it is received (no events in between). Not traffic: no row changes hands
-        but those that a MASTER inherits from a node that is gone. `rows` is overwritten. Returns changes."""
+        but those that a MASTER inherits from a node that is gone, and spared entries (`Spared`) that are in use.
+        `rows` is overwritten. Returns changes."""
         table, ownership = self._table, self._ownership
         if not len(rows):
             return 0
         _share(rows)
         positions = table.find(rows)
+        self._complete(rows, positions)
+        if len(self._spared):
+            kept = positions >= 0
+            kept[~kept] = ~self._spared.idle(pick(rows, ~kept), now)
+            if not kept.all():
+                rows, positions = pick(rows, kept), positions[kept]
+                if not len(rows):
+                    return 0
         foreign = None
         if ownership.others_own and len(table):
             owners = np.where(positions >= 0, table.metadata()["owner"][positions], SELF)
@@ -334,6 +359,16 @@ class Origin:
             table.assign(pick(rows, touched), owner=SELF, epoch=ownership.epoch)
         return self._send(rows, before, outcomes, foreign, names, NO_ROWS, None, now)
 
+    def _complete(self, rows: Rows, positions: npt.NDArray[np.int64]) -> None:
+        """A flow in a flow table is dumped without its protocol's state and its timeout: they are what they were."""
+        untold = (positions >= 0) & ((rows["status"] & OFFLOAD) != 0)
+        if untold.any():
+            some = pick(rows, untold)
+            told = np.zeros(len(some), dtype=EVENT_DTYPE)
+            told["present"] = HAS_ALL & ~(HAS_STATE | HAS_TIMEOUT)
+            complete(some, pick(self._table.rows(), positions[untold]), told)
+            place(rows, untold, some)
+
     def _take_over(self, rows: Rows) -> None:
         """Rows of nodes that are gone become this node's before they are put."""
         if len(rows):
@@ -347,6 +382,7 @@ class Origin:
         if not complete:
             return 0
         self.knows_kernel = True
+        self._spared.end()
         table, ownership = self._table, self._ownership
         stale = [table.stale(self._generation, owner=SELF)]
         if ownership.master:
@@ -358,6 +394,7 @@ class Origin:
         own, inherited = stale[0], join(stale[1:]) if len(stale) > 1 else NO_ROWS
         if len(inherited):
             table.delete(inherited)
+            self._send_gone(NO_ROWS, NO_ROWS, NO_ROWS, None, inherited, None, now)
         if len(own) >= CLEARED_ROWS and len(own) == np.count_nonzero(table.metadata()["owner"] == SELF):
             self.clear(now)
         elif len(own):
@@ -394,13 +431,13 @@ class Origin:
         chosen = np.flatnonzero((metadata["owner"] == SELF) & (metadata["epoch"] >= since))
         for start in range(0, len(chosen), FRAME_ROWS):
             rows = pick(table.rows(), chosen[start : start + FRAME_ROWS])
-            rows["timeout"] = self._left(rows, chosen[start : start + FRAME_ROWS], now)
+            rows["timeout"] = self.left(rows, chosen[start : start + FRAME_ROWS], now)
             table.assign(rows, owner=SELF, epoch=self._ownership.epoch)
             self._append(rows, NO_ROWS, NO_ROWS, None, NO_ROWS, None, now)
         return len(chosen)
 
-    def _left(self, rows: Rows, positions: npt.NDArray[np.intp], now: float) -> npt.NDArray[np.uint32]:
-        """What is left of timeouts."""
+    def left(self, rows: Rows, positions: npt.NDArray[np.intp], now: float) -> npt.NDArray[np.uint32]:
+        """What is left of the timeouts of rows at these positions."""
         passed = int(now) - self._table.metadata()["stamp"][positions].astype(np.int64)
         left: npt.NDArray[np.uint32] = np.maximum(rows["timeout"].astype(np.int64) - passed, 0).astype(np.uint32)
         return left

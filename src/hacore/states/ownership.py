@@ -36,6 +36,9 @@ BELIEVED_STEP: Final = 2**20
 mistake would leave nothing for this node's next promotion.
 """
 
+Owners = npt.NDArray[np.uint8]
+Epochs = npt.NDArray[np.uint32]
+
 SELF: Final = 0
 """The owner index of this node's own rows."""
 
@@ -225,9 +228,18 @@ class Ownership:
         """Whether all rows there are can only be those of `index`."""
         return not any(node.has_rows for node in self._by_index.values() if node.index != index)
 
-    def wins(
-        self, index: int, epoch: int, owners: npt.NDArray[np.uint8], epochs: npt.NDArray[np.uint32]
-    ) -> npt.NDArray[np.bool_]:
+    def left_to(self, index: int, epoch: int, owners: Owners, epochs: Epochs) -> npt.NDArray[np.bool_]:
+        """For each row of owners and epochs, whether its owner is a node that is gone, and MASTER `index` has a higher
+        epoch: it sees what becomes of the row.
+        """
+        gone = np.zeros(MAX_NODES, dtype=np.bool_)
+        if self._by_index[index].master:
+            for node in self._by_index.values():
+                gone[node.index] = node.index != SELF and not node.connected
+        left: npt.NDArray[np.bool_] = gone[owners] & (epochs < epoch)
+        return left
+
+    def wins(self, index: int | Owners, epoch: int | Epochs, owners: Owners, epochs: Epochs) -> npt.NDArray[np.bool_]:
         """For each row of owners and epochs, whether a claim of `index` with `epoch` wins it."""
         precedence = self._precedence
         result: npt.NDArray[np.bool_] = (

@@ -23,6 +23,7 @@ from hacore.states.frames import Body, Digests, Partitions, read_expectations
 from hacore.states.gather import NO_ROWS, join, pick
 from hacore.states.layout import Keys, Rows
 from hacore.states.ownership import Node, Ownership, hand_over
+from hacore.states.spared import Spared
 
 Mask = npt.NDArray[np.bool_]
 
@@ -30,6 +31,7 @@ MAX_ZONES: Final = 64
 """In which a connection that expects is looked for."""
 
 NO_FLAGS: Final[Mask] = np.zeros(0, dtype=np.bool_)
+_NOTHING: Final = NO_ROWS, NO_FLAGS, NO_FLAGS
 
 REPLY_BYTES: Final = 38
 """The reply tuple and its zone, which follow the key."""
@@ -55,6 +57,7 @@ class Work(NamedTuple):
         rows: to be put into the kernel.
         new: for each of `rows`, whether the table did not have it, or had it with another reply tuple: the kernel has
             no such entry.
+        cleared: for each of `rows`, whether it had labels that it has no more.
         deleted: rows to be taken out of the kernel, as they were.
         expectations, expectations_gone: likewise, for `inject_expectations`; zones are filled in.
         receipt: for `Replica.done`.
@@ -62,6 +65,7 @@ class Work(NamedTuple):
 
     rows: Rows
     new: Mask
+    cleared: Mask
     deleted: Rows
     expectations: Expectations | None = None
     expectations_gone: Expectations | None = None
@@ -94,7 +98,7 @@ class Following:
 class Replica:
     """Of all peers: one queue of work in the order in which the frames came."""
 
-    def __init__(self, table: Table, ownership: Ownership) -> None:
+    def __init__(self, table: Table, ownership: Ownership, spared: Spared) -> None:
         self.refused = 0
         """Rows ever, with an older epoch or lost against another owner's."""
         self.mismatched = 0
@@ -103,6 +107,7 @@ class Replica:
         """Changes of rows ever, whatever became of them."""
         self._table = table
         self._ownership = ownership
+        self._spared = spared
         self._queue: deque[Work] = deque()
         self._pending = 0
         self._following: dict[int, Following] = {}
@@ -172,19 +177,19 @@ class Replica:
                     raise
                 self.mismatched += 1
                 whole = False
-        rows, new = self._put(node, epoch, join(parts), False, now) if parts else (NO_ROWS, NO_FLAGS)
-        deleted = self._delete(node, doomed) if len(doomed) else NO_ROWS
+        rows, new, cleared = self._put(node, epoch, join(parts), False, now) if parts else _NOTHING
+        deleted = self._delete(node, epoch, doomed, now) if len(doomed) else NO_ROWS
         if not doomed_deleted:
             whole = False
         if len(rows) or len(deleted):
-            self._enqueue(Work(rows, new, deleted, receipt=receipt))
+            self._enqueue(Work(rows, new, cleared, deleted, receipt=receipt))
         else:
             receipt.done(now)
         return whole
 
     def _apply(self, changes: Changes, node: Node, epoch: int, now: float, receipt: Receipt) -> bool:
         """The same where all rows are those of `node`."""
-        rows, new, deleted, matched, found, _refused = apply(
+        rows, new, cleared, deleted, matched, found, _refused = apply(
             self._table, changes, owner=node.index, epoch=epoch, generation=self.following(node).generation,
             now=int(now),
         )  # fmt: skip
@@ -192,9 +197,9 @@ class Replica:
         if len(rows):
             node.has_rows = True
         if len(deleted):
-            deleted = self._spared(deleted)
+            deleted = self._spare(deleted, now)
         if len(rows) or len(deleted):
-            self._enqueue(Work(rows, new, deleted, receipt=receipt))
+            self._enqueue(Work(rows, new, cleared, deleted, receipt=receipt))
         else:
             receipt.done(now)
         return matched and found
@@ -227,8 +232,8 @@ class Replica:
             rows = join([rows, by_key])
         return rows, whole
 
-    def _put(self, node: Node, epoch: int, rows: Rows, alone: bool, now: float) -> tuple[Rows, Mask]:
-        """Rows that `node` owns into the table; those that the kernel is to have, and which of them are new."""
+    def _put(self, node: Node, epoch: int, rows: Rows, alone: bool, now: float) -> tuple[Rows, Mask, Mask]:
+        """Rows that `node` owns into the table; `rows`, `new` and `cleared` of the work that comes of them."""
         table = self._table
         if not alone and len(table):
             positions = table.find(rows)
@@ -240,7 +245,7 @@ class Replica:
                 self.refused += len(rows) - int(np.count_nonzero(wins))
                 rows = pick(rows, wins)
         if not len(rows):
-            return NO_ROWS, NO_FLAGS
+            return _NOTHING
         before = np.empty(len(rows), dtype=ROW_DTYPE)
         outcomes = table.put(
             rows, owner=node.index, epoch=epoch, generation=self.following(node).generation, now=int(now), before=before
@@ -248,18 +253,22 @@ class Replica:
         node.has_rows = True
         new = outcomes == NEW
         if new.all():
-            return rows, new
+            return rows, new, np.zeros_like(new)
         new |= (outcomes == CHANGED) & _rebound(before, rows)
         wanted = new | (outcomes == CHANGED) | (outcomes == REFRESHED)
-        return (rows, new) if wanted.all() else (pick(rows, wanted), new[wanted])
+        cleared = (outcomes == CHANGED) & ~rows["labels"].any(axis=1)
+        cleared[cleared] = before["labels"][cleared].any(axis=1)
+        return (rows, new, cleared) if wanted.all() else (pick(rows, wanted), new[wanted], cleared[wanted])
 
-    def _delete(self, node: Node, doomed: Keys | Rows) -> Rows:
-        """Takes rows out of the table, those of `node` only; what the kernel is to lose."""
+    def _delete(self, node: Node, epoch: int, doomed: Keys | Rows, now: float) -> Rows:
+        """Takes rows out of the table, those of `node`, and those that it has outlived; what the kernel is to lose."""
         table = self._table
         positions = table.find(doomed)
         mine = positions >= 0
         if len(table):
-            mine &= table.metadata()["owner"][positions] == node.index
+            metadata = table.metadata()[positions]
+            left = self._ownership.left_to(node.index, epoch, metadata["owner"], metadata["epoch"])
+            mine &= (metadata["owner"] == node.index) | left
         if not mine.all():
             doomed = pick(doomed, mine)
         if not len(doomed):
@@ -267,18 +276,19 @@ class Replica:
         before = np.empty(len(doomed), dtype=ROW_DTYPE)
         outcomes = table.delete(doomed, before=before)
         deleted = outcomes == DELETED
-        return self._spared(before if deleted.all() else pick(before, deleted))
+        return self._spare(before if deleted.all() else pick(before, deleted), now)
 
-    def _spared(self, deleted: Rows) -> Rows:
-        """A MASTER keeps in its kernel what another one deletes but for TCP connections that have ended.
+    def _spare(self, deleted: Rows, now: float) -> Rows:
+        """What the kernel is to lose. A MASTER keeps what another one deletes but for TCP connections that have ended.
 
         A flow that has moved here and never sends an event (UDP, established TCP) expires on the node that it has
-        left. Here it may be alive; if it is not, it goes by its own timeout, else the next dump finds it.
+        left. Here it may be alive, which the next comparisons tell; if it is not, it goes by its own timeout.
         """
         if not self._ownership.master or not len(deleted):
             return deleted
-        ended = (deleted["protocol"] == TCP) & np.isin(deleted["protocol_state"], TCP_CLOSING)
-        return pick(deleted, ended)
+        lost = (deleted["protocol"] == TCP) & np.isin(deleted["protocol_state"], TCP_CLOSING)
+        lost[~lost] = ~self._spared.keep(pick(deleted, ~lost), now)
+        return pick(deleted, lost)
 
     def clear(self, node: Node, now: float, receipt: Receipt) -> None:
         """`node` owns nothing any more."""
@@ -289,11 +299,11 @@ class Replica:
             self._table.delete(rows)
             parts.append(rows)
         node.has_rows = False
-        deleted = self._spared(join(parts))
+        deleted = self._spare(join(parts), now)
         gone = self.following(node).expectations.all()
         self.following(node).expectations.clear()
         if len(deleted) or len(gone):
-            self._enqueue(Work(NO_ROWS, NO_FLAGS, deleted, None, gone if len(gone) else None, receipt))
+            self._enqueue(Work(NO_ROWS, NO_FLAGS, NO_FLAGS, deleted, None, gone if len(gone) else None, receipt))
         else:
             receipt.done(now)
 
@@ -307,7 +317,7 @@ class Replica:
         else:
             held.observe(np.concatenate([gone, new]), np.arange(len(gone) + len(new)) >= len(gone))
         if len(new) or len(gone):
-            self._enqueue(Work(NO_ROWS, NO_FLAGS, NO_ROWS, self._zoned(new), self._zoned(gone), receipt))
+            self._enqueue(Work(NO_ROWS, NO_FLAGS, NO_FLAGS, NO_ROWS, self._zoned(new), self._zoned(gone), receipt))
         else:
             receipt.done(now)
 
@@ -353,9 +363,9 @@ class Replica:
         """
         rows = decode_chunk(chunk, strict=True)
         self.handled += len(rows)
-        wanted, new = self._put(node, epoch, rows, self._ownership.only_owner(node.index), now)
+        wanted, new, cleared = self._put(node, epoch, rows, self._ownership.only_owner(node.index), now)
         if len(wanted):
-            self._enqueue(Work(wanted, new, NO_ROWS, receipt=receipt))
+            self._enqueue(Work(wanted, new, cleared, NO_ROWS, receipt=receipt))
         else:
             receipt.done(now)
         return len(rows)
@@ -373,8 +383,8 @@ class Replica:
             rows = table.stale(generation, owner=node.index)
         if len(rows):
             table.delete(rows)
-            deleted = self._spared(rows)
-            self._enqueue(Work(NO_ROWS, NO_FLAGS, deleted, receipt=receipt))
+            deleted = self._spare(rows, now)
+            self._enqueue(Work(NO_ROWS, NO_FLAGS, NO_FLAGS, deleted, receipt=receipt))
         else:
             receipt.done(now)
         return len(rows)

@@ -39,6 +39,7 @@ from hacore.states.receiver import ReceiverSession
 from hacore.states.replica import Replica
 from hacore.states.sender import SenderSession
 from hacore.states.session import Session
+from hacore.states.spared import Spared
 
 MAX_SECRETS: Final = 16
 """Larger secrets that one connection may bring, each of which costs a look at every row. Of random ones that come one
@@ -103,10 +104,12 @@ class Replication:
         self.table = Table(seed, digest_key, max_states=settings.max_states, partitions=settings.partitions)
         self.log = Log(settings.log_bytes)
         self.ownership = Ownership(settings.name, instance, epoch, self.journal, self.announce)
+        self.spared = Spared(seed, digest_key, max_states=settings.max_states, slack=settings.reconcile_slack)
         self.origin = Origin(
-            self.table, self.ownership, self.log, self.journal, slack=settings.reconcile_slack, named=self._named
-        )
-        self.replica = Replica(self.table, self.ownership)
+            self.table, self.ownership, self.log, self.journal, self.spared, slack=settings.reconcile_slack,
+            named=self._named,
+        )  # fmt: skip
+        self.replica = Replica(self.table, self.ownership, self.spared)
         self._sessions: list[SenderSession | ReceiverSession] = []
         self._expire_at: float | None = None
 

@@ -17,8 +17,8 @@ from hacore.errors import WireError
 from hacore.states import frames, greeting
 from hacore.states.events import Repaired, Synced, SyncStarted
 from hacore.states.frames import NO_PARTITIONS, Kind, Partitions, SyncBegin, SyncEnd, Want
-from hacore.states.gather import pick
-from hacore.states.layout import Rows
+from hacore.states.gather import keys, pick
+from hacore.states.layout import Keys, Rows
 from hacore.states.ownership import SELF
 from hacore.states.session import Session, SessionStatus
 
@@ -56,6 +56,7 @@ class SenderSession(Session):
         self._scan: int | None = None
         self._ready: list[tuple[int, Rows]] = []  # of one epoch each, as they were
         self._ready_at = 0  # position of the log when they were read
+        self._deferred: list[Keys] = []  # of connections that others expected: they come last
         self._chunks = 0
         self._acknowledged_parts = 0
         self._rows_in: list[int] = []  # rows of the sync up to and with each chunk
@@ -134,13 +135,15 @@ class SenderSession(Session):
         self._uncertain()
         self._number += 1
         self._syncing, self._partitions = True, partitions
-        self._scan, self._ready = None, []
+        self._scan, self._ready, self._deferred = None, [], []
         self._chunks = self._acknowledged_parts = self.bulk_rows = 0
         self._rows_in = []
         if len(partitions):
             rows = table.select(partitions, owner=SELF, now=int(now))
             epochs = self._epochs(rows)
-            self._divide(rows, epochs)
+            expected = rows["master_protocol"] != 0
+            self._divide(pick(rows, expected), epochs[expected])  # the last that is made ready goes first
+            self._divide(pick(rows, ~expected), epochs[~expected])
             self._scan = 0
             self.bulk_total = len(rows)
         else:
@@ -195,9 +198,12 @@ class SenderSession(Session):
             self._start("repair", "too far behind for the log", now)
 
     def _next_part(self, now: float) -> bytes:
-        while self._ready or self._scan != 0:
+        while self._ready or self._scan != 0 or self._deferred:
             if not self._ready:
-                self._scan_on(now)
+                if self._scan != 0:
+                    self._scan_on(now)
+                else:
+                    self._look_up(self._deferred.pop(), now)
                 continue
             epoch, rows = self._ready.pop()
             rows = rows if self._ready_at == self._owner.log.last else self._untold(epoch, rows)
@@ -222,6 +228,10 @@ class SenderSession(Session):
         if len(rows):
             metadata = table.metadata()[self._scan : top]
             epochs = metadata["epoch"][metadata["owner"] == SELF][::-1]
+            expected = rows["master_protocol"] != 0
+            if expected.any():
+                self._deferred.append(keys(pick(rows, expected)))
+                rows, epochs = pick(rows, ~expected), epochs[~expected]
             self._divide(rows, epochs)
 
     def _untold(self, epoch: int, rows: Rows) -> Rows:
@@ -237,6 +247,18 @@ class SenderSession(Session):
         same = (positions >= 0) & (metadata["owner"] == SELF) & (metadata["epoch"] == epoch)
         same &= (octets[0] == octets[1]).all(axis=1)
         return rows if same.all() else pick(rows, same)
+
+    def _look_up(self, wanted: Keys, now: float) -> None:
+        """Rows that the scan has put off, as they are by now."""
+        table = self._owner.table
+        positions = table.find(wanted)
+        positions = positions[positions >= 0]
+        if len(positions):
+            positions = positions[table.metadata()["owner"][positions] == SELF]
+        if len(positions):
+            rows = pick(table.rows(), positions)
+            rows["timeout"] = self._owner.origin.left(rows, positions, now)
+            self._divide(rows, table.metadata()["epoch"][positions])
 
     def _epochs(self, rows: Rows) -> Epochs:
         if not len(rows):
