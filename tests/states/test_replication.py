@@ -37,3 +37,29 @@ def test_hello_and_bulk_are_told() -> None:
     world = pair()
     assert {event.role for event in world.told("b", PeerConnected)} == {"origin", "replica"}
     assert {(event.role, event.how) for event in world.told("a", Synced)} == {("origin", "bulk"), ("replica", "bulk")}
+
+
+def test_a_bulk_update_repairs_a_kernel_whose_table_lacks_nothing() -> None:
+    world = pair()
+    a, b = world["a"], world["b"]
+    a.sees(rows(range(1000)), NEW, world.now)
+    world.settle()
+    b.kernel.clear()
+    for connection in world.connections:
+        connection.sender.order_bulk("asked for", world.now)
+    world.settle()
+    assert b.kernel == a.kernel == b.table()
+
+
+def test_a_repair_puts_only_what_differs_into_the_kernel() -> None:
+    world = pair()
+    a, b = world["a"], world["b"]
+    a.sees(rows(range(1000)), NEW, world.now)
+    world.settle()
+    injected = b.injected
+    b.machine.table.delete(rows(range(10)))
+    for connection in world.connections:
+        connection.sender.order_digests(world.now)
+    world.settle()
+    assert b.table() == a.table()
+    assert b.injected - injected == 10

@@ -53,8 +53,9 @@ class Work(NamedTuple):
 
     Attributes:
         rows: to be put into the kernel.
-        new: for each of `rows`, whether the table did not have it, or had it with another reply tuple: the kernel has
-            no such entry.
+        new: for each of `rows`, whether it is to be inserted, not updated: the table did not have it, or had it with
+            another reply tuple, so that the kernel has no such entry; or it comes in a bulk update, which takes nothing
+            in the kernel for granted.
         deleted: rows to be taken out of the kernel, as they were.
         expectations, expectations_gone: likewise, for `inject_expectations`; zones are filled in.
         receipt: for `Replica.done`.
@@ -227,7 +228,9 @@ class Replica:
             rows = join([rows, by_key])
         return rows, whole
 
-    def _put(self, node: Node, epoch: int, rows: Rows, alone: bool, now: float) -> tuple[Rows, Mask]:
+    def _put(
+        self, node: Node, epoch: int, rows: Rows, alone: bool, now: float, *, bulk: bool = False
+    ) -> tuple[Rows, Mask]:
         """Rows that `node` owns into the table; those that the kernel is to have, and which of them are new."""
         table = self._table
         if not alone and len(table):
@@ -251,7 +254,10 @@ class Replica:
             return rows, new
         new |= (outcomes == CHANGED) & _rebound(before, rows)
         self.not_fitted += int(np.count_nonzero(outcomes == FULL))
-        wanted = new | (outcomes == CHANGED) | (outcomes == REFRESHED)
+        if bulk:
+            new = wanted = outcomes != FULL
+        else:
+            wanted = new | (outcomes == CHANGED) | (outcomes == REFRESHED)
         return (rows, new) if wanted.all() else (pick(rows, wanted), new[wanted])
 
     def _delete(self, node: Node, doomed: Keys | Rows) -> Rows:
@@ -345,14 +351,15 @@ class Replica:
         following.generation = following.generation % 255 + 1
         following.complete = False
 
-    def sync_rows(self, node: Node, epoch: int, chunk: Body, now: float, receipt: Receipt) -> int:
-        """A chunk of rows; how many it has.
+    def sync_rows(self, node: Node, epoch: int, chunk: Body, now: float, receipt: Receipt, *, bulk: bool) -> int:
+        """A chunk of rows; how many it has. All of a `bulk` update go to the kernel, those that the table has as well:
+        the kernel may have lost them.
 
         Raises:
             WireError: it is no chunk of rows.
         """
         rows = decode_chunk(chunk)
-        wanted, new = self._put(node, epoch, rows, self._ownership.only_owner(node.index), now)
+        wanted, new = self._put(node, epoch, rows, self._ownership.only_owner(node.index), now, bulk=bulk)
         if len(wanted):
             self._enqueue(Work(wanted, new, NO_ROWS, receipt=receipt))
         else:
