@@ -44,6 +44,7 @@ from hacore.node.states_injection import InjectionQueue
 from hacore.node.states_kernel import KernelFollower
 from hacore.node.states_peers import Peers
 from hacore.node.states_reports import Reports, sentence
+from hacore.node.states_upkeep import Upkeep
 from hacore.node.states_windows import Windows
 from hacore.states import events as told
 from hacore.states.replica import Work
@@ -111,6 +112,15 @@ class StatesWorker:
             lambda text: self.tell("states", text),
             buffer_bytes=configuration.event_buffer_bytes,
         )
+        self.upkeep = Upkeep(
+            loop,
+            self.replication,
+            self.queue,
+            configuration.reconcile_interval,
+            clock,
+            self.turn_soon,
+            lambda text: self.tell("states", text),
+        )
         self.windows = Windows(
             loop,
             self.replication.table,
@@ -159,6 +169,7 @@ class StatesWorker:
             self.loop.register(self.watch.fileno(), self._certificates_told)
         self._look_at_certificates(self.loop.now())
         self._say_condition(self.loop.now())
+        self.upkeep.start()
 
     def _certificates_told(self, _events: int, now: float) -> None:
         if self.watch.read() and self._certificates_look is not None:
@@ -382,6 +393,7 @@ class StatesWorker:
         if self._leaving_until is None:
             self._leaving_until = self.loop.now() + LEAVE_LIMIT
             self.kernel.stop()
+            self.upkeep.close()
             self.windows.close()
             self._finish(self.loop.now())
 

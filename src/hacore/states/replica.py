@@ -252,7 +252,7 @@ class Replica:
         new = outcomes == NEW
         if new.all():
             return rows, new
-        new |= (outcomes == CHANGED) & _rebound(before, rows)
+        new |= (outcomes == CHANGED) & rebound(before, rows)
         self.not_fitted += int(np.count_nonzero(outcomes == FULL))
         if bulk:
             new = wanted = outcomes != FULL
@@ -396,7 +396,7 @@ class Replica:
         return int(np.count_nonzero(self._table.metadata()["owner"] == node.index)) if len(self._table) else 0
 
 
-def _rebound(before: Rows, after: Rows) -> Mask:
+def rebound(before: Rows, after: Rows) -> Mask:
     """Which rows are translated otherwise than before: the addresses and ports of a connection that has ended were
     used again.
     """
