@@ -28,6 +28,7 @@ def status(**changes: Any) -> dict[str, Any]:
                   "protocols": {"tcp": 1000, "udp": 500}},
         "kernel": {"entries": 2000, "limit": 2000, "listening": True, "events": 9000, "echoes": 5, "ignored": 3,
                    "lost": 2, "reconciles": 4, "reconciled": now - 10, "reconcile_duration": 0.25, "lenient": True,
+                   "checks": 6, "checked": now - 20, "check_duration": 0.5, "missing": 7, "differing": 8, "unfitted": 9,
                    "injected": {"inserted": 40, "messages": 40}, "errors": {"ENOMEM: Cannot allocate memory": 3}},
         "sharing": {"claimed": 1200, "ends_left": 4, "outdated": 7, "mismatched": 2, "refused": 3},
     } | changes  # fmt: skip
@@ -51,6 +52,7 @@ def test_show(run: Run, node: FakeNode) -> None:
         "behind by 7 states and 4.0 ms, 5.0 MiB sent", "from  down for 1 min", "s: Connection refused",
         "1,500 of 2,000 rows, 1,500 own", "tcp 1,000, udp 500", "12 did not fit (states.max_states)",
         "2,000 of 2,000 entries, listening", "9,000, of which 5 echoes and 3 not to be replicated", "lost 2 times",
+        "checked what peers own 6 times, last 20 s ago, in 500 ms: 7 missing and 8 differing", "9 wait for room",
         "lenient with all TCP windows", "compared with the kernel 4 times, last 10 s ago, in 250 ms", "inserted 40",
         "owners   1,200 claimed, 4 ends left to their owners",
         "peers    7 rows with outdated claims, 2 frames that met other rows, 3 connections refused",

@@ -17,7 +17,7 @@ from hacore.lab.fill import idle_connections
 from hacore.linux import conntrack
 from hacore.node.states import StatesWorker
 from tests.node.states_pair import Node, Pair, eventually, made
-from tests.node.test_states_reconcile import Clockwork
+from tests.node.test_states_first_dump import Clockwork
 
 COUNT = 20_000
 ANOTHER_VIP = """

@@ -91,6 +91,30 @@ def test_a_promoted_node_goes_on_with_connections_behind_nat(pair: Pair) -> None
     assert {came.way for came in inside} == {way.turned() for way in seen}
 
 
+def test_what_is_deleted_on_the_node_that_follows_returns(tmp_path: Path) -> None:
+    with made(tmp_path, reconcile_interval=1.0) as pair:
+        pair.one.gateway.talk(mixed_flows(300))
+        eventually(lambda: pair.alike() and len(pair.two.keys()) >= 290)
+        pair.two.host.run("conntrack", "-D", "-p", "udp")
+        eventually(lambda: pair.two.states()["kernel"]["missing"] >= 40 and pair.alike())
+        with pair.two.host.entered():
+            conntrack.flush()
+        eventually(lambda: pair.two.states()["kernel"]["missing"] >= 200 and pair.alike())
+        kernel = pair.two.states()["kernel"]
+        assert (kernel["differing"], kernel["listening"]) == (0, False)
+
+
+def test_a_bulk_update_repairs_the_kernel(pair: Pair) -> None:
+    flows = [flow(TCP, f"10.0.0.{2 + index}", "198.51.100.1", 40_000 + index, 443) for index in range(50)]
+    pair.one.gateway.talk(flows)
+    eventually(pair.alike)
+    with pair.two.host.entered():
+        conntrack.flush()
+    assert pair.one.hacore("states", "bulk").returncode == 0
+    eventually(pair.alike)
+    assert pair.two.states()["kernel"]["checks"] == 0, "what has repaired it"
+
+
 def test_a_node_that_comes_back_gets_everything_before_it_takes_over(pair: Pair) -> None:
     pair.one.gateway.talk(mixed_flows(200))
     eventually(pair.alike)

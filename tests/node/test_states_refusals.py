@@ -91,7 +91,7 @@ def test_garbage_from_a_peer(tmp_path: Path, said: bytes) -> None:
         assert says(pair.two, "stream from", "ended")
 
 
-def test_a_full_kernel_table_is_told_and_the_stream_goes_on(tmp_path: Path) -> None:
+def test_a_full_kernel_table_is_told_and_complete_when_there_is_room_again(tmp_path: Path) -> None:
     with made(tmp_path) as pair:
         with pair.two.host.entered(), conntrack.Injector() as injector:
             limit = conntrack.limit()
@@ -105,6 +105,7 @@ def test_a_full_kernel_table_is_told_and_the_stream_goes_on(tmp_path: Path) -> N
         with pair.two.host.entered():
             conntrack.flush()
         pair.one.gateway.talk([flow(UDP, f"10.3.0.{1 + index}", "198.51.100.8", 5000, 53) for index in range(50)])
-        eventually(lambda: len(pair.two.keys()) >= 50)
+        eventually(lambda: len(pair.one.keys()) == 100 and pair.one.keys() <= pair.two.keys())
+        eventually(lambda: pair.two.states()["kernel"]["unfitted"] == 0)
         assert pair.two.follows()
         assert not says(pair.two, "stream from fw1 ended")

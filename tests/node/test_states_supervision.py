@@ -11,7 +11,7 @@ from hacore.node.messages import StatesCondition
 from hacore.node.settings import Settings
 from hacore.node.states_supervision import StatesSupervision
 from hacore.node.supervisor import Supervisor
-from tests.node.test_states_reconcile import Clockwork
+from tests.node.test_states_first_dump import Clockwork
 
 WAITING = {"bulk update": 240}
 

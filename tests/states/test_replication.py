@@ -109,3 +109,29 @@ def test_labels_that_were_cleared_are_told(others: bool) -> None:
     assert {int(each["source_port"]) - 1024: bool(hit) for each, hit in zip(work.rows, work.cleared, strict=True)} == {
         1: True, 2: True, 3: False,
     }  # fmt: skip
+
+
+def test_a_bulk_update_repairs_a_kernel_whose_table_lacks_nothing() -> None:
+    world = pair()
+    a, b = world["a"], world["b"]
+    a.sees(rows(range(1000)), NEW, world.now)
+    world.settle()
+    b.kernel.clear()
+    for connection in world.connections:
+        connection.sender.order_bulk("asked for", world.now)
+    world.settle()
+    assert b.kernel == a.kernel == b.table()
+
+
+def test_a_repair_puts_only_what_differs_into_the_kernel() -> None:
+    world = pair()
+    a, b = world["a"], world["b"]
+    a.sees(rows(range(1000)), NEW, world.now)
+    world.settle()
+    injected = b.injected
+    b.machine.table.delete(rows(range(10)))
+    for connection in world.connections:
+        connection.sender.order_digests(world.now)
+    world.settle()
+    assert b.table() == a.table()
+    assert b.injected - injected == 10

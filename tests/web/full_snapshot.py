@@ -66,7 +66,7 @@ def full_snapshot(now: float = NOW) -> Snapshot:
         ),
         kernel=KernelStates(
             entries=1200, limit=1 << 18, listening=True, events=90_000, lost=1, injected={"new": 100, "messages": 5},
-            errors={"ENOMEM": 1},
+            errors={"ENOMEM": 1}, checks=4, checked=now - 20, missing=3, differing=2, unfitted=1,
         ),
     )  # fmt: skip
     control = ControlStatus(

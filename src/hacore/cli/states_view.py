@@ -90,6 +90,14 @@ def _parts(status: StatesStatus) -> Iterator[RenderableType]:
             f"compared with the kernel {kernel.reconciles:,} times, last {ago} ago, "
             f"in {duration(kernel.reconcile_duration)}"
         )
+    if kernel.checks:
+        ago = duration(status.generated - kernel.checked)
+        yield Text(
+            f"checked what peers own {kernel.checks:,} times, last {ago} ago, in {duration(kernel.check_duration)}: "
+            f"{kernel.missing:,} missing and {kernel.differing:,} differing entries were put in again"
+        )
+    if kernel.unfitted:
+        yield Text(f"         {kernel.unfitted:,} wait for room in the kernel", style="bold red")
     if kernel.injected:
         counts = ", ".join(
             f"{name.replace('_', ' ')} {count:,}"

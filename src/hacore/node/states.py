@@ -46,6 +46,7 @@ from hacore.node.states_injection import InjectionQueue, Operations
 from hacore.node.states_kernel import KernelFollower
 from hacore.node.states_peers import Peers
 from hacore.node.states_reports import Reports, sentence
+from hacore.node.states_upkeep import Upkeep
 from hacore.node.states_windows import Windows
 from hacore.states import events as told
 from hacore.states.gather import pick
@@ -69,7 +70,6 @@ EXTRA_INTERVALS = 2  # a copy outlives its original by so many intervals of comp
 LARGEST_SLACK = (
     5  # seconds by which a timeout may be off before it is sent; a quarter of the interval where that is less
 )
-PUTS = np.array([ctnetlink.UPDATE, ctnetlink.INSERT], np.uint8)  # for a row that is not new, and for one that is
 
 
 def clock() -> float:
@@ -118,6 +118,15 @@ class StatesWorker:
             self.turn,
             self._kernel_problem,
             buffer_bytes=configuration.event_buffer_bytes,
+        )
+        self.upkeep = Upkeep(
+            loop,
+            self.replication,
+            self.queue,
+            configuration.reconcile_interval,
+            clock,
+            self.turn_soon,
+            lambda text: self.tell("states", text),
         )
         self.windows = Windows(
             loop,
@@ -169,6 +178,7 @@ class StatesWorker:
             self.loop.register(self.watch.fileno(), self._certificates_told)
         self._look_at_certificates(self.loop.now())
         self._say_condition(self.loop.now())
+        self.upkeep.start()
 
     def _certificates_told(self, _events: int, now: float) -> None:
         if self.watch.read() and self._certificates_look is not None:
@@ -411,6 +421,7 @@ class StatesWorker:
         if self._leaving_until is None:
             self._leaving_until = self.loop.now() + LEAVE_LIMIT
             self.kernel.stop()
+            self.upkeep.close()
             self.windows.close()
             self._finish(self.loop.now())
 

@@ -59,6 +59,8 @@ class InjectionQueue:
     def __init__(self, injector: conntrack.Injector) -> None:
         self.counts: Counter[str] = Counter()
         self.errors: Counter[str] = Counter()
+        self.on_full: Callable[[Rows], None] | None = None
+        """Called with rows that the kernel had no room for."""
         self._injector = injector
         self._works: deque[_Work] = deque()
         self._at = 0
@@ -152,6 +154,8 @@ class InjectionQueue:
             numbers, times = np.unique(outcome.errors[stayed_out], return_counts=True)
             for number, often in zip(numbers.tolist(), times.tolist(), strict=True):
                 self.errors[f"{errno.errorcode.get(number, number)}: {os.strerror(number)}"] += often
+            if self.on_full is not None and outcome.injected.full and not some.expectations:
+                self.on_full(some.rows[outcome.errors == errno.ENOMEM])
         if some.done is not None:
             some.done()
 

@@ -80,8 +80,8 @@ class KernelFollower:
         if not self.listening or self._socket is None:
             return
         self._socket.mute()
-        while self._receive().messages:
-            pass
+        while (received := self._receive()).messages or received.more or received.overrun:
+            pass  # what is left would be taken for new when this node is MASTER again
         self.listening = False
         if self._resume is not None:
             self._resume.cancel()
@@ -142,6 +142,7 @@ class KernelFollower:
         self.echoes += echoes
         self.ignored += count - kept - echoes
         if kept:
+            self.reconciler.told(rows[:kept])
             self._origin.observe(rows[:kept], events[:kept], now)
 
     def _take_expectations(self, expectations: conntrack.Records, events: conntrack.Records, now: float) -> None:

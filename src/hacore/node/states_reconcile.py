@@ -11,11 +11,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 
+import numpy as np
+import numpy.typing as npt
+
+from hacore._fast.row import KEY_BYTES
 from hacore.errors import HacoreError
 from hacore.linux import conntrack
 from hacore.node.loop import Loop, Timer
 from hacore.node.states_filter import Filter
-from hacore.states.layout import Rows
+from hacore.states.gather import join, keys, pick
+from hacore.states.layout import Keys, Rows
 from hacore.states.replication import Replication
 
 DUMP_ROWS = 8192
@@ -23,8 +28,9 @@ DUMP_DATAGRAMS = 4  # of 32 KiB: read, parsed and compared in about 2 ms
 ASKED_ROWS = 256  # row by row: about 2 ms
 BUCKETS_A_ROW = 100  # a table with more buckets than so many a row is small
 DUMP_EVERY = 20  # of the comparisons of a small table, one is a dump
-RETRY = 5.0  # seconds after one that failed, at most
 SPACING = 2.0  # times the duration of a comparison
+DUMP_LATER = 1.0  # seconds after a takeover, in which the kernel has more urgent things to do than to walk its buckets
+RETRY = 1.0  # seconds after a dump that failed, at least
 
 
 class Reconciler:
@@ -50,16 +56,20 @@ class Reconciler:
         self._began = self._finished = 0.0
         self._buckets = 0
         self._again = False
-        self._since_dump = DUMP_EVERY  # nothing is known yet
+        self._since_dump = 0
+        self._dump_due = True  # nothing is known yet
+        self._dump_from = 0.0
+        self._dumping = False
+        self._told: list[Keys] = []
         self._next: Timer | None = None
 
     def start(self, *, known: bool) -> None:
-        """This node is MASTER of something; `known`: its table had all that its peers have, so nothing else is in the
-        kernel but what ended long ago.
+        """This node is MASTER of something, and hears of what happens from now on: what was born before is told by one
+        dump only. `known`: its table has all that its peers had, so that the dump may wait a moment.
         """
         self.active = True
-        if known:
-            self._since_dump = min(self._since_dump, 1)
+        self._dump_due = True
+        self._dump_from = self._loop.now() + DUMP_LATER if known else 0.0
         self.soon()
 
     def stop(self) -> None:
@@ -73,7 +83,7 @@ class Reconciler:
     def soon(self, *, lost: bool = False) -> None:
         """Compare as soon as the spacing allows; `lost`: events were lost, so only a dump can tell."""
         if lost:
-            self._since_dump = DUMP_EVERY
+            self._dump_due, self._dump_from = True, 0.0
         if not self.active:
             return
         if self._batches is not None:
@@ -87,7 +97,15 @@ class Reconciler:
         """Take over how these entries are in the kernel now."""
         found = conntrack.fetch(rows)
         if len(found):
+            self.told(found)
             self._replication.origin.reconcile(found, self._clock())
+
+    def told(self, rows: Rows) -> None:
+        """The table has heard of these entries. The kernel writes a datagram of a dump when the one before is read, so
+        that what comes next of a running dump begins with what is older.
+        """
+        if self._dumping:
+            self._told.append(keys(rows))
 
     def _plan(self, at: float) -> None:
         if self._next is not None:
@@ -102,11 +120,13 @@ class Reconciler:
         table = self._replication.table
         self._buckets = conntrack.sysctl("nf_conntrack_buckets")
         small = len(table) * BUCKETS_A_ROW < self._buckets
-        if small and self._since_dump < DUMP_EVERY:
-            self._batches = self._asked()
-        else:
-            self._since_dump = 0
+        due = self._since_dump >= DUMP_EVERY or (self._dump_due and now >= self._dump_from)
+        self._dumping = due or not small
+        if self._dumping:
+            self._dump_due = False
             self._batches = self._dumped(self._wanted())
+        else:
+            self._batches = self._asked()
         self._replication.origin.begin_reconcile(self._clock())
         self._loop.call_soon(self._step)
 
@@ -130,14 +150,18 @@ class Reconciler:
         except HacoreError as error:
             self._on_problem(str(error))
             self._end(complete=False)
-            self._plan(self._loop.now() + min(self._interval, RETRY))
+            now = self._loop.now()
+            self._plan(now + min(max(SPACING * (now - self._began), RETRY), self._interval))
             return
+        told, self._told = self._told, []
         if rows is None:
             resized = conntrack.sysctl("nf_conntrack_buckets") != self._buckets  # the dump may have skipped entries
             self._end(complete=not resized)
             if resized:
                 self._plan(self._loop.now())
             return
+        if told and len(rows):
+            rows = pick(rows, ~_among(rows, join(told)))
         if len(rows):
             self._replication.origin.reconcile(rows, self._clock())
             self._on_change()
@@ -147,9 +171,15 @@ class Reconciler:
         if self._batches is None:
             return
         self._batches = None
+        self._told = []
+        if self._dumping:
+            self._dumping = False
+            if complete:
+                self._since_dump = 0
+            else:
+                self._dump_due = True
         self._replication.origin.end_reconcile(self._clock(), complete=complete)
         if not complete:
-            self._since_dump = DUMP_EVERY  # it may have been one, or was stopped by what asking alone does not show
             return
         self._finished = self._loop.now()
         self.duration = self._finished - self._began
@@ -159,4 +189,13 @@ class Reconciler:
         if self._again:
             self.soon()
         elif self.active:
-            self._plan(self._finished + max(self._interval, SPACING * self.duration))
+            pause = max(self._dump_from - self._finished, 0.0) if self._dump_due else self._interval
+            self._plan(self._finished + max(pause, SPACING * self.duration))
+
+
+def _among(rows: Rows, told: Keys) -> npt.NDArray[np.bool_]:
+    """Which of `rows` have one of these keys. As numpy's strings, which end in zeros or not, keys of one length are
+    equal only where all their bytes are.
+    """
+    plain = np.dtype(("S", KEY_BYTES))
+    return np.isin(keys(rows).view(plain), told.view(plain))

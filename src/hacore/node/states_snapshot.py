@@ -62,8 +62,10 @@ class KernelStates(Struct, frozen=True, kw_only=True):
 
     `echoes` are events of this worker's own injections, `ignored` those that the settings leave out, `lost` how often
     the kernel dropped events. `reconciled` is when the table was last compared, which took `reconcile_duration`;
-    `injected` and `errors` count what came of rows put into the kernel. `lenient`: it lets TCP packets out of their
-    windows pass for the time being, since this node has lost a VIP; `relaxed` counts entries that were made so.
+    `checks`, `checked` and `check_duration` tell the same of comparisons with what the peers own: `missing` and
+    `differing` entries were put into the kernel again, `unfitted` ones wait for room there. `injected` and `errors`
+    count what came of rows put into the kernel. `lenient`: it lets TCP packets out of their windows pass for the time
+    being, since this node has lost a VIP; `relaxed` counts entries that were made so.
     """
 
     entries: int = 0
@@ -78,6 +80,12 @@ class KernelStates(Struct, frozen=True, kw_only=True):
     reconciles: int = 0
     reconciled: float = 0.0
     reconcile_duration: float = 0.0
+    checks: int = 0
+    checked: float = 0.0
+    check_duration: float = 0.0
+    missing: int = 0
+    differing: int = 0
+    unfitted: int = 0
     waiting: int = 0
     injected: dict[str, int] = {}
     errors: dict[str, int] = {}

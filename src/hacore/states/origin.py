@@ -313,9 +313,9 @@ class Origin:
         self._away = {node.index: node.lost_epoch for node in self._ownership.nodes if not node.connected}
 
     def reconcile(self, rows: Rows, now: float) -> int:
-        """A batch of the dump, at once when it is received (no events in between). Not traffic: no row changes hands
-        but those that a MASTER inherits from a node that is gone, and spared entries (`Spared`) that are in use.
-        `rows` is overwritten. Returns changes."""
+        """A batch of the dump, without those of its entries that an event was taken of since the kernel wrote them. Not
+        traffic: no row changes hands but those that a MASTER inherits from a node that is gone, and spared entries
+        (`Spared`) that are in use. `rows` is overwritten. Returns changes."""
         table, ownership = self._table, self._ownership
         if not len(rows):
             return 0

@@ -281,13 +281,13 @@ class ReceiverSession(Session):
     def _sync_rows(self, body: bytes, now: float) -> None:
         number, chunk, epoch, rows = frames.read_sync_rows(body)
         node, _ = self._from
-        self._running(number, chunk)
+        bulk = not len(self._running(number, chunk).partitions)
         if epoch > node.epoch:
             raise WireError("epoch", f"rows of epoch {epoch}, {node.name} said it has {node.epoch}")
         receipt = self._receipt()
         self._rows += row_count(rows)
         receipt.rows = self._rows
-        self._owner.replica.sync_rows(node, epoch, rows, now, receipt)
+        self._owner.replica.sync_rows(node, epoch, rows, now, receipt, bulk=bulk)
 
     def _sync_end(self, body: bytes, now: float) -> None:
         number, chunks, rows = frames.read_sync_end(body)

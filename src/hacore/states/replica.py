@@ -16,7 +16,7 @@ import numpy.typing as npt
 from hacore._fast.codec import Changes, decode_changes, decode_chunk
 from hacore._fast.row import KEY_BYTES, ROW_DTYPE
 from hacore._fast.stream import apply
-from hacore._fast.table import CHANGED, DELETED, NEW, REFRESHED, Table
+from hacore._fast.table import CHANGED, DELETED, FULL, NEW, REFRESHED, Table
 from hacore.errors import WireError
 from hacore.states.expectations import Expectations, Expected
 from hacore.states.frames import Body, Digests, Partitions, read_expectations
@@ -55,8 +55,9 @@ class Work(NamedTuple):
 
     Attributes:
         rows: to be put into the kernel.
-        new: for each of `rows`, whether the table did not have it, or had it with another reply tuple: the kernel has
-            no such entry.
+        new: for each of `rows`, whether it is to be inserted, not updated: the table did not have it, or had it with
+            another reply tuple, so that the kernel has no such entry; or it comes in a bulk update, which takes nothing
+            in the kernel for granted.
         cleared: for each of `rows`, whether it had labels that it has no more.
         deleted: rows to be taken out of the kernel, as they were.
         expectations, expectations_gone: likewise, for `inject_expectations`; zones are filled in.
@@ -232,7 +233,9 @@ class Replica:
             rows = join([rows, by_key])
         return rows, whole
 
-    def _put(self, node: Node, epoch: int, rows: Rows, alone: bool, now: float) -> tuple[Rows, Mask, Mask]:
+    def _put(
+        self, node: Node, epoch: int, rows: Rows, alone: bool, now: float, *, bulk: bool = False
+    ) -> tuple[Rows, Mask, Mask]:
         """Rows that `node` owns into the table; `rows`, `new` and `cleared` of the work that comes of them."""
         table = self._table
         if not alone and len(table):
@@ -254,10 +257,13 @@ class Replica:
         new = outcomes == NEW
         if new.all():
             return rows, new, np.zeros_like(new)
-        new |= (outcomes == CHANGED) & _rebound(before, rows)
-        wanted = new | (outcomes == CHANGED) | (outcomes == REFRESHED)
         cleared = (outcomes == CHANGED) & ~rows["labels"].any(axis=1)
         cleared[cleared] = before["labels"][cleared].any(axis=1)
+        if bulk:
+            new = wanted = outcomes != FULL
+        else:
+            new |= (outcomes == CHANGED) & rebound(before, rows)
+            wanted = new | (outcomes == CHANGED) | (outcomes == REFRESHED)
         return (rows, new, cleared) if wanted.all() else (pick(rows, wanted), new[wanted], cleared[wanted])
 
     def _delete(self, node: Node, epoch: int, doomed: Keys | Rows, now: float) -> Rows:
@@ -355,15 +361,16 @@ class Replica:
         following.generation = following.generation % 255 + 1
         following.complete = False
 
-    def sync_rows(self, node: Node, epoch: int, chunk: Body, now: float, receipt: Receipt) -> int:
-        """A chunk of rows; how many it has.
+    def sync_rows(self, node: Node, epoch: int, chunk: Body, now: float, receipt: Receipt, *, bulk: bool) -> int:
+        """A chunk of rows; how many it has. All of a `bulk` update go to the kernel, those that the table has as well:
+        the kernel may have lost them.
 
         Raises:
             WireError: it is no chunk of rows, or one of them is none that a kernel can have.
         """
         rows = decode_chunk(chunk, strict=True)
         self.handled += len(rows)
-        wanted, new, cleared = self._put(node, epoch, rows, self._ownership.only_owner(node.index), now)
+        wanted, new, cleared = self._put(node, epoch, rows, self._ownership.only_owner(node.index), now, bulk=bulk)
         if len(wanted):
             self._enqueue(Work(wanted, new, cleared, NO_ROWS, receipt=receipt))
         else:
@@ -400,7 +407,7 @@ class Replica:
         return int(np.count_nonzero(self._table.metadata()["owner"] == node.index)) if len(self._table) else 0
 
 
-def _rebound(before: Rows, after: Rows) -> Mask:
+def rebound(before: Rows, after: Rows) -> Mask:
     """Which rows are translated otherwise than before: the addresses and ports of a connection that has ended were
     used again.
     """

@@ -283,6 +283,11 @@ def _states(states: StatesStatus) -> Iterator[Metric]:
         [([name], count) for name, count in kernel.injected.items() if name not in NO_ROWS],
     )  # fmt: skip
     yield _counters(
+        "kernel_states_repaired", "Rows of peers that the kernel had lost or changed, put into it again.", ["what"],
+        [(["missing"], kernel.missing), (["differing"], kernel.differing)],
+    )  # fmt: skip
+    yield _gauge("kernel_states_unfitted", "Rows of peers that wait for room in the kernel.", kernel.unfitted)
+    yield _counters(
         "kernel_states_refused", "Rows that the kernel refused.", ["error"],
         [([name], count) for name, count in kernel.errors.items()],
     )  # fmt: skip
