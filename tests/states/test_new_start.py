@@ -132,6 +132,21 @@ def test_who_becomes_master_with_its_sessions_there_compares_nothing_before_that
     assert all(each.sender.synced for each in world.connections)
 
 
+def test_who_follows_a_master_from_its_first_comparison_on_knows_its_kernel() -> None:
+    world = World(Node("a"), Node("b"))
+    a, b = world["a"], world["b"]
+    world.mesh()
+    world.settle()
+    a.machine.set_master(True, world.now, promoted=True)
+    a.sees(rows(range(100)), NEW, world.now)
+    world.settle()
+    assert len(b.kernel) == 100
+    assert not b.machine.origin.knows_kernel, "there may be more in a's"
+    a.dump(world.now)
+    world.settle()
+    assert b.machine.origin.knows_kernel
+
+
 def test_a_backup_that_starts_anew_keeps_its_kernel() -> None:
     world = pair()
     world["a"].sees(rows(range(1000)), NEW, world.now)

@@ -125,6 +125,10 @@ class Replication:
             self.ownership.raise_epoch("became MASTER", now)
         elif master != before:
             self.announce(now)
+        if not self.may_speak:
+            for session in self._sessions:
+                if isinstance(session, SenderSession):
+                    session.order_digests(now)  # for as soon as it may, so that the replicas know it, too
         self._settle(now)
 
     def announce(self, now: float) -> None:
