@@ -90,7 +90,7 @@ def test_a_table_is_read_again_until_it_was_read_to_its_end(monkeypatch: pytest.
     )  # fmt: skip
     node.machine.set_master(True, loop.now())
     reconciler.start(known=False)
-    loop.pass_time(101.0)
+    loop.pass_time(100.5)
     assert problems == ["the kernel's table was not told"]
     assert not node.machine.may_speak
     loop.pass_time(110.0, unless=lambda: len(plays) == 1)

@@ -204,7 +204,7 @@ class FullKernel:
 class Outcome:
     def __init__(self, counts: dict[str, int], full: int) -> None:
         self.counts = counts | {"failed": counts["failed"] + full, "full": full}
-        self.failed, self.full = self.counts["failed"], full
+        self.failed, self.full, self.yielded = self.counts["failed"], full, self.counts["yielded"]
 
     def as_dict(self) -> dict[str, int]:
         return self.counts
