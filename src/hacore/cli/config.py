@@ -299,7 +299,9 @@ def _print_json(answer: Any) -> None:
 def _carry_out(
     settings_path: str, path: str, body: dict[str, Any], query: dict[str, Any], *, as_json: bool, silent: bool
 ) -> None:
-    lines = _client(settings_path).stream("POST", path, body, query=query)
+    from hacore.cli.config_progress import follow, whole
+
+    lines = whole(_client(settings_path).stream("POST", path, body, query=query))
     failed: list[HacoreError] = []
     if as_json:
         import json
@@ -308,7 +310,6 @@ def _carry_out(
             click.echo(json.dumps(line, ensure_ascii=False))
             failed += _failures(line)
     else:
-        from hacore.cli.config_progress import follow
         from hacore.cli.config_view import outcome_text
 
         for line in follow(lines):
