@@ -251,10 +251,21 @@ def test_push_to_several_peers(run: Run, control: FakeControl) -> None:
     assert run("config", "push").exit_code == 69
 
 
+@pytest.mark.parametrize("option", [[], ["--json"]])
+def test_push_that_comes_to_no_end(run: Run, control: FakeControl, option: list[str]) -> None:
+    ended = outcome() | {"peer": "fw2"}
+    for lines in ([progress("swap", "rules")], [ended, progress("swap", "rules") | {"peer": "fw3"}]):
+        control.answers["POST /config/push"] = lines
+        result = run("config", "push", *option)
+        assert result.exit_code == 71
+        assert "the control worker ended without an outcome" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("result", "code", "exit_code", "text"),
     [
         ("refused", "check-failed", 65, "nothing was changed on fw2"),
+        ("refused", "disk-full", 74, "nothing was changed on fw2"),
         ("undone", "apply-failed", 73, "fw2 is as it was before"),
         ("broken", "verify-failed", 1, "could not put back"),
     ],

@@ -12,9 +12,11 @@ import pytest
 
 from hacore import __version__
 from hacore.control.config import Configuration, vip_keys
+from hacore.control.config_push import Pushing
+from hacore.control.config_schemas import Line
 from hacore.control.problems import ApiError
 from hacore.node.config_surroundings import Restarted
-from tests.control.worker_pair import Played, pair
+from tests.control.worker_pair import Played, pair, until
 
 SECTION = """
 [[section]]
@@ -146,6 +148,89 @@ def test_guards(tmp_path: Path) -> None:
             assert (await a.ask("GET", "/config/difference"))["sections"][0]["changed_there"]
             with pytest.raises(ApiError, match="changed on fw2 itself since the last push"):
                 await a.push(sections=["rules"])
+
+    asyncio.run(play())
+
+
+def test_who_is_not_master_any_more_when_all_is_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    send = Pushing._send
+
+    async def play() -> None:
+        async with nodes(tmp_path) as (a, b):
+            a.write("/etc/rules.conf", "accept\n")
+
+            async def slow(*arguments: Any) -> AsyncIterator[Line]:
+                async for line in send(*arguments):
+                    yield line
+                a.played.bus.change("lan", "BACKUP", 1)
+                await until(lambda: a.played.worker.states["lan"] == "BACKUP")
+
+            monkeypatch.setattr(Pushing, "_send", slow)
+            with pytest.raises(ApiError, match=r"fw1 is not MASTER of lan \(BACKUP\)"):
+                await a.push(sections=["rules"])
+            assert not (b.tree / "etc/rules.conf").exists()
+            assert b.played.worker.part(Configuration).node.busy == ""
+
+    asyncio.run(play())
+
+
+INTERRUPTED = """{"transaction": "1", "step": "undoing", "action": "push", "by": "fw1", "since": 1.0,
+    "settings_file": "FILE", "settings_before": "BEFORE", "touches_settings": true}"""
+
+
+def test_an_interrupted_push_is_put_back_until_that_succeeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hacore.control.config.TEND_INTERVAL", 0.01)
+
+    async def play() -> None:
+        async with nodes(tmp_path) as (a, b):
+            a.write("/etc/rules.conf", "accept\n")
+            place = tmp_path / "in the way"
+            place.write_text("")
+            journal = INTERRUPTED.replace("FILE", f"{place}/synced.toml").replace("BEFORE", "0" * 64)
+            await b.played.worker.stop()
+            (b.played.directory / "state/config/journal.json").write_text(journal)
+            await b.played.start()
+            b = Node(b.played)
+            warning = await until(lambda: b.played.worker.warnings.get("config"))
+            assert warning.startswith(f"an interrupted push could not be put back: {place}/synced.toml: ")
+            with pytest.raises(ApiError, match="fw2 has to put back what an interrupted push replaced") as caught:
+                await a.push(sections=["rules"])
+            assert caught.value.code == "busy"
+            node = b.played.worker.part(Configuration).node
+            assert node.parts.journal.record is not None
+            node.parts.journal.record.settings_before = ""
+            await until(lambda: "config" not in b.played.worker.warnings)
+            assert (await a.push(sections=["rules"]))["result"] == "applied"
+
+    asyncio.run(play())
+
+
+def test_a_worker_with_a_damaged_journal_runs_without_pushes(tmp_path: Path) -> None:
+    async def play() -> None:
+        async with nodes(tmp_path) as (a, b):
+            a.write("/etc/rules.conf", "accept\n")
+            await b.played.worker.stop()
+            journal = b.played.directory / "state/config/journal.json"
+            journal.write_text("")
+            await b.played.start()
+            assert f"no push and no history: {journal} is damaged" in b.played.worker.warnings["config"]
+            with pytest.raises(ApiError, match="no push and no history"):
+                await a.push(sections=["rules"])
+
+    asyncio.run(play())
+
+
+def test_damage_is_a_warning(tmp_path: Path) -> None:
+    async def play() -> None:
+        async with nodes(tmp_path) as (a, b):
+            a.write("/etc/rules.conf", "accept\n")
+            assert (await a.push(sections=["rules"]))["revision"] == 2
+            await b.played.worker.stop()
+            file = b.played.directory / "state/config/revisions/000002.json"
+            file.write_text("{")
+            await b.played.start()
+            assert f"{file} is damaged" in b.played.worker.warnings["config history"]
+            assert f"{file} is damaged" in next(text for kind, text, _ in reversed(b.played.events) if kind == "config")
 
     asyncio.run(play())
 

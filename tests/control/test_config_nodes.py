@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import random
 import signal
-import threading
-import time
-from collections.abc import Callable, Iterator
+import subprocess
+from collections.abc import Callable, Iterable, Iterator
+from itertools import product
 from pathlib import Path
 
 import pytest
 
-from hacore.control.problems import ApiError
-from hacore.errors import HacoreError
 from tests.control.push_pair import PushNode, push_pair
+from tests.running_node import HACORE
 
 RULES = """
 [[section]]
@@ -23,7 +21,7 @@ id = "rules"
 description = "Firewall rules"
 paths = ["FILES/rules.conf", "FILES/rules.d"]
 check = ["test", "-e", "{root}FILES/rules.conf"]
-apply = ["cp", "FILES/rules.conf", "FILES/applied"]
+apply = ["sh", "-c", "cp FILES/rules.conf FILES/applied; while test -e FILES/hold; do sleep 0.02; done"]
 [[section]]
 id = "vips"
 """
@@ -91,36 +89,42 @@ def word_of(node: PushNode) -> str:
     return word
 
 
-def kill_one(nodes: tuple[PushNode, PushNode], chance: random.Random, old: str, new: str) -> str:
-    """A push from fw1, in which one of the two control workers dies at some moment."""
+def revisions(node: PushNode) -> list[str]:
+    return node.hacore("config", "history").stdout.splitlines()
+
+
+def kill_one(nodes: tuple[PushNode, PushNode], victim: PushNode, step: str, old: str, new: str) -> None:
+    """A push from fw1, in which one of the two control workers dies as soon as the push is at this step.
+
+    It cannot be at its end by then: the apply command waits.
+    """
     one, two = nodes
     fill(one, new)
-    victim = chance.choice(nodes)
+    hold = two.write("hold", "")
+    before, events = revisions(two), two.events("config")
     pid = victim.control_pid()
-    problems: list[str] = []
-
-    def push() -> None:
-        try:
-            one.hacore("config", "push", "rules", "--restart", "none", check=False)
-        except (HacoreError, ApiError) as error:
-            problems.append(str(error))
-
-    pushing = threading.Thread(target=push)
-    pushing.start()
-    time.sleep(chance.uniform(0.1, 0.8))
-    with contextlib.suppress(ProcessLookupError):
+    command = [*HACORE, "-c", str(one.settings), "config", "push", "rules", "--restart", "none", "--json"]
+    with one.host.start(*command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as pushing:
+        assert pushing.stdout is not None
+        assert any(f'"step": "{step}"' in line for line in pushing.stdout)
         os.kill(pid, signal.SIGKILL)
-    pushing.join()
+        hold.unlink()
+        assert "applied" not in pushing.stdout.read()
+    assert pushing.returncode
     for node in nodes:
         node.until(lambda node=node: node.control_pid() not in (0, pid))  # type: ignore[misc]
-    two.until(lambda: two.hacore("config", "status", check=False).returncode in (0, 1))
+    if victim is one and step in ("compare", "send"):
+        return  # whether fw1 had asked for the commit nobody knows
+    if victim is two and step not in ("compare", "send"):
+        two.until_event("config", "was interrupted", events[-1]["seq"])
     two.until(lambda: not (two.state_dir / "config/journal.json").exists())
-    word = word_of(two)
-    assert word in (old, new)
-    assert (two.files / "applied").read_text() == f"{word} 0\n"
-    history = two.hacore("config", "history", "-n", "1").stdout
-    assert "pushed by fw1" in history
-    return word
+    expected = old if victim is two else new  # what was committed goes on, whoever listens
+    assert word_of(two) == expected
+    assert (two.files / "applied").read_text() == f"{expected} 0\n"
+    after = two.until(lambda: revisions(two))
+    assert after[: len(before)] == before
+    assert len(after) - len(before) == (expected == new)
+    assert "pushed by fw1" in after[-1]
 
 
 def pushed(node: PushNode) -> bool:
@@ -130,22 +134,25 @@ def pushed(node: PushNode) -> bool:
     return done.returncode == 0
 
 
-def play(nodes: tuple[PushNode, PushNode], seeds: range) -> None:
+STEPS = ["compare", "send", "stage", "check", "swap", "apply"]
+
+
+def play(nodes: tuple[PushNode, PushNode], kills: Iterable[tuple[int, str]]) -> None:
     one, two = nodes
     fill(one, "word0")
     assert one.push("rules")["result"] == "applied"
-    word = word_of(two)
-    for seed in seeds:
-        word = kill_one(nodes, random.Random(seed), word, f"word{seed}x")
+    for number, (victim, step) in enumerate(kills):
+        kill_one(nodes, nodes[victim], step, word_of(two), f"word{number}x")
         # Whoever died: the next push goes through.
         one.until(lambda: pushed(one))
-        word = word_of(two)
+        assert word_of(two) == f"word{number}x"
 
 
-def test_a_control_worker_dies_in_the_middle_of_a_push(nodes: tuple[PushNode, PushNode]) -> None:
-    play(nodes, range(1, 11))
+def test_a_control_worker_dies_at_every_step_of_a_push_on_either_side(nodes: tuple[PushNode, PushNode]) -> None:
+    play(nodes, product((0, 1), STEPS))
 
 
 @pytest.mark.soak
 def test_a_control_worker_dies_in_the_middle_of_many_pushes(nodes: tuple[PushNode, PushNode]) -> None:
-    play(nodes, range(100, 200))
+    chance = random.Random(1)
+    play(nodes, [(chance.randrange(2), chance.choice(STEPS)) for _ in range(100)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -51,7 +52,7 @@ def sending(world: World, length: int = len(BODY)) -> ssl.SSLSocket:
 def taken(world: World) -> int:
     """Bytes of the body that were passed on to be written; -1 where no push is open."""
     state = world.node.worker.part(Configuration).node._opened
-    return -1 if state is None else state[2].offset
+    return -1 if state is None else state.reader.offset
 
 
 @pytest.mark.parametrize("step", [1 << 14, 100_001, len(BODY)])
@@ -90,9 +91,26 @@ def test_a_sender_that_goes_away(world: World) -> None:
     with sending(world) as one:
         one.sendall(BODY[:500_000])
         one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    node = world.node.worker.part(Configuration).node
+    world.run(until(lambda: not node.busy))
+    assert not list(node.parts.store.directory.glob("*.new"))
     with sending(world) as one:  # the same peer may begin anew at once
         one.sendall(BODY)
         assert one.recv(65536).startswith(b"HTTP/1.1 200")
+
+
+def test_a_disk_that_is_full(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_arguments: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("hacore.node.config_store.os.pwrite", full)
+    with sending(world) as one:
+        with suppress(OSError):  # once the receiver has said so
+            one.sendall(BODY)
+        world.run(until(lambda: taken(world) == -1))
+    world.run(until(world.refusals))
+    assert [code for code, _ in world.refusals()] == ["disk-full"]
+    assert not world.faults()
 
 
 def test_more_than_was_announced(world: World) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
+import json
 import random
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -34,27 +35,25 @@ def vip(name: str) -> str:
     return f'[[vip]]\nname = "{name}"\ninterface = "lan0"\nvhid = 1\npassword = "x"\naddresses = ["192.0.2.1/24"]\n'
 
 
-def side(directory: Path, name: str) -> Side:
-    made = Side(directory, name, "")
-    made.write_settings(SECTION.replace("TREE", str(made.tree)) + vip(name))
-    return made
-
-
-@pytest.fixture
-def pair(tmp_path: Path) -> Iterator[tuple[Side, Side]]:
-    (tmp_path / "a").mkdir()
-    (tmp_path / "b").mkdir()
+@contextmanager
+def two_sides(directory: Path) -> Iterator[tuple[Side, Side]]:
     for name, letter in (("fw1", "a"), ("fw2", "b")):
-        directory = tmp_path / letter
-        text = SECTION.replace("TREE", f"{directory}/tree") + vip(name)
-        Side(directory, name, text).node.close()
-    sides = (Side(tmp_path / "a", "fw1", ""), Side(tmp_path / "b", "fw2", ""))
+        (directory / letter).mkdir()
+        text = SECTION.replace("TREE", f"{directory / letter}/tree") + vip(name)
+        Side(directory / letter, name, text).node.close()
+    sides = (Side(directory / "a", "fw1", ""), Side(directory / "b", "fw2", ""))
     fill(sides[1], "old")
     (sides[1].directory / "applied").write_text("old 0\n")
     fill(sides[0], "new")
     yield sides
     for each in sides:
         each.node.close()
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[tuple[Side, Side]]:
+    with two_sides(tmp_path) as sides:
+        yield sides
 
 
 def fill(one: Side, word: str) -> None:
@@ -80,26 +79,64 @@ def whole(one: Side) -> str:
 
 
 VICTIM = """
-import os, signal, sys
+import json, os, signal, sys
+from collections import Counter
 from pathlib import Path
 from tests.node.config_pair import Side, push
-directory, step = Path(sys.argv[1]), sys.argv[2]
+directory, work, step, kind, number = Path(sys.argv[1]), *sys.argv[2:5], int(sys.argv[5])
+changing = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod", "os.chown", "os.symlink", "subprocess.Popen"}
+seen, watching = Counter(), False
+def heard(event, arguments):
+    # Of each operation before it is carried out.
+    writes = event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+    if watching and (event in changing or writes) and "digests" not in str(arguments[0]):
+        seen.update([event, "any"])
+        if seen[kind] == number and kind in (event, "any"):
+            os.kill(os.getpid(), signal.SIGKILL)
 def written(one):
+    global watching
+    watching = True
     if one == step:
         os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(heard)
 a, b = Side(directory / "a", "fw1", ""), Side(directory / "b", "fw2", "", written)
 if step == "undoing":
     b.failing_services = {"one": "does not start"}
 print("ready", flush=True)
-push(a, b, ["rules", "vips"])
-print("done", flush=True)
+if work == "push":
+    push(a, b, ["rules", "vips"])
+else:
+    watching = True
+    b.node.recover()
+print(json.dumps(seen), flush=True)
 """
 
 
-def victim(directory: Path, step: str) -> subprocess.Popen[bytes]:
+def victim(
+    directory: Path, *, work: str = "push", step: str = "", kind: str = "any", number: int = 0
+) -> subprocess.Popen[bytes]:
+    """A process that pushes or recovers: killed when a step is written, or just before an operation on files.
+
+    That is the one of this number, of this kind (an audit event of Python, or "any" that changes something), since the
+    push was opened; number 0 lets it go on to its end, where it says how many there were of each.
+    """
+    words = [str(directory), work, step, kind, str(number)]
     return subprocess.Popen(
-        [sys.executable, "-c", VICTIM, str(directory), step], stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]
+        [sys.executable, "-c", VICTIM, *words], stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]
     )
+
+
+def killed(process: subprocess.Popen[bytes]) -> bool:
+    """Whether it was, once it is at its end."""
+    process.communicate()
+    return process.returncode == -signal.SIGKILL
+
+
+def moments(process: subprocess.Popen[bytes]) -> dict[str, int]:
+    """How many operations of each kind there are to be killed at."""
+    output, _ = process.communicate()
+    found: dict[str, int] = json.loads(output.splitlines()[-1])
+    return found
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -107,14 +144,13 @@ def test_killed_at_each_step(pair: tuple[Side, Side], tmp_path: Path, step: str)
     a, b = pair
     for each in pair:
         each.node.close()
-    process = victim(tmp_path, step)
-    output, _ = process.communicate()
+    process = victim(tmp_path, step=step)
     if step == "undone":
-        assert b"done" in output  # nothing failed in this one
+        assert not killed(process)  # nothing failed in this one
         b.node = b.start()
         assert whole(b) == "new"
         return
-    assert process.returncode == -signal.SIGKILL
+    assert killed(process)
     b.node = b.start()
     assert b.node.recover() == []
     expected = "new" if step == "done" else "old"
@@ -130,36 +166,78 @@ def test_killed_at_each_step(pair: tuple[Side, Side], tmp_path: Path, step: str)
     assert whole(b) == "new"
 
 
-def kill_at_random(pair: tuple[Side, Side], tmp_path: Path, seed: int) -> str:
-    b = pair[1]
-    chance = random.Random(seed)
-    process = victim(tmp_path, "never")
-    assert process.stdout is not None
-    assert process.stdout.readline() == b"ready\n"
-    time.sleep(chance.uniform(0, 0.15))
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
+@pytest.fixture(scope="module")
+def in_push(tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
+    """The moments of a push that nobody kills."""
+    directory = tmp_path_factory.mktemp("push")
+    with two_sides(directory):
+        pass
+    return moments(victim(directory))
+
+
+@pytest.fixture(scope="module")
+def in_recovery(tmp_path_factory: pytest.TempPathFactory, in_push: dict[str, int]) -> dict[str, int]:
+    """The moments of a recovery, after the push was killed in the middle of its renames."""
+    directory = tmp_path_factory.mktemp("recovery")
+    with two_sides(directory):
+        pass
+    assert killed(victim(directory, kind="os.rename", number=in_push["os.rename"] // 2))
+    return moments(victim(directory, work="recover"))
+
+
+def recovered(b: Side) -> str:
+    """What fw2 has after the next worker has recovered: entirely the one or the other, and it says which."""
     b.node = b.start()
+    interrupted = b.node.unfinished
     assert b.node.recover() == []
     word = whole(b)
     last = b.node.parts.revisions.last()
     assert (last is not None and last.kind == "push") == (word == "new")
+    assert (b.directory / "applied").read_text() == f"{word} 0\n"
+    assert len(b.history) == interrupted
+    assert not interrupted or ("is applied" in b.history[0]) == (word == "new")
     return word
 
 
-@pytest.mark.parametrize("seed", range(10))
-def test_killed_at_random(pair: tuple[Side, Side], tmp_path: Path, seed: int) -> None:
+def kill_at_random(b: Side, directory: Path, chance: random.Random, kind: str, there: dict[str, int]) -> None:
+    assert killed(victim(directory, kind=kind, number=chance.randint(1, there[kind])))
+    recovered(b)
+
+
+@pytest.mark.parametrize("kind", ["any", "os.rename"])
+@pytest.mark.parametrize("seed", range(5))
+def test_killed_at_random(
+    pair: tuple[Side, Side], tmp_path: Path, in_push: dict[str, int], seed: int, kind: str
+) -> None:
     for each in pair:
         each.node.close()
-    kill_at_random(pair, tmp_path, seed)
+    kill_at_random(pair[1], tmp_path, random.Random(seed), kind, in_push)
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("seed", range(10, 110))
-def test_killed_at_random_often(pair: tuple[Side, Side], tmp_path: Path, seed: int) -> None:
+def test_killed_at_random_often(pair: tuple[Side, Side], tmp_path: Path, in_push: dict[str, int], seed: int) -> None:
     for each in pair:
         each.node.close()
-    kill_at_random(pair, tmp_path, seed)
+    kill_at_random(pair[1], tmp_path, random.Random(seed), "any", in_push)
+
+
+@pytest.mark.parametrize("kind", ["any", "os.rename"])
+@pytest.mark.parametrize("seed", range(3))
+def test_killed_in_the_recovery_too(
+    pair: tuple[Side, Side],
+    tmp_path: Path,
+    in_push: dict[str, int],
+    in_recovery: dict[str, int],
+    seed: int,
+    kind: str,
+) -> None:
+    for each in pair:
+        each.node.close()
+    chance = random.Random(seed)
+    assert killed(victim(tmp_path, kind="os.rename", number=in_push["os.rename"] // 2))
+    assert killed(victim(tmp_path, work="recover", kind=kind, number=chance.randint(1, in_recovery[kind])))
+    assert recovered(pair[1]) == "old"
 
 
 def test_a_command_that_outlives_its_worker_is_ended(pair: tuple[Side, Side], tmp_path: Path) -> None:
@@ -175,7 +253,7 @@ def test_a_command_that_outlives_its_worker_is_ended(pair: tuple[Side, Side], tm
     )
     for each in pair:
         each.node.close()
-    process = victim(tmp_path, "never")
+    process = victim(tmp_path)
     while not (mark.exists() and mark.read_text()):
         time.sleep(0.01)
     process.kill()

@@ -12,6 +12,7 @@ import pytest
 
 from hacore.configsync.manifest import BadManifest, Entry, Manifest
 from hacore.errors import WireError
+from hacore.node.config_install import Installer
 from hacore.node.config_node import Busy, Guarded
 from tests.node.config_pair import VIP, Side, push, request, sending
 
@@ -212,6 +213,74 @@ def test_guards_of_the_receiving_node(pair: tuple[Side, Side]) -> None:
     assert kinds == ["found", "push", "found", "push"]  # what was there by hand can be returned to
     b.node.roll_back(3, lambda _: None, by="admin")
     assert b.read("/etc/rules.conf") == "by hand\n"
+
+
+def test_guards_are_asked_again_at_the_commit(pair: tuple[Side, Side]) -> None:
+    a, b = pair
+    fill(a)
+    assert push(a, b, ["rules"]).result == "applied"
+    a.write("/etc/rules.conf", "anew\n")
+    for overrides in ([], ["peer-is-master"]):
+        prepared = sending(a, b, ["rules"])
+        opened = b.node.open(prepared.request(overrides=overrides))
+        for data in prepared.stream(opened.lacking):
+            b.node.take(opened.transaction, data)
+        b.states = {"lan": "MASTER"}
+        b.write("/etc/rules.conf", "by hand\n")
+        with pytest.raises(Guarded) as caught:
+            b.node.commit(opened.transaction, lambda _: None)
+        assert [each.code for each in caught.value.objections] == ["peer-is-master"] * (not overrides) + [
+            "changed-there"
+        ]
+        assert b.read("/etc/rules.conf") == "by hand\n"
+        assert b.node.busy == ""
+        assert not list(b.node.parts.store.directory.glob("*.new"))
+        b.states = {}
+        b.write("/etc/rules.conf", "accept all\n", 0o600)
+
+
+@pytest.mark.parametrize("late", ["/etc/rules.conf", "/etc/rules.d/deep/late"])
+def test_what_changes_here_while_the_checks_run_is_not_lost(pair: tuple[Side, Side], late: str) -> None:
+    a, b = pair
+    a.write("/etc/rules.conf", "new\n")
+    a.write("/etc/rules.d/deep", "a file now")
+    fill(b)
+    before = b.picture()
+    commands(b, check=["sh", "-c", f"echo precious > {b.tree}{late}"])
+    outcome = push(a, b, ["rules"])
+    assert outcome.result == "refused"
+    assert outcome.failure is not None
+    assert outcome.failure.code == "changed-meanwhile"
+    assert late in outcome.failure.output
+    assert b.read(late) == "precious\n"
+    name = late.removeprefix("/")
+    assert before | {name: None} == b.picture() | {name: None}
+    commands(b)
+    assert push(a, b, ["rules"]).result == "applied"
+    b.node.roll_back(b.node.previous().number, lambda _: None, by="admin")
+    assert b.read(late) == "precious\n"
+
+
+def test_a_folder_that_a_file_replaces_takes_nothing_unknown_with_it(
+    pair: tuple[Side, Side], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = pair
+    a.write("/etc/rules.d/deep", "a file now")
+    fill(b)
+    before = b.picture()
+    flush = Installer._flush
+
+    def late(installer: Installer) -> None:
+        """Just before the first file is replaced."""
+        monkeypatch.setattr(Installer, "_flush", flush)
+        flush(installer)
+        b.write("/etc/rules.d/deep/er/late", "precious\n")
+
+    monkeypatch.setattr(Installer, "_flush", late)
+    outcome = push(a, b, ["rules"])
+    assert outcome.result == "undone"
+    assert b.read("/etc/rules.d/deep/er/late") == "precious\n"
+    assert before == {path: each for path, each in b.picture().items() if path != "etc/rules.d/deep/er/late"}
 
 
 def test_one_at_a_time(pair: tuple[Side, Side]) -> None:

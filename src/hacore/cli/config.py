@@ -44,6 +44,12 @@ class ApplyFailed(NotDone):
     exit_code = 73
 
 
+class DiskWasFull(NotDone):
+    """There was no room for it; nothing was changed, or the previous state is back."""
+
+    exit_code = 74
+
+
 class SeveralFailed(HacoreError):
     """A push to several peers; ends with the exit code of the one that is worst off."""
 
@@ -55,7 +61,7 @@ class SeveralFailed(HacoreError):
 #: By the result: nothing was changed, everything is put back, it could not be.
 SEVERITY = {"refused": 0, "undone": 1, "broken": 2}
 #: By the code of the failure.
-FAILURES = {"check-failed": CheckFailed, "apply-failed": ApplyFailed}
+FAILURES = {"check-failed": CheckFailed, "apply-failed": ApplyFailed, "disk-full": DiskWasFull}
 
 
 def peer_option(meaning: str) -> Callable[[Function], Function]:
@@ -201,8 +207,8 @@ def push(
     which command and its output.
 
     Exit codes: 0 applied, or nothing to do; 65 a check failed, nothing was
-    changed; 73 an apply command failed, the previous state is back; 75 refused
-    by a guard, or busy; 1 anything else. Of several peers, that of the one
+    changed; 73 an apply command failed, the previous state is back; 74 a disk
+    was full; 75 refused by a guard, or busy; 1 anything else. Of several peers, that of the one
     that is worst off: not put back, put back, refused
     """
     overrides = {
@@ -293,7 +299,9 @@ def _print_json(answer: Any) -> None:
 def _carry_out(
     settings_path: str, path: str, body: dict[str, Any], query: dict[str, Any], *, as_json: bool, silent: bool
 ) -> None:
-    lines = _client(settings_path).stream("POST", path, body, query=query)
+    from hacore.cli.config_progress import follow, whole
+
+    lines = whole(_client(settings_path).stream("POST", path, body, query=query))
     failed: list[HacoreError] = []
     if as_json:
         import json
@@ -302,7 +310,6 @@ def _carry_out(
             click.echo(json.dumps(line, ensure_ascii=False))
             failed += _failures(line)
     else:
-        from hacore.cli.config_progress import follow
         from hacore.cli.config_view import outcome_text
 
         for line in follow(lines):

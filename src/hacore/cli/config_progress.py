@@ -23,6 +23,16 @@ NAMES = {
 BAR_COLUMNS = 60
 
 
+def whole(lines: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The lines of a stream, as they come; raises PlatformError where what came last ends nothing."""
+    ended = False
+    for line in lines:
+        ended = "progress" not in line
+        yield line
+    if not ended:
+        raise PlatformError("the control worker ended without an outcome: see hacore events")
+
+
 def follow(lines: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """Shows what comes; the lines that end something: an outcome, or the problem of one of several peers."""
     from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, TextColumn
@@ -31,13 +41,11 @@ def follow(lines: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     columns: list[ProgressColumn] = [SpinnerColumn(), TextColumn("{task.description}")]
     if screen.width >= BAR_COLUMNS:
         columns += [BarColumn(bar_width=20), TextColumn("{task.fields[amount]}")]
-    ended = False
     said = ""
     with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as progress:
         task = progress.add_task("", total=None, amount="")
         for line in lines:
             if "progress" not in line:
-                ended = True
                 yield line
                 continue
             step, text = line["progress"]["step"], line["progress"]["text"]
@@ -51,8 +59,6 @@ def follow(lines: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
             if not screen.is_terminal and said != f"{name} {text}":
                 said = f"{name} {text}"
                 screen.print(said, soft_wrap=True)
-    if not ended:
-        raise PlatformError("the control worker ended without an outcome: see hacore events")
 
 
 def amount(step: str, done: int, total: int) -> str:

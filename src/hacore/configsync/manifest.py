@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import posixpath
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
 import msgspec
@@ -106,6 +106,13 @@ def decode(data: bytes) -> Manifest:
 def within(path: str, roots: Iterable[str]) -> bool:
     """Whether `path` is one of `roots` or lies below one, by its text alone."""
     return any(path == root or path.startswith(root.rstrip("/") + "/") for root in roots)
+
+
+def folders_above(path: str) -> Iterator[str]:
+    """From the folder that holds `path` up to the root."""
+    while path != "/":
+        path = posixpath.dirname(path)
+        yield path
 
 
 def check_path(path: str) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -19,6 +20,7 @@ from hacore.linux.rtnl import dump_links
 from hacore.node.config_digests import ChangedMeanwhile
 from hacore.node.config_node import Busy, ConfigNode, Guarded
 from hacore.node.config_revisions import NoRevision
+from hacore.node.config_space import DiskFull
 from hacore.node.config_store import StoreError
 from hacore.node.config_surroundings import Restarted, Surroundings
 from hacore.node.config_tree import TreeError
@@ -32,6 +34,8 @@ RESTART_TIMEOUT = 3600.0  # each service has a limit of its own
 #: The worker before this one may still be ending.
 OPEN_TRIES = 50
 OPEN_PAUSE = 0.1
+#: Seconds between two looks after what nobody asks for: a push that has lost its sender, one that is not put back yet.
+TEND_INTERVAL = 10.0
 
 T = TypeVar("T")
 
@@ -45,6 +49,7 @@ class Configuration:
         self._reading = ThreadPoolExecutor(2, "config-read")
         self._node: ConfigNode | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._tending: asyncio.Task[None] | None = None
         self.restart_services: Callable[[Sequence[str]], Coroutine[Any, Any, list[Restarted]]] | None = None
         worker.on_start(self._start)
         worker.on_stop(self._stop)
@@ -68,16 +73,34 @@ class Configuration:
                     self._worker.record("config", f"no push and no history: {error}")
                     return
                 await asyncio.sleep(OPEN_PAUSE)
-        node = self.node
-        if node.parts.journal.record is not None:
-            self._worker.spawn(self._recover(node), "putting back an interrupted push")
+        if self.node.damage:
+            text = f"the history of the configuration is damaged: {'; '.join(self.node.damage)}"
+            self._worker.warnings["config history"] = text
+            self._worker.record("config", text)
+        self._tending = self._worker.spawn(self._tend(self.node), "looking after the configuration")
+
+    async def _tend(self, node: ConfigNode) -> None:
+        """Puts back what an interrupted push replaced, again and again until that succeeds."""
+        while True:
+            if node.unfinished:
+                with suppress(Busy):
+                    await self._recover(node)
+            await self.read(node.discard_idle)
+            await asyncio.sleep(TEND_INTERVAL)
 
     async def _recover(self, node: ConfigNode) -> None:
-        problems = await self.write(lambda: node.recover())
-        if problems:
+        try:
+            problems = await self.write(lambda: node.recover())
+        except OSError as error:
+            problems = [str(error)]
+        if node.unfinished:
             self._worker.warnings["config"] = f"an interrupted push could not be put back: {'; '.join(problems)}"
+        else:
+            self._worker.warnings.pop("config", None)
 
     async def _stop(self) -> None:
+        if self._tending is not None:
+            self._tending.cancel()
         if self._node is not None:
             await self.write(self._node.close)
         self._writing.shutdown(wait=False)
@@ -196,6 +219,8 @@ def as_api_error(error: HacoreError) -> ApiError:
         return ApiError(409, "changed-meanwhile", str(error))
     if isinstance(error, SettingsError):
         return ApiError(500, "settings", f"the settings of this node cannot be used: {error}")
+    if isinstance(error, DiskFull):
+        return ApiError(507, DiskFull.code, str(error), "nothing was changed: make room, then push again")
     if isinstance(error, TreeError):
         return ApiError(500, "cannot-read", str(error))
     return ApiError(500, "internal", f"{type(error).__name__}: {error}")

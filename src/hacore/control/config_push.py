@@ -170,10 +170,7 @@ class Pushing:
             answer = await identity
         finally:
             identity.cancel()
-        states = {vip.name: self._worker.states.get(vip.name, "INIT") for vip in sending.settings.vips}
-        objections = sender_objections(self._worker.name, states, __version__, client.name, answer.version)
-        if left := standing(objections, order.overrides):
-            raise as_api_error(Guarded(left))
+        self._guard(client, sending, order, answer.version)
         _look_at_problems(client, sending, there)
         if not sending.manifests and order.restart != "all":
             yield await self._ended(Outcome(result="unchanged", node=client.name, sections=sending.digests), sending)
@@ -184,6 +181,7 @@ class Pushing:
         try:
             async for line in self._send(client, sending, opened):
                 yield line
+            self._guard(client, sending, order, answer.version)  # sending takes its time
             path = f"/push/{opened.transaction}/commit"
             committed = True
             outcome = None
@@ -202,6 +200,12 @@ class Pushing:
             if not committed:
                 with suppress(ApiError):
                     await client.ask("DELETE", f"/push/{opened.transaction}", response=Transaction)
+
+    def _guard(self, client: PeerClient, sending: Sending, order: PushOrder, version: str) -> None:
+        states = {vip.name: self._worker.states.get(vip.name, "INIT") for vip in sending.settings.vips}
+        objections = sender_objections(self._worker.name, states, __version__, client.name, version)
+        if left := standing(objections, order.overrides):
+            raise as_api_error(Guarded(left))
 
     async def _send(self, client: PeerClient, sending: Sending, opened: Opened) -> AsyncIterator[Line]:
         if not opened.lacking:

@@ -29,6 +29,7 @@ ERRORS = {
     "502": "A peer could not be asked.",
     "503": "A part of this node does not answer.",
     "504": "A peer, or a part of this node, did not answer in time.",
+    "507": "A disk has no room for it.",
 }
 
 

@@ -20,6 +20,7 @@ EXIT_CODES: Mapping[str, int] = {
     "not-running": 69,
     "internal": 70,
     "apply-failed": 73,
+    "disk-full": 74,
     "timed-out": 74,
     "connection-lost": 74,
     "busy": 75,

@@ -156,6 +156,9 @@ class Handlers:
         except TimeoutError:
             await self._part.write(lambda: node.discard(transaction))
             raise ApiError(408, "timed-out", f"no more of the contents came within {CONTENT_TIMEOUT:g} s") from None
+        except OSError:  # the sender is gone, or the disk
+            await self._part.write(lambda: node.discard(transaction))
+            raise
 
     async def commit(self, call: Call) -> AsyncIterator[Line]:
         """Goes on to its end, whoever listens."""

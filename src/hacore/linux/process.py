@@ -34,3 +34,8 @@ def cpu_time(pid: int) -> float:
     except OSError as error:
         # The kernel says EINVAL, also of the id of a thread.
         raise ProcessLookupError(error.errno, f"there is no process {pid}") from error
+
+
+def boot_id() -> str:
+    """The kernel's name for this boot: another one after every start of the machine."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()

@@ -14,14 +14,15 @@ import stat
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 from hacore.configsync.attributes import BadAttribute, to_value
 from hacore.configsync.difference import Change
-from hacore.configsync.manifest import LONGEST_NAME_BYTES, TEMPORARY, Entry
+from hacore.configsync.manifest import LONGEST_NAME_BYTES, TEMPORARY, Entry, folders_above
 from hacore.linux.libc import syncfs
 from hacore.node.config_attributes import set_rights
 from hacore.node.config_names import group_id, user_id
+from hacore.node.config_space import DiskFull, is_full
 from hacore.node.config_store import Store
 from hacore.node.config_tree import DIRECTORY, Tree, TreeError
 
@@ -43,7 +44,11 @@ def check_owners(changes: Sequence[Change]) -> None:
 
 
 class Installer:
-    """Applies changes below `roots`; raises TreeError, StoreError, UnknownName with the path that failed."""
+    """Applies changes below `roots`; raises TreeError, DiskFull, StoreError, UnknownName with the path that failed,
+    OSError where a flush failed.
+
+    Nothing goes that is not in the changes: a folder that holds something else cannot be removed.
+    """
 
     def __init__(self, tree: Tree, store: Store, roots: Sequence[str], progress: Progress = lambda _done, _all: None):
         self._tree, self._store, self._roots, self._progress = tree, store, tuple(roots), progress
@@ -54,13 +59,17 @@ class Installer:
     def install(self, changes: Sequence[Change]) -> None:
         """Everything, flushed to the disk."""
         files = [change for change in changes if change.new is not None and change.new.kind == "file"]
+        gone = [change for change in reversed(changes) if change.new is None]
+        replaced = {each.path for each in changes if each.new and each.old and each.new.kind != each.old.kind}
+        in_the_way = [change for change in gone if not replaced.isdisjoint(folders_above(change.path))]
         try:
             self._make_room(changes)
             self._each([change for change in changes if change.new is not None and change.new.kind != "file"], _prepare)
             self._prepare_files(files)
             self._flush()
+            self._each(in_the_way, _remove)
             self._each([change for change in changes if change.new is not None], _place)
-            self._each([change for change in reversed(changes) if change.new is None], _remove)
+            self._each(gone, _remove)
             self._flush()
         finally:
             for handle in self._devices.values():
@@ -85,7 +94,8 @@ class Installer:
                 try:
                     action(place, change)
                 except OSError as error:
-                    raise TreeError(f"{change.path} cannot be written: {error.strerror}") from None
+                    kind = DiskFull if is_full(error) else TreeError
+                    raise kind(f"{change.path} cannot be written: {error.strerror}") from None
                 except BadAttribute as error:
                     raise TreeError(f"{change.path} cannot be written: {error}") from None
         finally:
@@ -112,13 +122,19 @@ class Installer:
 
     @contextmanager
     def _flushing(self, many: bool) -> Iterator[None]:
-        """What is written goes to the disk while the rest is written, so that little is left at the end."""
+        """What is written goes to the disk while the rest is written, so that little is left at the end.
+
+        Raises OSError: the kernel tells of an error of the disk once, to whoever flushes first.
+        """
         ended = threading.Event()
+        failed: list[OSError] = []
 
         def flush() -> None:
-            while not ended.wait(FLUSH_INTERVAL):
-                with suppress(OSError):  # the last one tells
+            while not failed and not ended.wait(FLUSH_INTERVAL):
+                try:
                     self._flush()
+                except OSError as error:
+                    failed.append(error)
 
         thread = threading.Thread(target=flush, name="flush")
         if many:
@@ -129,6 +145,8 @@ class Installer:
             ended.set()
             if many:
                 thread.join()
+        if failed:
+            raise failed[0]
 
     def _make_room(self, changes: Sequence[Change]) -> None:
         """The directories above the sections' paths, which no manifest knows."""
@@ -245,8 +263,8 @@ def _place(place: _Place, change: Change) -> None:
         finally:
             os.close(handle)
         return
-    if old is not None and old.kind == "folder":
-        _remove_any(name, parent)
+    if old is not None and old.kind == "folder" and _status(name, parent) is not None:
+        os.rmdir(name, dir_fd=parent)
     os.rename(_temporary(name), name, src_dir_fd=parent, dst_dir_fd=parent)
 
 

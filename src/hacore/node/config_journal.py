@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
 from hacore.configsync.plan import Plan, Step
+from hacore.errors import PlatformError
 from hacore.node.durable import sync_directory, write_durably
 
 
@@ -24,13 +26,17 @@ class SectionRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Record(msgspec.Struct, kw_only=True):
-    """Everything that is needed to undo a transaction. `undone_from` is the step at which undoing began."""
+    """Everything that is needed to undo a transaction. `undone_from` is the step at which undoing began.
+
+    `boot` is the kernel's id of the boot in which it began: in another one the machine has started with what it found.
+    """
 
     transaction: str
     step: Step
     action: str
     by: str
     since: float
+    boot: str = ""
     sections: dict[str, SectionRecord] = {}
     settings_file: str = ""  # 50-synced.toml
     settings_before: str = ""  # digest of its content; "": there was none
@@ -41,7 +47,10 @@ class Record(msgspec.Struct, kw_only=True):
 
 
 class Journal:
-    """The one transaction that is under way. `written(step)` is called after each step is on the disk."""
+    """The one transaction that is under way. `written(step)` is called after each step is on the disk.
+
+    Raises PlatformError where the file is damaged: nobody knows then what is to be undone.
+    """
 
     def __init__(self, path: Path, written: Callable[[Step], None] = lambda _step: None) -> None:
         self._path = path
@@ -53,25 +62,36 @@ class Journal:
             self.plan = Plan(self.record.step)
         except FileNotFoundError:
             pass
+        except msgspec.DecodeError as error:
+            raise PlatformError(
+                f"{path} is damaged ({error}), so that nobody knows which push was under way: "
+                "look at the files of the sections, then remove it"
+            ) from None
 
     def open(self, record: Record) -> None:
-        """A transaction begins."""
-        self.record, self.plan = record, Plan(record.step)
-        self._write()
+        """A transaction begins. Raises OSError, and then it does not."""
+        self._write(record)
 
     def advance(self, step: Step) -> None:
-        """The next step begins."""
+        """The next step begins. Raises OSError, and then the transaction is where it was."""
         assert self.record is not None
-        self.plan.advance(step)
-        if step == "undoing":
-            self.record.undone_from = self.record.step
-        self.record.step = step
-        self._write()
+        Plan(self.plan.step).advance(step)
+        self._write(msgspec.structs.replace(self.record, step=step))
 
-    def _write(self) -> None:
+    def undoing(self, reason: str = "") -> None:
+        """The way back begins, also where that cannot be written: the step on the disk is then one that is undone."""
         assert self.record is not None
-        write_durably(self._path, msgspec.json.encode(self.record), mode=0o600)
-        self._written(self.record.step)
+        self.plan.advance("undoing")
+        self.record = msgspec.structs.replace(
+            self.record, step="undoing", undone_from=self.record.step, reason=reason or self.record.reason
+        )
+        with suppress(OSError):
+            self._write(self.record)
+
+    def _write(self, record: Record) -> None:
+        write_durably(self._path, msgspec.json.encode(record), mode=0o600)
+        self.record, self.plan = record, Plan(record.step)
+        self._written(record.step)
 
     def close(self) -> None:
         """Nothing is under way any more."""

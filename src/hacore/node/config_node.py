@@ -11,32 +11,34 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
 from hacore import __version__
 from hacore.configsync import own_settings
+from hacore.configsync.difference import changes
 from hacore.configsync.guards import Objection, receiver_objections, standing
-from hacore.configsync.manifest import BadManifest, Entry, Manifest, check_links, check_manifest
-from hacore.configsync.plan import AFTER_CRASH, Step
-from hacore.configsync.report import Failure, Outcome
+from hacore.configsync.manifest import BadManifest, Entry, Manifest, check_links, check_manifest, within
+from hacore.configsync.plan import Step
+from hacore.configsync.report import Outcome
 from hacore.configsync.stream import StreamReader
 from hacore.errors import HacoreError, LocalProtocolError
 from hacore.node.config_commands import Commands
 from hacore.node.config_digests import Digests
-from hacore.node.config_install import Installer
-from hacore.node.config_journal import Journal, Record
+from hacore.node.config_journal import Journal
 from hacore.node.config_parts import Parts, Report
+from hacore.node.config_recovery import recover
 from hacore.node.config_revisions import NoRevision, Revision, Revisions
 from hacore.node.config_sections import KINDS, Sections, SectionStatus
+from hacore.node.config_sentences import sentence
+from hacore.node.config_space import DiskFull, demand_room, is_full
 from hacore.node.config_store import Store
 from hacore.node.config_surroundings import Surroundings
 from hacore.node.config_transaction import Order, Transaction
 from hacore.node.config_tree import Tree
-from hacore.node.config_undo import undo
 from hacore.node.settings import Settings
 
 IDLE_LIMIT = 30.0  # seconds after which an opened push whose sender says nothing makes way for another
@@ -85,6 +87,15 @@ class Opened(msgspec.Struct, frozen=True, kw_only=True):
     lacking: dict[str, int]
 
 
+class OpenPush(NamedTuple):
+    """A push between its opening and its commit."""
+
+    request: PushRequest
+    order: Order
+    settings: Settings
+    reader: StreamReader
+
+
 class ConfigNode:
     """Owns `state_dir/config`. Whoever has the claim changes things, from one thread at a time; reading goes on beside.
 
@@ -106,21 +117,26 @@ class ConfigNode:
         except BlockingIOError:
             os.close(self._lock)
             raise Busy(f"another process uses {directory}") from None
-        store = Store(directory)
         self.digests = Digests(directory / "digests")
-        self.parts = Parts(
-            directory=directory,
-            tree=Tree(self.digests, root),
-            store=store,
-            revisions=Revisions(directory / "revisions", store),
-            journal=Journal(directory / "journal.json", step_written),
-            commands=Commands(directory / "command.json"),
-            surroundings=surroundings,
-        )
+        try:
+            store = Store(directory)
+            self.parts = Parts(
+                directory=directory,
+                tree=Tree(self.digests, root),
+                store=store,
+                revisions=Revisions(directory / "revisions", store),
+                journal=Journal(directory / "journal.json", step_written),
+                commands=Commands(directory / "command.json"),
+                surroundings=surroundings,
+            )
+        except BaseException:
+            os.close(self._lock)
+            raise
         self._mutex = threading.RLock()
         self._claimed = ""
         self._touched = 0.0
-        self._opened: tuple[Order, Settings, StreamReader] | None = None
+        self._opened: OpenPush | None = None
+        self._unrecovered: list[str] = []
 
     def close(self) -> None:
         """Let another process have the directory."""
@@ -134,26 +150,31 @@ class ConfigNode:
     def claim(self, what: str) -> None:
         """From now on `what` is under way; raises Busy, at once. From any thread."""
         with self._mutex:
-            if self._opened is not None and time.monotonic() - self._touched > IDLE_LIMIT:
-                self.discard(self._opened[0].transaction)
-            if self._claimed:
-                raise Busy(f"{self.name} is busy: {self._claimed}")
+            self.discard_idle()
+            self._demand_free()
+            if self.unfinished:
+                why = f": {'; '.join(self._unrecovered)}" if self._unrecovered else ""
+                raise Busy(f"{self.name} has to put back what an interrupted push replaced{why}")
             self._claimed = what
-        try:
-            self._recover_first()
-        except BaseException:
-            self._claimed = ""
-            raise
 
-    def _recover_first(self) -> None:
-        if self.parts.journal.record is not None:
-            problems = self.recover()
-            if self.parts.journal.record is not None:
-                raise Busy(f"{self.name} could not put back what a push replaced: {'; '.join(problems)}")
+    def _demand_free(self) -> None:
+        if self._claimed:
+            raise Busy(f"{self.name} is busy: {self._claimed}")
+
+    def discard_idle(self) -> None:
+        """An opened push whose sender has said nothing for long makes way."""
+        with self._mutex:
+            if self._opened is not None and time.monotonic() - self._touched > IDLE_LIMIT:
+                self.discard(self._opened.order.transaction)
 
     def release(self) -> None:
         """It is over."""
         self._claimed = ""
+
+    @property
+    def damage(self) -> list[str]:
+        """What of the history and its contents could not be read."""
+        return [*self.parts.store.damage, *self.parts.revisions.damage]
 
     @property
     def name(self) -> str:
@@ -227,8 +248,8 @@ class ConfigNode:
         A sender pushes one thing at a time: what it opened before and did not commit, it has given up.
         """
         with self._mutex:
-            if self._opened is not None and self._opened[0].by == request.sender:
-                self.discard(self._opened[0].transaction)
+            if self._opened is not None and self._opened.order.by == request.sender:
+                self.discard(self._opened.order.transaction)
         self.claim(f"{request.sender} pushes {', '.join(each.section for each in request.sections) or 'nothing new'}")
         try:
             return self._open(request)
@@ -250,16 +271,7 @@ class ConfigNode:
             section = sections.get(each.section)
             if each.section not in own_settings.BUILT_IN and not section.outside_links:
                 check_links(each, present[each.section], [str(path) for path in section.paths])
-        objections = receiver_objections(
-            settings.node.name,
-            dict(self.parts.surroundings.states()),
-            __version__,
-            request.sender,
-            request.version,
-            [name for name, manifest in present.items() if sections.changed(name, manifest)],
-        )
-        if left := standing(objections, request.overrides):
-            raise Guarded(left)
+        self._guard(request, sections, present)
         here = {digest for each in present.values() for digest in each.objects()}
         lacking = {
             digest: size
@@ -269,6 +281,7 @@ class ConfigNode:
             and (digest not in here or each.section in own_settings.BUILT_IN)
         }  # fmt: skip
         named = [each.section for each in request.sections]
+        self._demand_room(sections, request, present, lacking)
         services = {
             "none": [],
             "changed": _services(sections, named),
@@ -283,9 +296,38 @@ class ConfigNode:
             services=services,
             dry_run=request.dry_run,
         )
-        self._opened = (order, settings, StreamReader(lacking))
+        self._opened = OpenPush(request, order, settings, StreamReader(lacking))
         self._touched = time.monotonic()
         return Opened(transaction=transaction, lacking=lacking)
+
+    def _guard(self, request: PushRequest, sections: Sections, present: Mapping[str, Manifest]) -> None:
+        objections = receiver_objections(
+            sections.settings.node.name,
+            dict(self.parts.surroundings.states()),
+            __version__,
+            request.sender,
+            request.version,
+            [name for name, manifest in present.items() if sections.changed(name, manifest)],
+        )
+        if left := standing(objections, request.overrides):
+            raise Guarded(left)
+
+    def _demand_room(
+        self, sections: Sections, request: PushRequest, present: Mapping[str, Manifest], lacking: Mapping[str, int]
+    ) -> None:
+        """For what comes, for what it replaces, and for what is staged; raises DiskFull."""
+        here, tree, store = self.parts.directory, self.parts.tree, self.parts.store
+        wanted = [(here, sum(lacking.values()))]
+        for each in request.sections:
+            before, check = present[each.section], sections.get(each.section).check
+            wanted.append((here, sum(entry.size for entry in before.entries if not store.has(entry.digest))))
+            if any("{root}" in word for word in check):
+                wanted.append((here, sum(entry.size for entry in each.entries)))
+            new = [change.new for change in changes(before, each) if "digest" in change.fields or change.old is None]
+            for root in sections.roots(each.section):
+                size = sum(entry.size for entry in new if entry is not None and within(entry.path, [root]))
+                wanted.append((Path(tree.real(root)), size))
+        demand_room(wanted)
 
     def _check(self, sections: Sections, manifest: Manifest) -> None:
         name = manifest.section
@@ -310,43 +352,53 @@ class ConfigNode:
                 what = "a template for the sender alone" if entry.template else "a template for this node alone"
                 raise BadManifest("template", f'{entry.path} is {what}: push the section "sections" first')
 
-    def opened(self, transaction: str) -> tuple[Order, Settings, StreamReader]:
+    def opened(self, transaction: str) -> OpenPush:
         """The push that is open; raises LocalProtocolError where it is another or none."""
-        if self._opened is None or self._opened[0].transaction != transaction:
+        if self._opened is None or self._opened.order.transaction != transaction:
             raise LocalProtocolError(f"there is no open push {transaction}")
         return self._opened
 
     def take(self, transaction: str, data: bytes | bytearray | memoryview) -> None:
-        """A piece of the stream of contents; raises WireError, StoreError."""
+        """A piece of the stream of contents; raises WireError, StoreError, DiskFull."""
         with self._mutex:
-            reader = self.opened(transaction)[2]
+            reader = self.opened(transaction).reader
             self._touched = time.monotonic()
-            self.parts.store.take(data, reader.feed(data))
+            try:
+                self.parts.store.take(data, reader.feed(data))
+            except OSError as error:
+                if is_full(error):
+                    raise DiskFull(f"the disk of {self.parts.directory} is full") from None
+                raise
 
     def commit(self, transaction: str, report: Report) -> Outcome:
-        """Run the push to its end. Raises WireError where contents are missing."""
+        """Run the push to its end. Raises WireError where contents are missing, and Guarded: since it was opened this
+        node may have become MASTER, or somebody may have changed a section.
+        """
         with self._mutex:
-            order, settings, reader = self.opened(transaction)
-            reader.end()
+            push = self.opened(transaction)
+            push.reader.end()
             self._opened = None
         try:
-            return self._run(order, settings, report)
+            try:
+                sections = self.sections()
+                present = {each.section: sections.comparable(each.section) for each in push.request.sections}
+                self._guard(push.request, sections, present)
+            except BaseException:
+                self.parts.store.drop_new()
+                raise
+            return self._run(push.order, push.settings, report)
         finally:
             self.release()
 
     def discard(self, transaction: str) -> None:
         """The sender gave up before the commit."""
         with self._mutex:
-            if self._opened is not None and self._opened[0].transaction == transaction:
+            if self._opened is not None and self._opened.order.transaction == transaction:
                 self._opened = None
                 self.parts.store.drop_new()
                 self.release()
 
     def _run(self, order: Order, settings: Settings, report: Report) -> Outcome:
-        journal = self.parts.journal
-        journal.open(
-            Record(transaction=order.transaction, step="opened", action=order.action, by=order.by, since=time.time())
-        )
         outcome = Transaction(self.parts, settings, order, report).run()
         self.parts.surroundings.record(sentence(order, outcome))
         return outcome
@@ -400,43 +452,29 @@ class ConfigNode:
 
     # After a crash
 
-    def recover(self, report: Report = lambda _progress: None) -> list[str]:
-        """Finish what a worker before this one began; returns what could not be done. Says so in the history."""
-        journal, parts = self.parts.journal, self.parts
-        record = journal.record
-        if record is None:
-            return []
-        ended = parts.commands.end_leftover()
-        done = parts.revisions.of_transaction(record.transaction, ["push", "roll-back"])
-        if done is not None or AFTER_CRASH[record.step] == "nothing":
-            self._clean(record)
-            journal.close()
-            state = f"revision {done.number} is applied" if done is not None else "nothing was left to do"
-            parts.surroundings.record(f"{_what(record)} was interrupted at its end; {state}")
-            return []
-        if AFTER_CRASH[record.step] == "forget":
-            step = record.step
-            journal.advance("undone")
-            journal.close()
-            parts.surroundings.record(f"{_what(record)} was interrupted when it was {step}; nothing had changed")
-            return []
-        step = record.step
-        if record.step != "undoing":
-            journal.advance("undoing")
-        problems = undo(parts, report)
-        what = f"; {ended} of it was ended" if ended else ""
-        if problems:
-            text = f"and could not be undone: {'; '.join(problems)}"
-        else:
-            last = parts.revisions.last()
-            text = f"and is undone: this node has {_standing(last)}"
-        parts.surroundings.record(f"{_what(record)} was interrupted while {step}{what}, {text}")
-        return problems
+    @property
+    def unfinished(self) -> bool:
+        """Whether something waits for `recover`: nothing can be claimed before."""
+        return not self._claimed and self.parts.journal.record is not None
 
-    def _clean(self, record: Record) -> None:
-        for name, each in record.sections.items():
-            if name not in own_settings.BUILT_IN:
-                Installer(self.parts.tree, self.parts.store, each.roots).clean()
+    def recover(self, report: Report = lambda _progress: None) -> list[str]:
+        """Finish what a worker before this one began; returns what could not be done. Says so in the history.
+
+        Nothing else can be claimed meanwhile; raises Busy where something is. To be called again where it failed.
+        """
+        with self._mutex:
+            self._demand_free()
+            if self.parts.journal.record is None:
+                return []
+            self._claimed = "puts back what an interrupted push replaced"
+        try:
+            text, problems = recover(self.parts, report)
+            if problems != self._unrecovered or not problems:
+                self.parts.surroundings.record(text)
+            self._unrecovered = problems
+            return problems
+        finally:
+            self.release()
 
 
 def _services(sections: Sections, names: Sequence[str]) -> list[str]:
@@ -445,39 +483,3 @@ def _services(sections: Sections, names: Sequence[str]) -> list[str]:
     order = [service.id for service in sections.settings.services]
     known = [name for name in order if name in wanted]
     return known + [name for name in dict.fromkeys(wanted) if name not in order]
-
-
-def _what(record: Record) -> str:
-    return f"the {record.action} by {record.by}"
-
-
-def _standing(last: Revision | None) -> str:
-    return f"revision {last.number}" if last is not None else "what it had"
-
-
-def sentence(order: Order, outcome: Outcome) -> str:
-    """An outcome for the history."""
-    names = ", ".join(target.section for target in order.targets) or "services"
-    what = f"{order.action} of {names} by {order.by}"
-    failure = outcome.failure
-    why = failure_text(failure) if failure is not None else ""
-    if outcome.result == "applied":
-        return f"{what}: applied as revision {outcome.revision}"
-    if outcome.result == "checked":
-        return f"{what}: checked only, it would do"
-    if outcome.result == "refused":
-        return f"{what}: refused, nothing was changed: {why}"
-    if outcome.result == "undone":
-        again = f"; but then: {'; '.join(outcome.undo)}" if outcome.undo else ""
-        return f"{what}: undone, the previous state is back: {why}{again}"
-    return f"{what}: {why}; the previous state could not be put back: {'; '.join(outcome.undo)}"
-
-
-def failure_text(failure: Failure) -> str:
-    """A failure in one paragraph: what, which command, its output."""
-    parts = [failure.message]
-    if failure.command:
-        parts.append(f"command: {' '.join(failure.command)}")
-    if failure.output:
-        parts.append(f"output: {failure.output}")
-    return "; ".join(parts)

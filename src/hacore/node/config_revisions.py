@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -52,20 +53,23 @@ class Revision(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Revisions:
-    """All that are kept; read from the disk once."""
+    """All that are kept; read from the disk once. `damage` says which of them cannot be read."""
 
     def __init__(self, directory: Path, store: Store) -> None:
         self._directory = directory
         self._store = store
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.problems: list[str] = []
+        self.damage: list[str] = []
         self._known: dict[int, Revision] = {}
+        self._damaged: set[int] = set()
         for path in sorted(directory.glob("*.json")):
             try:
                 revision = msgspec.json.decode(path.read_bytes(), type=Revision)
                 self._known[revision.number] = revision
             except (OSError, msgspec.DecodeError) as error:
-                self.problems.append(f"{path}: {error}")
+                self.damage.append(f"{path} is damaged: {error}")
+                if path.stem.isdigit():
+                    self._damaged.add(int(path.stem))
 
     def all(self) -> list[Revision]:
         """The oldest first."""
@@ -90,12 +94,17 @@ class Revisions:
 
     def next_number(self) -> int:
         """Of the next revision."""
-        return max(self._known, default=0) + 1
+        return max(self._known.keys() | self._damaged, default=0) + 1
 
     def add(self, revision: Revision) -> None:
         """The revision is applied when this returns. Raises OSError."""
         path = self._directory / f"{revision.number:06d}.json"
-        write_durably(path, msgspec.json.encode(revision), mode=0o600)
+        try:
+            write_durably(path, msgspec.json.encode(revision), mode=0o600)
+        except OSError:
+            with suppress(OSError):
+                path.unlink(missing_ok=True)  # it may stand there without being on the disk
+            raise
         self._known[revision.number] = revision
 
     def manifest(self, digest: str) -> Manifest:
@@ -104,12 +113,13 @@ class Revisions:
 
     def forget_old(self) -> int:
         """Remove all but the last, and the contents that only they had; returns how many revisions went."""
-        old = sorted(self._known)[:-KEPT]
+        old = sorted(self._known.keys() | self._damaged)[:-KEPT]
         if not old:
             return 0
         for number in old:
             os.unlink(self._directory / f"{number:06d}.json")
-            del self._known[number]
+            self._known.pop(number, None)
+            self._damaged.discard(number)
         sync_directory(self._directory)
         self.sweep()
         return len(old)

@@ -48,7 +48,10 @@ class Line(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Store:
-    """Owned by one process at a time. Contents come from one thread at a time; any may read."""
+    """Owned by one process at a time. Contents come from one thread at a time; any may read.
+
+    `damage` says what of it is lost: such contents count as not there, so that they are taken anew.
+    """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory / "packs"
@@ -60,14 +63,28 @@ class Store:
         self._writing = -1
         self._end = self._flushed = self._begin = 0
         self._hashed = hashlib.sha256()
-        known = {int(path.stem) for path in self.directory.glob("*.index")}
+        self.damage: list[str] = []
+        known = {int(path.stem) for path in self.directory.glob("*.index") if path.stem.isdigit()}
+        stems = {str(pack) for pack in known}
         for path in self.directory.iterdir():
-            if path.suffix != ".index" and not (path.suffix == ".pack" and int(path.stem) in known):
+            if path.suffix != ".index" and not (path.suffix == ".pack" and path.stem in stems):
                 path.unlink()
         for pack in sorted(known):
-            lines = msgspec.json.decode((self.directory / f"{pack}.index").read_bytes(), type=list[Line])
-            self._places.update({line.digest: Place(pack, line.offset, line.size) for line in lines})
+            self._places.update(self._indexed(pack))
         self._pack = max(known, default=0) + 1
+
+    def _indexed(self, pack: int) -> dict[str, Place]:
+        index = self.directory / f"{pack}.index"
+        try:
+            lines = msgspec.json.decode(index.read_bytes(), type=list[Line])
+            size = (self.directory / f"{pack}.pack").stat().st_size
+        except (OSError, msgspec.DecodeError) as error:
+            self.damage.append(f"pack {pack} of {self.directory} is lost: {error}")
+            return {}
+        whole = [line for line in lines if line.offset + line.size <= size]
+        if len(whole) < len(lines):
+            self.damage.append(f"pack {pack} of {self.directory} is cut off")
+        return {line.digest: Place(pack, line.offset, line.size) for line in whole}
 
     def has(self, digest: str) -> bool:
         """Whether it is there, kept or not."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import msgspec
 
@@ -19,13 +20,16 @@ from hacore.configsync.manifest import BadManifest, Manifest, check_links
 from hacore.configsync.plan import Step
 from hacore.configsync.report import Failure, Outcome, Progress, StepFailed
 from hacore.errors import HacoreError
+from hacore.linux.process import boot_id
 from hacore.node.config_commands import Ran
+from hacore.node.config_digests import ChangedMeanwhile
 from hacore.node.config_install import Installer, check_owners
-from hacore.node.config_journal import SectionRecord
+from hacore.node.config_journal import Record, SectionRecord
 from hacore.node.config_own import read_parts, synced_file, tables, write_synced
 from hacore.node.config_parts import Parts, Report
 from hacore.node.config_revisions import Applied, Revision
 from hacore.node.config_sections import Sections, here
+from hacore.node.config_space import DiskFull, is_full
 from hacore.node.config_staging import Staging
 from hacore.node.config_undo import undo
 from hacore.node.settings import Settings, examine
@@ -66,8 +70,18 @@ class Transaction:
 
     def run(self) -> Outcome:
         """Everything, up to the outcome; raises only what is a fault in hacore."""
-        journal = self._parts.journal
+        journal, order = self._parts.journal, self._order
         try:
+            journal.open(
+                Record(
+                    transaction=order.transaction,
+                    step="opened",
+                    action=order.action,
+                    by=order.by,
+                    since=time.time(),
+                    boot=boot_id(),
+                )
+            )
             self._stage()
             journal.advance("staged")
             self._check()
@@ -77,16 +91,18 @@ class Transaction:
             if isinstance(error, HacoreError | OSError):
                 return self._outcome("refused", _failure(error, "stage"))
             raise
-        if not self._order.targets:
+        if not order.targets:
             return self._restart_alone()
-        if self._order.dry_run:
+        if order.dry_run:
             self.forget()
             return self._outcome("checked")
         try:
             self._keep_found()
+            self._look_again()
             journal.advance("swapping")
         except (HacoreError, OSError) as error:
             self.forget()
+            self._sweep()
             return self._outcome("refused", _failure(error, "save"))
         try:
             self._swap()
@@ -100,6 +116,7 @@ class Transaction:
         except (HacoreError, OSError) as error:
             failure = _failure(error, journal.plan.step)
             return self._undo(failure)
+        self._tidy()
         return self._outcome("applied", revision=revision.number)
 
     def _restart_alone(self) -> Outcome:
@@ -117,13 +134,14 @@ class Transaction:
         self._parts.journal.advance(step)
 
     def forget(self) -> None:
-        """Nothing was touched: let go of what was prepared."""
-        journal = self._parts.journal
-        if journal.record is not None and not journal.plan.ended:
-            journal.advance("undone")
+        """Nothing was touched: let go of what was prepared. Nothing is written: the disk may be full."""
         self._staging.remove()
         self._parts.store.drop_new()
-        journal.close()
+        self._parts.journal.close()
+
+    def _sweep(self) -> None:
+        with suppress(HacoreError, OSError):  # it goes with the next that is swept
+            self._parts.revisions.sweep()
 
     def _outcome(self, result: str, failure: Failure | None = None, **more: object) -> Outcome:
         outcome = {
@@ -197,6 +215,8 @@ class Transaction:
             handle = self._parts.tree.open_file(entry.path, roots)
             try:
                 store.copy_in(handle, entry.digest)
+            except ChangedMeanwhile:
+                raise self._changed(manifest.section, entry.path) from None
             finally:
                 os.close(handle)
             count += 1
@@ -297,6 +317,17 @@ class Transaction:
         record.touches_settings = own
         record.services = self._order.services
 
+    def _look_again(self) -> None:
+        """Checks take their time: what somebody changed since it was read would be lost without a trace."""
+        for name, before in self._before.items():
+            found = changes(before, self.sections.live(name))
+            if found:
+                raise self._changed(name, _listed(found))
+
+    def _changed(self, name: str, what: str) -> StepFailed:
+        message = f"the section {name} changed on {self.settings.node.name} during the push: push again"
+        return StepFailed(Failure(step="save", code="changed-meanwhile", message=message, output=what))
+
     def _add_revision(self, kind: str, sections: dict[str, Applied], changed: list[str], number: int) -> Revision:
         last = self._parts.revisions.last()
         roots = dict(last.roots) if last else {}
@@ -373,13 +404,12 @@ class Transaction:
         for name, wanted in self._live.items():
             found = changes(wanted, self.sections.live(name))
             if found:
-                listed = "\n".join(f"{each.path}: {each.what} {' '.join(each.fields)}".rstrip() for each in found[:20])
                 raise StepFailed(
                     Failure(
                         step="verify",
                         code="verify-failed",
                         message=f"{len(found)} entries of the section {name} are not as they were pushed",
-                        output=listed,
+                        output=_listed(found),
                     )
                 )
 
@@ -397,22 +427,29 @@ class Transaction:
         for name, each in record.sections.items():
             sections[name] = Applied(self._order.pushed.get(name, each.pushed), each.live)
         number = parts.revisions.next_number()
-        revision = self._add_revision(self._order.action, sections, list(record.sections), number)
-        self._step("done")
-        parts.revisions.forget_old()
+        return self._add_revision(self._order.action, sections, list(record.sections), number)
+
+    def _tidy(self) -> None:
+        """The revision is written: nothing undoes the push any more, whatever goes wrong."""
         self._staging.remove()
-        parts.journal.close()
-        return revision
+        self._try(lambda: self._step("done"), "the journal could not be written")
+        self._try(self._parts.revisions.forget_old, "what old revisions had could not be removed")
+        self._try(self._parts.journal.close, "the journal could not be removed")
+
+    def _try(self, work: Callable[[], object], otherwise: str) -> None:
+        try:
+            work()
+        except (HacoreError, OSError) as error:
+            self._notes.append(f"{otherwise}: {error}")
 
     def _undo(self, failure: Failure) -> Outcome:
         self._tell("undo", f"{failure.message}; puts the previous state back")
-        record = self._parts.journal.record
-        assert record is not None
-        record.reason = failure.message
-        self._step("undoing")
-        problems = undo(self._parts, self._report)
         self._staging.remove()
+        self._parts.store.drop_new()
+        problems = undo(self._parts, self._report, failure.message)
         broken = self._parts.journal.record is not None
+        if not broken:
+            self._sweep()
         return self._outcome("broken" if broken else "undone", failure, undo=problems)
 
     def _tell(self, step: str, text: str, done: int = 0, total: int = 0) -> None:
@@ -431,6 +468,14 @@ def _tables(name: str, content: bytes) -> own_settings.Tables:
 def _failure(error: Exception, step: str) -> Failure:
     if isinstance(error, StepFailed):
         return error.failure
-    code = getattr(error, "code", "") or f"{step}-failed"
-    message = str(error) if isinstance(error, HacoreError) else f"{getattr(error, 'filename', '')}: {error}"
-    return Failure(step=step, code=code, message=message)
+    full = is_full(error)
+    code = DiskFull.code if full else getattr(error, "code", "") or f"{step}-failed"
+    if isinstance(error, OSError):
+        what = "the disk is full" if full else "the system refused"
+        why = error.strerror or str(error)
+        return Failure(step=step, code=code, message=f"{what}: {f'{error.filename}: ' * bool(error.filename)}{why}")
+    return Failure(step=step, code=code, message=str(error))
+
+
+def _listed(found: Sequence[Change]) -> str:
+    return "\n".join(f"{each.path}: {each.what} {' '.join(each.fields)}".rstrip() for each in found[:20])

@@ -21,6 +21,9 @@ def write_durably(path: Path, data: bytes, *, mode: int) -> None:
         while view:
             view = view[os.write(handle, view) :]
         os.fsync(handle)
+    except OSError:
+        new.unlink(missing_ok=True)  # half of it would keep a full disk full
+        raise
     finally:
         os.close(handle)
     new.replace(path)
