@@ -162,14 +162,13 @@ def _links() -> Mapping[str, bool]:
 
 
 def vip_keys(settings: Settings) -> list[VipKey]:
-    """What the advertisements of each shared VIP are signed with, as digests."""
+    """What the advertisements of each VIP are signed with, as digests."""
     found = []
     for vip in settings.vips:
-        if vip.sync:
-            addresses = sorted(str(address.ip) for address in vip.addresses)
-            material = msgspec.json.encode([vip.interface, vip.vhid, bytes(vip.password).hex(), addresses])
-            digest = hashlib.sha256(b"hacore: key of a VHID\0" + material).hexdigest()
-            found.append(VipKey(interface=vip.interface, vhid=vip.vhid, digest=digest))
+        addresses = sorted(str(address.ip) for address in vip.addresses)
+        material = msgspec.json.encode([vip.interface, vip.vhid, bytes(vip.password).hex(), addresses])
+        digest = hashlib.sha256(b"hacore: key of a VHID\0" + material).hexdigest()
+        found.append(VipKey(interface=vip.interface, vhid=vip.vhid, digest=digest))
     return found
 
 

@@ -210,7 +210,10 @@ class Handlers:
     async def rekeyed(self, call: Call) -> Rekeyed:
         """The peer has these keys; where they are this node's own too, and every other peer has them, the old go."""
         await self._rekeying.heard(call.peer, call.body.keys)
-        return Rekeyed(keys=await self._rekeying.in_force())
+        try:
+            return Rekeyed(keys=await self._rekeying.in_force())
+        except HacoreError as error:
+            raise ApiError(503, "not-running", f"the election here does not say what keys it has: {error}") from None
 
 
 async def _nothing() -> None:

@@ -24,7 +24,8 @@ KINDS: dict[bool, Kind] = {False: "files", True: "settings"}
 class SectionStatus(msgspec.Struct, frozen=True, kw_only=True):
     """One section of a node. `revision`, `applied_at` (unix seconds) and `by` are those of the last push or roll-back.
 
-    `changed`: what stands there is not what that brought. `local`: names of tables that are the node's own.
+    `changed`: what stands there is not what that brought. `local`: names of tables that are the node's own;
+    `not_raised`: of VIPs whose advskew is.
     """
 
     id: str
@@ -38,6 +39,7 @@ class SectionStatus(msgspec.Struct, frozen=True, kw_only=True):
     by: str = ""
     changed: bool = False
     local: dict[str, list[str]] = {}
+    not_raised: list[str] = []
     problem: str = ""
 
 
@@ -86,11 +88,12 @@ class Sections:
         templates = {str(path) for path in self.get(name).templates}
         return self._with_sources(name, live, templates) if templates else live
 
-    def wanted_there(self, name: str, local_there: dict[str, list[str]]) -> Manifest:
-        """What this node wants its backup to have."""
+    def wanted_there(self, name: str, there: SectionStatus | None) -> Manifest:
+        """What this node wants its backup to have, whose section is as it said."""
         if name not in own_settings.BUILT_IN:
             return self.comparable(name)
-        content = own_settings.encode(own_settings.for_peer(name, tables(self.settings), local_there))
+        local, not_raised = (there.local, there.not_raised) if there else ({}, [])
+        content = own_settings.encode(own_settings.for_peer(name, tables(self.settings), local, not_raised))
         return Manifest(name, (self._settings_entry(name, content),))
 
     def _settings_entry(self, name: str, content: bytes) -> Entry:
@@ -176,6 +179,7 @@ class Sections:
             changed=self.changed(name, comparable),
             local={table: names for table, names in local.items() if names and table in own_settings.BUILT_IN[name]}
             if built_in else {},
+            not_raised=own_settings.not_raised(tables(self.settings)) if name == "vips" else [],
         )  # fmt: skip
 
 
