@@ -24,7 +24,7 @@ from hacore.node.config_install import Installer, check_owners
 from hacore.node.config_journal import SectionRecord
 from hacore.node.config_own import read_parts, synced_file, tables, write_synced
 from hacore.node.config_parts import Parts, Report
-from hacore.node.config_revisions import Applied, Revision
+from hacore.node.config_revisions import Applied, Brought, Revision
 from hacore.node.config_sections import Sections, here
 from hacore.node.config_staging import Staging
 from hacore.node.config_undo import undo
@@ -284,7 +284,9 @@ class Transaction:
         if unknown:
             self._found = parts.revisions.next_number()
             sections = dict(last.sections) if last else {}
-            sections |= {name: Applied(found[name], before_digests[name]) for name in unknown}
+            for name in unknown:
+                brought = sections[name].brought if name in sections else None
+                sections[name] = Applied(found[name], before_digests[name], brought)
             self._add_revision("found", sections, unknown, self._found)
         record.sections = {
             name: SectionRecord(
@@ -394,9 +396,11 @@ class Transaction:
         assert parts.journal.record is not None
         record = parts.journal.record
         sections = dict(last.sections) if last else {}
-        for name, each in record.sections.items():
-            sections[name] = Applied(self._order.pushed.get(name, each.pushed), each.live)
         number = parts.revisions.next_number()
+        for name, each in record.sections.items():
+            pushed = self._order.pushed.get(name, each.pushed)
+            brought = Brought(pushed, each.roots, number, time.time(), self._order.by)
+            sections[name] = Applied(pushed, each.live, brought)
         revision = self._add_revision(self._order.action, sections, list(record.sections), number)
         self._step("done")
         parts.revisions.forget_old()
