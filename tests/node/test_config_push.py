@@ -158,14 +158,14 @@ def test_services_of_changed_sections_restart_in_the_order_of_the_settings(pair:
     fill(a)
     commands(b, services=SERVICES)
     assert push(a, b, ["rules"]).services == {"two": "restarted", "one": "restarted"}
-    assert b.restarted == [["two", "one"]]
+    assert b.restarted == [["two"], ["one"]]
     a.write("/etc/rules.conf", "more\n")
     push(a, b, ["rules"], restart="none")
     push(a, b, ["rules"], restart="changed")
-    assert b.restarted == [["two", "one"]]
+    assert b.restarted == [["two"], ["one"]]
     outcome = push(a, b, ["rules"], restart="all")
     assert outcome.result == "unchanged"
-    assert b.restarted == [["two", "one"]] * 2
+    assert b.restarted == [["two"], ["one"]] * 2
 
 
 def test_a_service_that_does_not_restart_undoes_the_push(pair: tuple[Side, Side]) -> None:
@@ -177,7 +177,7 @@ def test_a_service_that_does_not_restart_undoes_the_push(pair: tuple[Side, Side]
     assert outcome.result == "undone"
     assert outcome.undo == ["one: exit-code"]  # it does not start with the old files either
     assert not (b.tree / "etc/rules.conf").exists()
-    assert b.restarted == [["two", "one"]] * 2
+    assert b.restarted == [["two"], ["one"], ["two", "one"]]
 
 
 def test_a_service_that_the_settings_lack_is_told(pair: tuple[Side, Side]) -> None:

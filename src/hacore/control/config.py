@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,6 +13,7 @@ import msgspec
 from hacore.configsync.manifest import BadManifest
 from hacore.configsync.report import Outcome, Progress
 from hacore.control.config_schemas import Line, VipKey
+from hacore.control.heartbeat import with_heartbeat
 from hacore.control.problems import ApiError
 from hacore.errors import HacoreError, LocalProtocolError, SettingsError, WireError
 from hacore.linux.rtnl import dump_links
@@ -96,12 +97,17 @@ class Configuration:
         except HacoreError as error:
             raise as_api_error(error) from None
 
-    async def run(
+    def run(
         self, work: Callable[[Callable[[Progress], None]], Outcome], ended: Callable[[Outcome], None] | None = None
-    ) -> AsyncIterator[Line]:
+    ) -> AsyncGenerator[Line, None]:
         """Run something long in the changing thread: its progress, then its outcome, which `ended` is told too. It ends
         also where nobody listens any more.
         """
+        return with_heartbeat(self._lines(work, ended))
+
+    async def _lines(
+        self, work: Callable[[Callable[[Progress], None]], Outcome], ended: Callable[[Outcome], None] | None
+    ) -> AsyncGenerator[Line, None]:
         loop = asyncio.get_running_loop()
         lines: asyncio.Queue[Line | None] = asyncio.Queue()
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -157,7 +158,7 @@ class Handlers:
             await self._part.write(lambda: node.discard(transaction))
             raise ApiError(408, "timed-out", f"no more of the contents came within {CONTENT_TIMEOUT:g} s") from None
 
-    async def commit(self, call: Call) -> AsyncIterator[Line]:
+    async def commit(self, call: Call) -> AsyncGenerator[Line, None]:
         """Goes on to its end, whoever listens."""
         node, transaction = self._part.node, call.parameters.transaction
         try:
@@ -173,8 +174,9 @@ class Handlers:
             figures.push_ended("from", peer, outcome.result)
 
         try:
-            async for line in self._part.run(lambda report: node.commit(transaction, report), count):
-                yield line
+            async with aclosing(self._part.run(lambda report: node.commit(transaction, report), count)) as lines:
+                async for line in lines:
+                    yield line
         except ApiError:
             if not ended:
                 figures.push_ended("from", peer, "failed")
@@ -199,13 +201,15 @@ class Handlers:
         number, to = call.parameters.number, call.query.to
         return await self._part.read(lambda: config_history.compare(self._part.node, number, to))
 
-    async def restore(self, call: Call) -> AsyncIterator[Line]:
+    async def restore(self, call: Call) -> AsyncGenerator[Line, None]:
         """Goes on to its end, whoever listens."""
         number, restart = call.parameters.number, call.body.restart
         by = call.peer or call.worker.name
         node = self._part.node
-        async for line in self._part.run(lambda report: node.roll_back(number, report, by=by, restart=restart)):
-            yield line
+        work = self._part.run(lambda report: node.roll_back(number, report, by=by, restart=restart))
+        async with aclosing(work) as lines:
+            async for line in lines:
+                yield line
 
     async def rekeyed(self, call: Call) -> Rekeyed:
         """The peer has these keys; where they are this node's own too, and every other peer has them, the old go."""

@@ -27,6 +27,7 @@ from hacore.node.config_parts import Parts, Report
 from hacore.node.config_revisions import Applied, Brought, Revision
 from hacore.node.config_sections import Sections, here
 from hacore.node.config_staging import Staging
+from hacore.node.config_surroundings import Restarted
 from hacore.node.config_undo import undo
 from hacore.node.settings import Settings, examine
 
@@ -356,8 +357,10 @@ class Transaction:
                 self._notes.append(f"{name} was not restarted: the settings here have no [[service]] of that name")
         if not wanted:
             return
-        self._tell("restart", ", ".join(wanted))
-        outcomes = self._parts.surroundings.restart(wanted)
+        outcomes: list[Restarted] = []
+        for number, name in enumerate(wanted):
+            self._tell("restart", name, number, len(wanted))
+            outcomes += self._parts.surroundings.restart([name])
         self._services = {each.name: each.text for each in outcomes}
         failed = {each.name: each.text for each in outcomes if not each.ok}
         if failed:
