@@ -295,3 +295,40 @@ def test_leaving_stops_the_followers_and_nothing_else(tmp_path: Path, relays: Ca
         assert relay.runs
 
     run(test())
+
+
+def test_a_follower_that_leaves_the_settings_as_its_vip_comes(tmp_path: Path, relays: Callable[[str], Relay]) -> None:
+    """Before the orders of the one are carried out the other happens; those who stay are followed all the same."""
+    line, other = relays("line"), relays("other")
+
+    async def test() -> None:
+        async with serving(tmp_path) as (services, told):
+            stays = other.table(run_on="MASTER", vip="wan")
+            services.load([line.table(run_on="MASTER", vip="lan"), stays])
+            services.roles(["lan", "wan"])
+            services.load([stays])
+            await until(lambda: other.runs)
+            assert not line.runs
+            assert not any("StopIteration" in text for text in told)
+
+    run(test())
+
+
+def test_a_fault_in_following_is_told_and_followed_by_the_next_turn(
+    tmp_path: Path, relays: Callable[[str], Relay], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = relays("line")
+    monkeypatch.setattr("hacore.node.services.FAULT_PAUSE", 0.01)
+
+    async def test() -> None:
+        async with serving(tmp_path, line.table(run_on="MASTER", vip="lan")) as (services, told):
+            with monkeypatch.context() as broken:
+                broken.setattr(services, "_carry_out", lambda _order: 1 / 0)
+                services.roles(["lan"])
+                await until(lambda: told)
+            assert told == ["services that follow a VIP: ZeroDivisionError: division by zero"]
+            services.load([])
+            services.load([line.table(run_on="MASTER", vip="lan")])
+            await until(lambda: line.runs)
+
+    run(test())
