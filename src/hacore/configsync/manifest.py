@@ -106,6 +106,11 @@ def within(path: str, roots: Iterable[str]) -> bool:
     return any(path == root or path.startswith(root.rstrip("/") + "/") for root in roots)
 
 
+def is_utf8(text: str) -> bool:
+    """Whether a name or target that the kernel gave has no bytes that are none of UTF-8."""
+    return text.isascii() or not any("\udc80" <= letter <= "\udcff" for letter in text)
+
+
 def check_path(path: str) -> None:
     """A path that means the same to everybody; raises BadManifest."""
     if not path.startswith("/") or path.startswith("//"):

@@ -9,7 +9,7 @@ from typing import Literal
 import msgspec
 
 from hacore.configsync import own_settings
-from hacore.configsync.manifest import BadManifest, Entry, Manifest
+from hacore.configsync.manifest import BadManifest, Entry, Manifest, within
 from hacore.configsync.templates import SUFFIX, TemplateError, product, resolve
 from hacore.node.config_own import read_parts, synced_file, tables
 from hacore.node.config_revisions import Brought, Revisions
@@ -188,11 +188,7 @@ class Sections:
 
 def _within(manifest: Manifest, *limits: Sequence[str]) -> list[Entry]:
     """Its entries that are below one of the paths of every list."""
-
-    def below(path: str, roots: Sequence[str]) -> bool:
-        return any(path == root or path.startswith(f"{root}/") for root in roots)
-
-    return [entry for entry in manifest.entries if all(below(entry.path, roots) for roots in limits)]
+    return [entry for entry in manifest.entries if all(within(entry.path, roots) for roots in limits)]
 
 
 def resolved_entry(source: Entry, store: Store, variables: dict[str, str]) -> tuple[Entry, bytes]:
