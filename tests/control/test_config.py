@@ -14,7 +14,7 @@ import pytest
 from hacore import __version__
 from hacore.control.config import Configuration, vip_keys
 from hacore.control.config_push import Pushing
-from hacore.control.config_schemas import PushOrder
+from hacore.control.config_schemas import Files, PushOrder
 from hacore.control.problems import ApiError
 from hacore.node.config_surroundings import Restarted
 from tests.control.worker_pair import Played, pair, until
@@ -300,5 +300,30 @@ def test_who_stops_waiting_for_the_claim_does_not_keep_it(tmp_path: Path, monkey
             await until(lambda: not node.busy)
             a.write("/etc/rules.conf", "accept\n")
             assert (await a.push(sections=["rules"]))["result"] == "applied"
+
+    asyncio.run(play())
+
+
+def test_a_difference_fetches_no_more_than_it_can_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hacore.control.config_differences.MOST_BYTES", 4000)
+
+    async def play() -> None:
+        async with nodes(tmp_path) as (a, b):
+            for number in range(5):
+                a.write(f"/etc/rules.d/{number}", f"{number}\n" * 700)
+                b.write(f"/etc/rules.d/{number}", "old\n" * 300)
+            a.write("/etc/rules.conf", "\0" * 70)
+            b.write("/etc/rules.conf", "\0" * 9000)
+            paths = ["/etc/rules.conf", *(f"/etc/rules.d/{number}" for number in range(5))]
+            asked = {"section": "rules", "paths": paths}
+            files = await a.played.worker.peer("fw2").ask("POST", "/config/files", asked, response=Files)
+            assert files.binary == ["/etc/rules.conf"]
+            assert [content is not None for content in files.contents.values()] == [True] * 3 + [False] * 2
+            found = await a.ask("GET", "/config/difference", sections="rules")
+            texts = {entry["path"]: entry.get("text", "") for entry in found["sections"][0]["entries"]}
+            assert texts["/etc/rules.conf"] == "binary file /etc/rules.conf: 9000 bytes -> 70 bytes\n"
+            assert texts["/etc/rules.d/0"].startswith("--- fw2:")
+            assert "are too long to be shown" in texts["/etc/rules.d/1"]
+            assert texts["/etc/rules.d/4"] == "file /etc/rules.d/4 is too large to be shown\n"
 
     asyncio.run(play())

@@ -17,7 +17,7 @@ from hacore.configsync.report import Outcome, Progress
 from hacore.configsync.stream import stream_bytes
 from hacore.control.client import CONNECT_TIMEOUT, SILENCE_TIMEOUT, PeerClient
 from hacore.control.config import Configuration, as_api_error
-from hacore.control.config_differences import from_mapping, section_difference, texts_wanted
+from hacore.control.config_differences import from_files, section_difference, texts_wanted
 from hacore.control.config_rekey import Rekeying
 from hacore.control.config_schemas import (
     ConfigAnswer,
@@ -111,9 +111,7 @@ class Pushing:
         files = await client.ask("POST", "/config/files", wanted, response=Files, timeout=COMPARE_TIMEOUT)
 
         def make() -> SectionDifference:
-            return section_difference(
-                old, new, from_mapping(files.contents), sending.content, client.name, self._worker.name
-            )
+            return section_difference(old, new, from_files(files), sending.content, client.name, self._worker.name)
 
         found = await self._part.read(make)
         found.changed_there = there.changed

@@ -14,6 +14,7 @@ from hacore.configsync.manifest import Manifest
 from hacore.configsync.report import Outcome
 from hacore.control import config_history
 from hacore.control.config import Configuration, as_api_error
+from hacore.control.config_differences import read_files
 from hacore.control.config_rekey import Rekeying
 from hacore.control.config_schemas import (
     Against,
@@ -124,9 +125,7 @@ class Handlers:
         if len(wanted.paths) > MOST_FILES:
             raise ApiError(400, "bad-request", f"at most {MOST_FILES} files at once")
         node = self._part.node
-        return Files(
-            contents=await self._part.read(lambda: {path: node.content(wanted.section, path) for path in wanted.paths})
-        )
+        return await self._part.read(lambda: read_files(node, wanted))
 
     async def open(self, call: Call) -> Opened:
         """The sender is who its certificate says."""
