@@ -153,6 +153,23 @@ def test_guards(tmp_path: Path) -> None:
     asyncio.run(play())
 
 
+def test_a_peer_that_rolls_back_a_master_has_to_say_so(tmp_path: Path) -> None:
+    async def play() -> None:
+        async with nodes(tmp_path) as (a, b):
+            b.write("/etc/rules.conf", "accept\n")
+            assert (await b.push(sections=["rules"], overrides=["not-master", "peer-is-master"]))["result"] == "applied"
+            with pytest.raises(ApiError, match="fw1 is MASTER of lan") as caught:
+                await b.lines("/revisions/1/restore", {}, peer="fw1")
+            assert (caught.value.code, "--even-if-peer-is-master" in caught.value.hint) == ("guarded", True)
+            assert (a.tree / "etc/rules.conf").exists()
+            (*_, line) = await b.lines("/revisions/1/restore", {"overrides": ["peer-is-master"]}, peer="fw1")
+            assert line["outcome"]["result"] == "applied"
+            (*_, line) = await a.lines("/revisions/2/restore", {})
+            assert line["outcome"]["result"] == "applied"
+
+    asyncio.run(play())
+
+
 def test_one_at_a_time_from_either_side(tmp_path: Path) -> None:
     async def play() -> None:
         async with nodes(tmp_path, keys='apply = ["sleep", "1"]') as (a, b):

@@ -90,8 +90,9 @@ class PushOrder(Struct, kw_only=True):
 
 
 class RollBackOrder(Struct, kw_only=True):
-    """A return to a revision."""
+    """A return to a revision; `overrides` are codes of guards."""
 
+    overrides: list[str] = []
     restart: Literal["changed", "all", "none"] = "changed"
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from hacore import __version__
+from hacore.configsync.guards import receiver_objections, standing
 from hacore.configsync.manifest import Manifest
 from hacore.configsync.report import Outcome
 from hacore.control import config_history
@@ -37,7 +38,7 @@ from hacore.control.figures import Figures
 from hacore.control.problems import ApiError
 from hacore.control.registry import Call, Route
 from hacore.errors import HacoreError
-from hacore.node.config_node import Opened, PushRequest
+from hacore.node.config_node import Guarded, Opened, PushRequest
 from hacore.node.settings import Right
 
 if TYPE_CHECKING:
@@ -201,7 +202,12 @@ class Handlers:
         return await self._part.read(lambda: config_history.compare(self._part.node, number, to))
 
     async def restore(self, call: Call) -> AsyncGenerator[Line, None]:
-        """Goes on to its end, whoever listens."""
+        """Goes on to its end, whoever listens. A peer has to say so where this node is MASTER."""
+        if call.peer:
+            states = call.worker.states
+            objections = receiver_objections(call.worker.name, states, __version__, call.peer, __version__, [])
+            if left := standing(objections, call.body.overrides):
+                raise as_api_error(Guarded(left))
         number, restart = call.parameters.number, call.body.restart
         by = call.peer or call.worker.name
         node = self._part.node
