@@ -39,13 +39,14 @@ class Rekeying:
     async def _ask_while_old(self) -> None:
         while True:
             self._reloaded.clear()
+            again = True
             with suppress(HacoreError):
                 answer = await self._worker.bus.request("rekeyed", vips=[])
-                if answer.get("old"):
+                if again := bool(answer.get("old")):
                     await self.tell_all()
             with suppress(TimeoutError):
-                async with asyncio.timeout(ASK_INTERVAL):
-                    await self._reloaded.wait()
+                async with asyncio.timeout(ASK_INTERVAL if again else None):
+                    await self._reloaded.wait()  # without a reload there are no new ones
 
     async def in_force(self) -> list[VipKey]:
         """The keys that the election here works with. Raises HacoreError where it does not say."""
