@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from math import inf
 
 import msgspec
 import pytest
@@ -414,6 +415,30 @@ class TestRekey:
         node.sent.clear()
         settle(network, 5.0)
         assert len(node.sent) == 5
+
+    def test_previous_keys_of_a_reload_last_as_long_as_they_say(self) -> None:
+        """Who keeps the settings knows who still needs an old key; the latest change may be none that anybody has."""
+        network = Network()
+        node = network.add(settings(password=b"1"))
+        node.rekey_time = 30.0
+        settle(network)
+        kept = tuple(
+            msgspec.structs.replace(settings(password=each).key_material, remaining=inf) for each in (b"2", b"1")
+        )
+        for password, previous in ((b"2", kept[1:]), (b"3", kept), (b"4", kept)):
+            node.configure([settings(password=password, previous=previous)], preempt=True)
+            settle(network)
+        router = node.election.routers[0]
+        settle(network, 1000.0)
+        assert [(old.material.password, old.until) for old in router.old_keys] == [(b"2", inf), (b"1", inf)]
+        spoken = [old.key for old in router.old_keys]
+        node.configure([settings(password=b"4", previous=kept)], preempt=True)
+        assert all(old.key is key for old, key in zip(router.old_keys, spoken, strict=True))
+        node.election.rekeyed("lan", 1, network.now + 5.0, network.now)
+        settle(network, 4.0)
+        assert len(router.old_keys) == 2
+        settle(network, 2.0)
+        assert router.old_keys == []
 
     def test_copies_under_several_keys_do_not_shorten_the_interval(self) -> None:
         """A BACKUP that waits for three intervals of a slower MASTER, which sends each advertisement three times."""

@@ -322,7 +322,10 @@ def test_history_and_roll_back(run: Run, control: FakeControl) -> None:
     assert len(run("config", "history", "-n", "1").stdout.splitlines()) == 1
     control.answers["POST /revisions/9/restore"] = [outcome(revision=12)]
     assert run("config", "roll-back", "9", "--peer", "fw2").stdout == "applied on fw2 as revision 12\n"
-    assert control.requests[-1] == ("POST /revisions/9/restore?peer=fw2", {"restart": "changed"})
+    order = {"restart": "changed", "overrides": []}
+    assert control.requests[-1] == ("POST /revisions/9/restore?peer=fw2", order)
+    run("config", "roll-back", "9", "--peer", "fw2", "--even-if-peer-is-master")
+    assert control.requests[-1][1] == order | {"overrides": ["peer-is-master"]}
     control.answers["GET /revisions/9"] = {
         "revision": control.answers["GET /revisions"]["revisions"][1], "digests": {"rules": DIGEST, "vips": DIGEST},
         "entries": {

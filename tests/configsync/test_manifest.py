@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import posixpath
+import re
 from typing import Any
 
 import pytest
@@ -110,3 +112,47 @@ def test_tables() -> None:
         ("d", ""): (None, {"name": "d"}),
         ("", "order"): (["a", "c"], ["c", "a"]),
     }
+
+
+def _numbered(count: int) -> list[str]:
+    return [f"line {number}\n" for number in range(count)]
+
+
+def test_a_difference_in_a_long_file_is_the_usual_one() -> None:
+    """Alike lines before and behind are not compared, and the numbers are those of the whole file."""
+    old = _numbered(50_000)
+    new = [*old]
+    new[20_000] = "another\n"
+    del new[20_005]
+    shown = unified("/a", "".join(old).encode(), "".join(new).encode(), "fw2", "fw1")
+    assert shown == "".join(difflib.unified_diff(old, new, "fw2:/a", "fw1:/a"))
+    assert "@@ -19998,12 +19998,11 @@" in shown
+
+
+@given(st.lists(st.sampled_from("abc"), max_size=12), st.lists(st.sampled_from("abc"), max_size=12))
+def test_differences_are_those_of_difflib_s_lines(one: list[str], two: list[str]) -> None:
+    """Applied by patch(1)'s rules: what is taken away and what is put is all there is."""
+    old, new = ([f"{letter}\n" for letter in letters] for letters in (one, two))
+    lines = unified("/a", "".join(old).encode(), "".join(new).encode(), "x", "y").splitlines(keepends=True)[2:]
+    made, at = [], 0
+    for line in lines:
+        if line.startswith("@@"):
+            start, _, count = line.split()[1][1:].partition(",")
+            begin = int(start) - (count != "0")
+            made += old[at:begin]
+            at = begin
+        elif line[0] != "+":
+            assert line[1:] == old[at]
+            at += 1
+        if line[0] in "+ ":
+            made.append(line[1:])
+    assert made + old[at:] == new
+
+
+def test_too_many_lines_are_told_and_not_compared() -> None:
+    old = _numbered(8000)
+    new = old[::-1]
+    shown = unified("/a", "".join(old).encode(), "".join(new).encode(), "fw2", "fw1")
+    assert re.fullmatch(
+        r"file /a: too many lines to compare: 8000 lines, \d+ bytes, sha256 [0-9a-f]{12} -> 8000 lines, .*\n", shown
+    )

@@ -54,7 +54,9 @@ class PushNode(RunningNode):
 
 
 @contextmanager
-def push_pair(directory: Path, *tables: str, **vip_settings: Any) -> Iterator[tuple[PushNode, PushNode]]:
+def push_pair(
+    directory: Path, *tables: str, rekey_time: float = 600.0, **vip_settings: Any
+) -> Iterator[tuple[PushNode, PushNode]]:
     """fw1, MASTER, and fw2. In `tables`, FILES stands for the path of the files."""
     make_test_certificates(directory / "certificates", ["fw1", "fw2"])
     shared = directory / "shared"
@@ -73,6 +75,7 @@ def push_pair(directory: Path, *tables: str, **vip_settings: Any) -> Iterator[tu
                 table("peer", name=other.name, control=f"10.1.0.{23 - number}:8117"),
                 f'[control]\nlisten = "10.1.0.{number}:8117"',
                 *(each.replace("FILES", str(shared)) for each in tables),
+                rekey_time=rekey_time,
             )
             (node.state_dir / "tls").mkdir(parents=True)
             for file in ("node.crt", "node.key", "peers.pem"):

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from hacore.control import certificates
 from hacore.control.certificates import BadCertificate, Place, check_dates, load, load_or_make, make, parse, save
 from hacore.errors import PlatformError
+from hacore.node.durable import write_durably
 
 NOW = 1_800_000_000.0
 DAY = 86400.0
@@ -90,6 +91,26 @@ def test_a_key_without_certificate_is_made_anew_and_a_certificate_without_key_is
     place(tmp_path).key.unlink()
     with pytest.raises(PlatformError, match=r"node\.key is missing"):
         load_or_make(place(tmp_path), "fw1", NOW)
+
+
+def test_a_crash_while_a_new_one_takes_an_old_ones_place_leaves_no_mixture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = place(tmp_path)
+    save(make("fw1", NOW), own)
+    for kind in ("key", "crt"):
+
+        def crash(path: Path, data: bytes, *, mode: int, kind: str = kind) -> None:
+            if path.suffix == f".{kind}":
+                raise OSError(5, "as if the machine had lost its power here", str(path))
+            write_durably(path, data, mode=mode)
+
+        with monkeypatch.context() as broken:
+            broken.setattr(certificates, "write_durably", crash)
+            with pytest.raises(PlatformError):
+                save(make("fw9", NOW), own)
+        identity, is_new = load_or_make(own, "fw9", NOW)
+        assert (identity.certificate.name, is_new) == ("fw9", True)
 
 
 def test_a_key_that_belongs_to_another_certificate_is_told(tmp_path: Path) -> None:

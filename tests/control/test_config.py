@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from hacore import __version__
 from hacore.control.config import Configuration, vip_keys
 from hacore.control.config_push import Pushing
-from hacore.control.config_schemas import Line
+from hacore.control.config_schemas import Files, Line, PushOrder
 from hacore.control.problems import ApiError
 from hacore.node.config_surroundings import Restarted
 from tests.control.worker_pair import Played, pair, until
@@ -86,7 +87,7 @@ def test_difference_push_status_history(tmp_path: Path) -> None:
             found = await a.ask("GET", "/config/difference")
             by_id = {each["id"]: each for each in found["sections"]}
             assert "-drop\n+accept\n" in by_id["rules"]["entries"][0]["text"]
-            assert [each["field"] for each in by_id["vips"]["tables"]] == ["advskew"]
+            assert [each["field"] for each in by_id["vips"]["tables"]] == ["advskew", "advskew_raised"]
             lines = await a.lines("/config/push", {})
             outcome = lines[-1]["outcome"]
             assert outcome["result"] == "applied", outcome
@@ -235,6 +236,23 @@ def test_damage_is_a_warning(tmp_path: Path) -> None:
     asyncio.run(play())
 
 
+def test_a_peer_that_rolls_back_a_master_has_to_say_so(tmp_path: Path) -> None:
+    async def play() -> None:
+        async with nodes(tmp_path) as (a, b):
+            b.write("/etc/rules.conf", "accept\n")
+            assert (await b.push(sections=["rules"], overrides=["not-master", "peer-is-master"]))["result"] == "applied"
+            with pytest.raises(ApiError, match="fw1 is MASTER of lan") as caught:
+                await b.lines("/revisions/1/restore", {}, peer="fw1")
+            assert (caught.value.code, "--even-if-peer-is-master" in caught.value.hint) == ("guarded", True)
+            assert (a.tree / "etc/rules.conf").exists()
+            (*_, line) = await b.lines("/revisions/1/restore", {"overrides": ["peer-is-master"]}, peer="fw1")
+            assert line["outcome"]["result"] == "applied"
+            (*_, line) = await a.lines("/revisions/2/restore", {})
+            assert line["outcome"]["result"] == "applied"
+
+    asyncio.run(play())
+
+
 def test_one_at_a_time_from_either_side(tmp_path: Path) -> None:
     async def play() -> None:
         async with nodes(tmp_path, keys='apply = ["sleep", "1"]') as (a, b):
@@ -304,5 +322,108 @@ def test_what_a_peer_may_not_do(tmp_path: Path) -> None:
             for method, path, body in (("POST", "/push", asked), ("GET", "/config", None), ("GET", "/revisions", None)):
                 with pytest.raises(ApiError, match='does not give fw1 the right "config"'):
                     await one.worker.peer("fw2").ask(method, path, body, response=dict)
+
+    asyncio.run(play())
+
+
+def test_a_new_section_takes_one_push(tmp_path: Path) -> None:
+    """The tables go first, as a transaction of their own; what fails after that leaves them."""
+
+    async def play() -> None:
+        async with nodes(tmp_path) as (a, b):
+            text = a.played.path.read_text()
+            more = '[[section]]\nid = "more"\npaths = ["/etc/more"]\n[[section]]\nid = "sections"\n'
+            a.played.path.write_text(text + more)
+            await a.played.worker.reload()
+            a.write("/etc/rules.conf", "accept\n")
+            a.write("/etc/more", "1\n")
+            outcome = await a.push()
+            assert (outcome["result"], outcome["revision"]) == ("applied", 4)
+            assert outcome["notes"] == ["the section sections went first, as revision 2"]
+            assert set(outcome["sections"]) == {"rules", "vips", "more", "sections"}
+            assert (b.tree / "etc/more").read_text() == "1\n"
+            assert (await a.push())["result"] == "unchanged"
+            a.played.path.write_text(
+                text + more.replace('"/etc/more"]', '"/etc/more", "/etc/again"]\ncheck = ["false"]')
+            )
+            await a.played.worker.reload()
+            a.write("/etc/again", "2\n")
+            outcome = await a.push()
+            assert (outcome["result"], outcome["failure"]["code"]) == ("refused", "check-failed")
+            assert outcome["notes"] == ["the section sections went first, as revision 5"]
+            assert not (b.tree / "etc/again").exists()
+            a.played.path.write_text(a.played.path.read_text().replace('check = ["false"]', "description = 'new'"))
+            await a.played.worker.reload()
+            (a.tree / "etc/again").unlink()
+            outcome = await a.push()
+            assert (outcome["result"], outcome["revision"], outcome["notes"]) == ("applied", 6, [])
+
+    asyncio.run(play())
+
+
+def test_a_long_silence_is_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hacore.control.heartbeat.HEARTBEAT", 0.05)
+
+    async def play() -> None:
+        async with nodes(tmp_path, keys='apply = ["sleep", "1"]') as (a, _):
+            a.write("/etc/rules.conf", "accept\n")
+            lines = await a.lines("/config/push", {"sections": ["rules"]})
+            assert lines[-1]["outcome"]["result"] == "applied"
+            said = [line["progress"]["text"] for line in lines[:-1] if line["progress"]["step"] == "apply"]
+            assert len(said) > 3, "the peer says it again while the command runs"
+            assert len(set(said)) == 1
+
+    asyncio.run(play())
+
+
+def test_who_stops_waiting_for_the_claim_does_not_keep_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def play() -> None:
+        async with nodes(tmp_path) as (a, _):
+            pushing, node = a.played.worker.part(Pushing), a.played.worker.part(Configuration).node
+            begun, go_on, ended = threading.Event(), threading.Event(), threading.Event()
+            claim = node.claim
+
+            def slow(what: str) -> None:
+                begun.set()
+                go_on.wait(10)
+                claim(what)
+                ended.set()
+
+            monkeypatch.setattr(node, "claim", slow)
+            waiting = asyncio.ensure_future(anext(pushing.push(PushOrder(sections=["rules"]))))
+            await asyncio.to_thread(begun.wait, 10)
+            waiting.cancel()
+            await asyncio.wait([waiting])
+            go_on.set()
+            monkeypatch.setattr(node, "claim", claim)
+            await asyncio.to_thread(ended.wait, 10)
+            await until(lambda: not node.busy)
+            a.write("/etc/rules.conf", "accept\n")
+            assert (await a.push(sections=["rules"]))["result"] == "applied"
+
+    asyncio.run(play())
+
+
+def test_a_difference_fetches_no_more_than_it_can_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hacore.control.config_differences.MOST_BYTES", 4000)
+
+    async def play() -> None:
+        async with nodes(tmp_path) as (a, b):
+            for number in range(5):
+                a.write(f"/etc/rules.d/{number}", f"{number}\n" * 700)
+                b.write(f"/etc/rules.d/{number}", "old\n" * 300)
+            a.write("/etc/rules.conf", "\0" * 70)
+            b.write("/etc/rules.conf", "\0" * 9000)
+            paths = ["/etc/rules.conf", *(f"/etc/rules.d/{number}" for number in range(5))]
+            asked = {"section": "rules", "paths": paths}
+            files = await a.played.worker.peer("fw2").ask("POST", "/config/files", asked, response=Files)
+            assert files.binary == ["/etc/rules.conf"]
+            assert [content is not None for content in files.contents.values()] == [True] * 3 + [False] * 2
+            found = await a.ask("GET", "/config/difference", sections="rules")
+            texts = {entry["path"]: entry.get("text", "") for entry in found["sections"][0]["entries"]}
+            assert texts["/etc/rules.conf"] == "binary file /etc/rules.conf: 9000 bytes -> 70 bytes\n"
+            assert texts["/etc/rules.d/0"].startswith("--- fw2:")
+            assert "are too long to be shown" in texts["/etc/rules.d/1"]
+            assert texts["/etc/rules.d/4"] == "file /etc/rules.d/4 is too large to be shown\n"
 
     asyncio.run(play())

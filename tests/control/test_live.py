@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from hacore.control.live import WAITING_WORDS, Live, LiveWord
+from hacore.control.pairs import Pairs
 from hacore.control.problems import ApiError
 from hacore.errors import NotRunning
 from tests.control.worker_pair import Played, pair
@@ -50,6 +51,27 @@ def test_at_once_then_at_every_event_with_it(tmp_path: Path) -> None:
             assert state(word) == "MASTER"
             again = live(fw1)
             assert [event.seq for event in (await anext(again)).events] == [1], "who comes later is told what was"
+
+    asyncio.run(run())
+
+
+def test_it_ends_with_the_certificate_of_either_side(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with pair(tmp_path) as (fw1, fw2):
+            pairs = fw2.worker.part(Pairs)
+            (theirs,), own = fw2.worker.trust.peers, pairs.own()
+            assert own is not None
+            for moment in (theirs.not_after, own.not_after):
+                words = live(fw1)
+                await anext(words)
+                pairs.end_expired(min(theirs.not_after, own.not_after))
+                fw2.bus.change("lan", "MASTER", 1)
+                await until_word(words, lambda word: word.events)
+                pairs.end_expired(moment + 1)
+                with pytest.raises(ApiError) as caught:
+                    await until_word(words, lambda _word: False)
+                assert caught.value.code == "connection-lost"
+                fw2.bus.change("lan", "BACKUP", 2)
 
     asyncio.run(run())
 

@@ -135,19 +135,6 @@ def test_unreachable(tmp_path: Path, place: Endpoint, code: str, exit_code: int)
     play(tmp_path, story)
 
 
-def test_one_push_at_a_time(tmp_path: Path) -> None:
-    async def story(one: Played, two: Played) -> None:
-        with one.worker.pushing("a push from fw2"):
-            with pytest.raises(ApiError) as caught, one.worker.pushing("a push to fw2"):
-                pass
-            assert "a push from fw2 has been running for 0 s on fw1" in str(caught.value)
-            assert (caught.value.code, caught.value.exit_code) == ("busy", 75)
-        with one.worker.pushing("a push to fw2"):
-            pass
-
-    play(tmp_path, story)
-
-
 def test_transitions_reach_the_parts(tmp_path: Path) -> None:
     async def story(one: Played, two: Played) -> None:
         seen: list[tuple[str, str, str, int]] = []

@@ -81,6 +81,8 @@ def test_on_the_peer(play: Callable[..., None]) -> None:
         assert "fw2" in (await hacore(one, "services", "list", "--peer", "fw2")).output
         assert any(text.startswith("relay started (asked by fw1") for _, text, _ in two.events)
         assert (await hacore(one, "services", "list", "--peer", "fw9")).exit_code == 64
+        shown = await hacore(one, "services", "list", "--peer", "--json")
+        assert json.loads(shown.output)["node"] == "fw2"
 
     play(story)
 

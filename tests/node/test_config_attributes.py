@@ -125,3 +125,18 @@ def test_a_user_that_the_backup_does_not_have(pair: tuple[Side, Side], monkeypat
     assert outcome.failure is not None
     assert "no user nobody-knows-me" in outcome.failure.message
     assert not (b.tree / "etc").exists()
+
+
+def test_what_is_not_utf_8_is_told_of_its_section_alone(pair: tuple[Side, Side]) -> None:
+    a, _ = pair
+    place = a.write("/etc/rules.d/file", "x\n")
+    link = os.fsencode(place.parent / "link")
+    os.symlink(b"caf\xe9", link)
+    assert "the target of the link /etc/rules.d/link is not UTF-8" in a.node.overview(["rules"])[0].problem
+    os.unlink(link)
+    os.symlink("caf\u00e9", link)
+    assert a.node.overview(["rules"])[0].problem == ""
+    for what in (place, place.parent):
+        os.setxattr(what, b"user.caf\xe9", b"1")
+        assert "is not UTF-8" in a.node.overview(["rules"])[0].problem
+        os.removexattr(what, b"user.caf\xe9")

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from hacore.configsync import own_settings
-from tests.node.config_pair import Side, push, request
+from hacore.configsync.manifest import BadManifest
+from tests.node.config_pair import VIP, Side, push, request
 
 FIRST = """
 [[vip]]
@@ -180,3 +181,14 @@ def test_secrets_are_not_shown(pair: tuple[Side, Side]) -> None:
     assert own_settings.decode(shown)["vip"][1]["password"].startswith("hidden ")
     file = a.directory / "state/config"
     assert file.stat().st_mode & 0o077 == 0
+
+
+def test_pushes_from_alternating_sides_leave_the_preferred_node_preferred(tmp_path: Path) -> None:
+    first, second = (Side(tmp_path / name, name, VIP.format(advskew=0)) for name in ("fw1", "fw2"))
+    for sender, receiver in ((first, second), (second, first), (first, second), (second, first)):
+        assert push(sender, receiver, ["vips"], overrides=["changed-there"]).result in ("applied", "unchanged")
+        assert [side.settings().vips[0].advskew for side in (first, second)] == [0, 100]
+        assert request(sender, receiver, ["vips"]).sections == []
+    first.write_settings(VIP.format(advskew=254))
+    with pytest.raises(BadManifest, match="no backup's can be higher"):
+        push(first, second, ["vips"])

@@ -159,14 +159,14 @@ def test_services_of_changed_sections_restart_in_the_order_of_the_settings(pair:
     fill(a)
     commands(b, services=SERVICES)
     assert push(a, b, ["rules"]).services == {"two": "restarted", "one": "restarted"}
-    assert b.restarted == [["two", "one"]]
+    assert b.restarted == [["two"], ["one"]]
     a.write("/etc/rules.conf", "more\n")
     push(a, b, ["rules"], restart="none")
     push(a, b, ["rules"], restart="changed")
-    assert b.restarted == [["two", "one"]]
+    assert b.restarted == [["two"], ["one"]]
     outcome = push(a, b, ["rules"], restart="all")
     assert outcome.result == "unchanged"
-    assert b.restarted == [["two", "one"]] * 2
+    assert b.restarted == [["two"], ["one"]] * 2
 
 
 def test_a_service_that_does_not_restart_undoes_the_push(pair: tuple[Side, Side]) -> None:
@@ -178,7 +178,7 @@ def test_a_service_that_does_not_restart_undoes_the_push(pair: tuple[Side, Side]
     assert outcome.result == "undone"
     assert outcome.undo == ["one: exit-code"]  # it does not start with the old files either
     assert not (b.tree / "etc/rules.conf").exists()
-    assert b.restarted == [["two", "one"]] * 2
+    assert b.restarted == [["two"], ["one"], ["two", "one"]]
 
 
 def test_a_service_that_the_settings_lack_is_told(pair: tuple[Side, Side]) -> None:
@@ -498,3 +498,67 @@ def test_an_apply_command_that_does_not_end(pair: tuple[Side, Side]) -> None:
     assert outcome.failure is not None
     assert "did not end within 0.3 s" in outcome.failure.message
     assert not (b.tree / "etc/rules.conf").exists()
+
+
+TWO = """
+[[section]]
+id = "rules"
+paths = ["/etc/rules.conf"]
+[[section]]
+id = "other"
+paths = ["/etc/other"]
+"""
+
+
+def test_what_brought_a_section_is_known_after_its_revision_is_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hacore.node.config_revisions.KEPT", 3)
+    a, b = (Side(tmp_path / name, name, TWO) for name in ("fw1", "fw2"))
+    a.write("/etc/other", "0\n")
+    number = push(a, b, ["other"]).revision
+    for version in range(4):
+        a.write("/etc/rules.conf", f"{version}\n")
+        push(a, b, ["rules"])
+    assert number not in [revision.number for revision in b.node.parts.revisions.all()]
+    b.restart()
+    b.write("/etc/other", "by hand\n")
+    (status,) = b.node.overview(["other"])
+    assert (status.revision, status.by, status.changed) == (number, "fw1", True)
+    a.write("/etc/other", "1\n")
+    with pytest.raises(Guarded, match="other changed on fw2 itself"):
+        push(a, b, ["other"])
+
+
+def test_a_push_that_failed_in_spite_of_the_guard_leaves_the_guard(tmp_path: Path) -> None:
+    a = Side(tmp_path / "fw1", "fw1", TWO)
+    apply = f'apply = ["sh", "-c", "! grep -q bad {tmp_path}/fw2/tree/etc/rules.conf"]\n[[section]]\nid = "other"'
+    b = Side(tmp_path / "fw2", "fw2", TWO.replace('[[section]]\nid = "other"', apply))
+    a.write("/etc/rules.conf", "good\n")
+    assert push(a, b, ["rules"]).result == "applied"
+    b.write("/etc/rules.conf", "by hand\n")
+    a.write("/etc/rules.conf", "bad\n")
+    assert push(a, b, ["rules"], overrides=["changed-there"]).result == "undone"
+    a.write("/etc/rules.conf", "good again\n")
+    with pytest.raises(Guarded, match="rules changed on fw2 itself"):
+        push(a, b, ["rules"])
+    assert push(a, b, ["rules"], overrides=["changed-there"]).result == "applied"
+    assert not b.node.overview(["rules"])[0].changed
+
+
+def test_a_path_that_a_section_gets_or_loses_is_no_change_by_the_peer(tmp_path: Path) -> None:
+    narrow = TWO.partition('[[section]]\nid = "other"')[0]
+    wide = narrow.replace('conf"]', 'conf", "/etc/extra"]')
+    a, b = (Side(tmp_path / name, name, narrow) for name in ("fw1", "fw2"))
+    a.write("/etc/rules.conf", "x\n")
+    for side in (a, b):
+        side.write("/etc/extra", f"{side.name}\n")
+    push(a, b, ["rules"])
+    for text in (wide, narrow):
+        for side in (a, b):
+            side.write_settings(text)
+        assert not b.node.overview(["rules"])[0].changed
+        assert push(a, b, ["rules"]).result == "applied" if text is wide else True
+    b.write_settings(wide)
+    b.write("/etc/rules.conf", "by hand\n")
+    assert b.node.overview(["rules"])[0].changed

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from hacore.linux.process import start_ticks
+from hacore.linux.systemd import JobResult, Systemd, UnitStatus
 from hacore.node.services import Services
 from hacore.node.settings import Service
 from hacore.services.service import Action, FollowsVip, Outcome, State, UnknownService
@@ -293,5 +294,81 @@ def test_leaving_stops_the_followers_and_nothing_else(tmp_path: Path, relays: Ca
         await services.leave(10.0)
         assert not line.runs
         assert relay.runs
+
+    run(test())
+
+
+def test_a_follower_that_leaves_the_settings_as_its_vip_comes(tmp_path: Path, relays: Callable[[str], Relay]) -> None:
+    """Before the orders of the one are carried out the other happens; those who stay are followed all the same."""
+    line, other = relays("line"), relays("other")
+
+    async def test() -> None:
+        async with serving(tmp_path) as (services, told):
+            stays = other.table(run_on="MASTER", vip="wan")
+            services.load([line.table(run_on="MASTER", vip="lan"), stays])
+            services.roles(["lan", "wan"])
+            services.load([stays])
+            await until(lambda: other.runs)
+            assert not line.runs
+            assert not any("StopIteration" in text for text in told)
+
+    run(test())
+
+
+def test_a_fault_in_following_is_told_and_followed_by_the_next_turn(
+    tmp_path: Path, relays: Callable[[str], Relay], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = relays("line")
+    monkeypatch.setattr("hacore.node.services.FAULT_PAUSE", 0.01)
+
+    async def test() -> None:
+        async with serving(tmp_path, line.table(run_on="MASTER", vip="lan")) as (services, told):
+            with monkeypatch.context() as broken:
+                broken.setattr(services, "_carry_out", lambda _order: 1 / 0)
+                services.roles(["lan"])
+                await until(lambda: told)
+            assert told == ["services that follow a VIP: ZeroDivisionError: division by zero"]
+            services.load([])
+            services.load([line.table(run_on="MASTER", vip="lan")])
+            await until(lambda: line.runs)
+
+    run(test())
+
+
+class PlayedSystemd(Systemd):
+    """A manager of one unit, whose file may be another than the one that was read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.outdated = False
+        self.calls: list[str] = []
+
+    async def status(self, unit: str) -> UnitStatus:
+        return UnitStatus(unit, "loaded", "active", "running", "success", 1.0, 1.0, outdated=self.outdated)
+
+    async def run_job(self, unit: str, action: str, timeout: float) -> JobResult:
+        self.calls.append(f"{action} {unit}")
+        return JobResult("done")
+
+    async def reload(self) -> None:
+        self.calls.append("reload")
+        self.outdated = False
+
+
+def test_a_unit_file_that_changed_is_read_before_the_unit_is_started(tmp_path: Path) -> None:
+    async def test() -> None:
+        systemd = PlayedSystemd()
+        services = Services(tmp_path / "run", lambda _kind, _text: None, systemd)
+        services.load([Service(id="web", unit="nginx.service")])
+        try:
+            for outdated in (False, True, False):
+                systemd.outdated = outdated
+                assert (await services.act("web", Action.RESTART, "root")).ok
+            systemd.outdated = True
+            assert (await services.act("web", Action.STOP, "root")).ok
+        finally:
+            await services.close()
+        restart = "restart nginx.service"
+        assert systemd.calls == [restart, "reload", restart, restart, "stop nginx.service"]
 
     run(test())

@@ -79,6 +79,12 @@ def test_two_loads_are_equal_and_show_no_password(documented: Settings) -> None:
 
 
 BAD = [
+    pytest.param(
+        "[[section]]\nid = 'a'\npaths = ['/etc/w']\n[[section]]\nid = 'b'\npaths = ['/etc/x', '/etc/w/inner']",
+        'section "b": paths[2]',
+        '/etc/w/inner overlaps /etc/w of the section "a"',
+        id="sections-overlap",
+    ),
     # what stands in the file, the key and a piece of the message
     pytest.param("node = 3", "node", "must be a table, written [node]", id="table-is-a-number"),
     pytest.param("vip = 3", "vip", "must be an array of tables, each written [[vip]]", id="array-is-a-number"),

@@ -135,10 +135,11 @@ class Election:
         self._drop_removed()
         self._move_link_demotion(now)
 
-    def rekeyed(self, interface: str, vhid: int) -> None:
-        """All peers are known to have this VHID's new addresses and password."""
+    def rekeyed(self, interface: str, vhid: int, until: float, now: float) -> None:
+        """The nodes that can be asked have this VHID's new addresses and password: the old ones end by then."""
         if router := self._routers.get((interface, vhid)):
-            router.rekeyed()
+            router.rekeyed(until, now)
+            self._touch(router)
 
     # Links
 

@@ -425,8 +425,10 @@ class VirtualRouter:
         self.settings = settings
         self.unicast_peers = settings.unicast_peers
         if settings.key_material.same(before):
+            self.keep_previous_keys(now)
             return
         self._keep_key(before, now + rekey_time)
+        self.keep_previous_keys(now)
         self.old_keys = [old for old in self.old_keys if not old.material.same(settings.key_material)]
         self.key = settings.make_key()
         self.families = settings.families
@@ -435,17 +437,20 @@ class VirtualRouter:
             self.configure(now)
 
     def keep_previous_keys(self, now: float) -> None:
-        """At the start: what the settings were before, where the other nodes may still have those."""
-        for material in self.settings.previous:
+        """What the settings were before, the latest first, where the other nodes may still have those."""
+        for material in reversed(self.settings.previous):
             self._keep_key(material, now + material.remaining)
 
     def _keep_key(self, material: KeyMaterial, until: float) -> None:
-        others = [old for old in self.old_keys if not old.material.same(material)]
-        self.old_keys = [OldKey(material, self.settings.make_key(material), until), *others][:MAX_OLD_KEYS]
+        known = [old for old in self.old_keys if old.material.same(material)]
+        key = known[0].key if known else self.settings.make_key(material)
+        others = [old for old in self.old_keys if old not in known]
+        self.old_keys = [OldKey(material, key, until), *others][:MAX_OLD_KEYS]
 
-    def rekeyed(self) -> None:
-        """Every peer is known to have the new addresses and password."""
-        self.old_keys.clear()
+    def rekeyed(self, until: float, now: float) -> None:
+        """The nodes that can be asked are known to have the new addresses and password: the old ones end by then."""
+        ending = [old._replace(until=min(old.until, until)) for old in self.old_keys]
+        self.old_keys = [old for old in ending if old.until > now]
 
     def sent(self, family: int, error: int) -> bool | None:
         """What became of an advertisement: 0 or an errno. Returns True or False where sending began to fail or

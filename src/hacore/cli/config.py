@@ -269,14 +269,18 @@ def show(number: int, settings_path: str, as_json: bool, peer: str) -> None:
 @settings_option
 @peer_option("On that peer, not on this node.")
 @restart_option
+@click.option("--even-if-peer-is-master", is_flag=True, help="Although the peer is MASTER of a VIP.")
 @click.option("--json", "as_json", is_flag=True, help="Every step and the outcome, one JSON object a line.")
-def roll_back(number: int, settings_path: str, peer: str, restart: str, as_json: bool) -> None:
+def roll_back(
+    number: int, settings_path: str, peer: str, restart: str, even_if_peer_is_master: bool, as_json: bool
+) -> None:
     """Bring revision N back, as a push does.
 
     It is checked, applied and verified, and becomes a new revision.
     """
     path, query = f"/revisions/{number}/restore", {"peer": peer or None}
-    _carry_out(settings_path, path, {"restart": restart}, query, as_json=as_json, silent=False)
+    order = {"restart": restart, "overrides": ["peer-is-master"] if even_if_peer_is_master else []}
+    _carry_out(settings_path, path, order, query, as_json=as_json, silent=False)
 
 
 def _client(settings_path: str) -> LocalClient:

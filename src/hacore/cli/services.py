@@ -17,6 +17,12 @@ ACTION_TIMEOUT = 330.0  # seconds: longer than the node itself waits
 T = TypeVar("T")
 
 peer_option = click.option("--peer", metavar="NAME", default="", help="On this peer instead of here.")
+THE_ONLY = "*"
+#: For a command without an argument of its own, which could be taken for the name.
+any_peer_option = click.option(
+    "--peer", metavar="[NAME]", default="", is_flag=False, flag_value=THE_ONLY,
+    help="On this peer, or the only one, instead of here.",
+)  # fmt: skip
 
 
 class ActionFailed(HacoreError):
@@ -35,14 +41,15 @@ def services() -> None:
 
 @services.command("list")
 @settings_option
-@peer_option
+@any_peer_option
 @json_option
 def list_(settings_path: str, peer: str, as_json: bool) -> None:
     """Show the services, and why those that failed did.
 
     With the time since when each is as it is, and the last lines of its journal.
     """
-    _show(_client(settings_path), peer, as_json)
+    client = _client(settings_path)
+    _show(client, _only_peer(client) if peer == THE_ONLY else peer, as_json)
 
 
 @services.command
@@ -155,5 +162,5 @@ def restart_all(settings_path: str, peer: str, sync: bool) -> None:
 def _only_peer(client: LocalClient) -> str:
     names = [each["name"] for each in client.ask("GET", "/peers")]
     if len(names) != 1:
-        raise click.UsageError(f"--sync needs --peer: the peers of this node are {', '.join(names) or 'none'}")
+        raise click.UsageError(f"say which with --peer NAME: the peers of this node are {', '.join(names) or 'none'}")
     return str(names[0])

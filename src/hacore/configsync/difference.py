@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -12,6 +14,10 @@ from hacore.configsync.manifest import Entry, Manifest
 
 What = Literal["added", "removed", "changed"]
 SAMPLE_BYTES = 8192  # of a file, in which a NUL tells that it is no text
+CONTEXT = 3  # lines around a difference
+#: Lines of the one times lines of the other, from the first that differs to the last: more would take seconds.
+MOST_PAIRS = 4_000_000
+HUNK = re.compile(r"@@ -(\d+)((?:,\d+)?) \+(\d+)((?:,\d+)?) @@")
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -52,15 +58,43 @@ def is_text(data: bytes) -> bool:
 
 
 def unified(path: str, old: bytes | None, new: bytes | None, old_name: str, new_name: str) -> str:
-    """The unified difference of two files (None: there is none), or one line where they are no text."""
+    """The unified difference of two files (None: there is none), or one line where they are no text or too long."""
     if not all(is_text(data) for data in (old, new) if data is not None):
         sizes = [f"{len(data)} bytes" if data is not None else "none" for data in (old, new)]
         return f"binary file {path}: {sizes[0]} -> {sizes[1]}\n"
-    lines = difflib.unified_diff(
-        _lines(old), _lines(new), f"{old_name}:{path}" if old is not None else "/dev/null",
-        f"{new_name}:{path}" if new is not None else "/dev/null",
-    )  # fmt: skip
+    before, after = _lines(old), _lines(new)
+    same = _common(before, after)
+    tail = _common(before[same:][::-1], after[same:][::-1])
+    skipped = max(0, same - CONTEXT)
+    left_off = max(0, tail - CONTEXT)
+    before, after = before[skipped : len(before) - left_off], after[skipped : len(after) - left_off]
+    if len(before) * len(after) > MOST_PAIRS:
+        return f"file {path}: too many lines to compare: {_summary(old)} -> {_summary(new)}\n"
+    lines = _moved(skipped, difflib.unified_diff(
+        before, after, f"{old_name}:{path}" if old is not None else "/dev/null",
+        f"{new_name}:{path}" if new is not None else "/dev/null", n=CONTEXT,
+    ))  # fmt: skip
     return "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines)
+
+
+def _common(one: Sequence[str], two: Sequence[str]) -> int:
+    """How many lines at the beginning of both are the same."""
+    return next((at for at, (a, b) in enumerate(zip(one, two, strict=False)) if a != b), min(len(one), len(two)))
+
+
+def _moved(by: int, lines: Iterable[str]) -> Iterator[str]:
+    """A unified difference of what comes after the first `by` lines, as one of the whole files."""
+    for line in lines:
+        if by and (match := HUNK.match(line)):
+            yield f"@@ -{int(match[1]) + by}{match[2]} +{int(match[3]) + by}{match[4]} @@{line[match.end() :]}"
+        else:
+            yield line
+
+
+def _summary(data: bytes | None) -> str:
+    if data is None:
+        return "none"
+    return f"{len(_lines(data))} lines, {len(data)} bytes, sha256 {hashlib.sha256(data).hexdigest()[:12]}"
 
 
 def _lines(data: bytes | None) -> list[str]:

@@ -115,6 +115,11 @@ def folders_above(path: str) -> Iterator[str]:
         yield path
 
 
+def is_utf8(text: str) -> bool:
+    """Whether a name or target that the kernel gave has no bytes that are none of UTF-8."""
+    return text.isascii() or not any("\udc80" <= letter <= "\udcff" for letter in text)
+
+
 def check_path(path: str) -> None:
     """A path that means the same to everybody; raises BadManifest."""
     if not path.startswith("/") or path.startswith("//"):

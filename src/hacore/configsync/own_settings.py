@@ -2,7 +2,8 @@
 
 A table is a dict of the values that the settings file would hold. Three sections are built in:
 
-    vips      [[vip]]                   advskew raised by advskew_step; `peer` and `peer6` stay each node's own
+    vips      [[vip]]                   advskew raised by advskew_step, which `advskew_raised` tells the next sender;
+                                        `peer` and `peer6` stay each node's own
     sections  [[section]], [[service]]
     checks    [[check]]
 
@@ -75,17 +76,46 @@ def _without_own(item: Mapping[str, Any]) -> Table:
     return kept | {"unicast": unicast} if unicast else kept
 
 
+def not_raised(tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
+    """The names of the VIPs whose advskew is this node's own: no push has raised it."""
+    return [name_of("vip", item) for item in tables.get("vip", ()) if not item.get("advskew_raised")]
+
+
 def for_peer(
-    section: str, tables: Mapping[str, Sequence[Mapping[str, Any]]], local_there: Mapping[str, Collection[str]]
+    section: str,
+    tables: Mapping[str, Sequence[Mapping[str, Any]]],
+    local_there: Mapping[str, Collection[str]],
+    not_raised_there: Collection[str] = (),
 ) -> Tables:
-    """What this node wants a backup to have, whose own tables are named in `local_there`."""
+    """What this node wants a backup to have, whose own tables are named in `local_there`.
+
+    A VIP that a push has raised here, and none there, goes back as it was: the node that it came from is preferred, and
+    stays that, whichever of the two pushes.
+    """
     wanted = {
         table: [item for item in items if name_of(table, item) not in local_there.get(table, ())]
         for table, items in shared(section, tables).items()
     }
     for vip in wanted.get("vip", ()):
-        vip["advskew"] = raised_advskew(vip.get("advskew", 0), vip.get("advskew_step", 100))
+        own, raised = vip.get("advskew", 0), vip.pop("advskew_raised", 0)
+        if raised and vip["name"] in not_raised_there:
+            vip["advskew"] = max(own - raised, 0)
+            continue
+        vip["advskew"] = raised_advskew(own, vip.get("advskew_step", 100))
+        if more := vip["advskew"] - own + raised:
+            vip["advskew_raised"] = more
     return wanted
+
+
+def check_raised(tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+    """Raises BadManifest where a VIP's advskew cannot be raised any more: its backup would be its equal."""
+    for vip in tables.get("vip", ()):
+        if vip.get("sync", True) and vip.get("advskew", 0) >= HIGHEST_ADVSKEW and vip.get("advskew_step", 100):
+            raise BadManifest(
+                "advskew",
+                f'vip "{vip["name"]}": advskew is {HIGHEST_ADVSKEW} here, and no backup\'s can be higher: neither node '
+                "would be preferred; lower it here, or set advskew_step = 0 if that is meant",
+            )
 
 
 def raised_advskew(advskew: int, step: int) -> int:

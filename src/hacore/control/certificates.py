@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, SignatureAlgorithmOID
 
 from hacore.errors import HacoreError, PlatformError
-from hacore.node.durable import write_durably
+from hacore.node.durable import sync_directory, write_durably
 
 VALID_DAYS = 730
 LONGEST_DAYS = 3660  # of another node's: longer is a mistake or a trick
@@ -208,9 +208,14 @@ def load(place: Place) -> Identity | None:
 
 
 def save(identity: Identity, place: Place) -> None:
-    """Durable, the key (0600) first: a certificate on the disk always has its key. Raises PlatformError."""
+    """Durable, the key (0600) first, and an older certificate is gone before that: one on the disk always has its key.
+    Raises PlatformError.
+    """
     try:
         os.makedirs(place.key.parent, mode=0o700, exist_ok=True)
+        if place.certificate.exists():
+            place.certificate.unlink()
+            sync_directory(place.certificate.parent)
         write_durably(place.key, identity.key_pem(), mode=0o600)
         write_durably(place.certificate, identity.certificate.pem, mode=0o644)
     except OSError as error:

@@ -10,7 +10,7 @@ import errno
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -77,7 +77,7 @@ class PeerClient:
     async def stream(
         self, method: str, path: str, body: Any = None, *, response: type[T],
         query: Mapping[str, str | int] | None = None, silence: float = SILENCE_TIMEOUT,
-    ) -> AsyncIterator[T]:  # fmt: skip
+    ) -> AsyncGenerator[T, None]:  # fmt: skip
         """The lines of a streamed answer, each as the struct `response`; a line that is an error is raised."""
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT, sock_read=silence)
         async with self._request(method, path, body, query, timeout) as answer:

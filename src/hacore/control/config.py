@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,6 +14,7 @@ import msgspec
 from hacore.configsync.manifest import BadManifest
 from hacore.configsync.report import Outcome, Progress
 from hacore.control.config_schemas import Line, VipKey
+from hacore.control.heartbeat import with_heartbeat
 from hacore.control.problems import ApiError
 from hacore.errors import HacoreError, LocalProtocolError, SettingsError, WireError
 from hacore.linux.rtnl import dump_links
@@ -119,12 +120,17 @@ class Configuration:
         except HacoreError as error:
             raise as_api_error(error) from None
 
-    async def run(
+    def run(
         self, work: Callable[[Callable[[Progress], None]], Outcome], ended: Callable[[Outcome], None] | None = None
-    ) -> AsyncIterator[Line]:
+    ) -> AsyncGenerator[Line, None]:
         """Run something long in the changing thread: its progress, then its outcome, which `ended` is told too. It ends
         also where nobody listens any more.
         """
+        return with_heartbeat(self._lines(work, ended))
+
+    async def _lines(
+        self, work: Callable[[Callable[[Progress], None]], Outcome], ended: Callable[[Outcome], None] | None
+    ) -> AsyncGenerator[Line, None]:
         loop = asyncio.get_running_loop()
         lines: asyncio.Queue[Line | None] = asyncio.Queue()
 
@@ -185,14 +191,13 @@ def _links() -> Mapping[str, bool]:
 
 
 def vip_keys(settings: Settings) -> list[VipKey]:
-    """What the advertisements of each shared VIP are signed with, as digests."""
+    """What the advertisements of each VIP are signed with, as digests."""
     found = []
     for vip in settings.vips:
-        if vip.sync:
-            addresses = sorted(str(address.ip) for address in vip.addresses)
-            material = msgspec.json.encode([vip.interface, vip.vhid, bytes(vip.password).hex(), addresses])
-            digest = hashlib.sha256(b"hacore: key of a VHID\0" + material).hexdigest()
-            found.append(VipKey(interface=vip.interface, vhid=vip.vhid, digest=digest))
+        addresses = sorted(str(address.ip) for address in vip.addresses)
+        material = msgspec.json.encode([vip.interface, vip.vhid, bytes(vip.password).hex(), addresses])
+        digest = hashlib.sha256(b"hacore: key of a VHID\0" + material).hexdigest()
+        found.append(VipKey(interface=vip.interface, vhid=vip.vhid, digest=digest))
     return found
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import suppress
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ from hacore.configsync.report import Outcome, Progress
 from hacore.configsync.stream import stream_bytes
 from hacore.control.client import CONNECT_TIMEOUT, SILENCE_TIMEOUT, PeerClient
 from hacore.control.config import Configuration, as_api_error
-from hacore.control.config_differences import from_mapping, section_difference, texts_wanted
+from hacore.control.config_differences import from_files, section_difference, texts_wanted
 from hacore.control.config_rekey import Rekeying
 from hacore.control.config_schemas import (
     ConfigAnswer,
@@ -31,6 +31,7 @@ from hacore.control.config_schemas import (
     WantedFiles,
 )
 from hacore.control.figures import Figures
+from hacore.control.heartbeat import with_heartbeat
 from hacore.control.problems import ApiError, as_problem
 from hacore.control.schemas import NodeAnswer
 from hacore.errors import HacoreError
@@ -110,9 +111,7 @@ class Pushing:
         files = await client.ask("POST", "/config/files", wanted, response=Files, timeout=COMPARE_TIMEOUT)
 
         def make() -> SectionDifference:
-            return section_difference(
-                old, new, from_mapping(files.contents), sending.content, client.name, self._worker.name
-            )
+            return section_difference(old, new, from_files(files), sending.content, client.name, self._worker.name)
 
         found = await self._part.read(make)
         found.changed_there = there.changed
@@ -124,45 +123,81 @@ class Pushing:
         """Of all its VIPs."""
         return all(self._worker.states.get(vip.name) == "MASTER" for vip in self._worker.settings.vips)
 
-    async def push(self, order: PushOrder) -> AsyncIterator[Line]:
+    def push(self, order: PushOrder) -> AsyncGenerator[Line, None]:
         """Progress, then the outcome; raises ApiError where the push does not come about.
 
         Without a peer in the order it goes to all of them, one after the other, whatever becomes of the others: each
         push is a transaction of its own, with the peer's name in its lines and an outcome or a problem at its end.
         """
+        return with_heartbeat(self._to_each(order))
+
+    async def _to_each(self, order: PushOrder) -> AsyncGenerator[Line, None]:
         if order.if_master and not self.is_master():
             yield Line(outcome=Outcome(result="unchanged", node=self._worker.name, notes=["not MASTER: nothing to do"]))
             return
         names = [order.peer] if order.peer or len(self._worker.peers) < 2 else list(self._worker.peers)
         for name in names:
-            lines = self._push(msgspec.structs.replace(order, peer=name))
             try:
-                async for line in lines:
-                    line.peer = name
-                    yield line
+                async with aclosing(self._push(msgspec.structs.replace(order, peer=name))) as lines:
+                    async for line in lines:
+                        line.peer = name
+                        yield line
             except HacoreError as error:
                 if len(names) == 1:
                     raise as_api_error(error) from None
                 yield Line(peer=name, problem=as_problem(as_api_error(error)))
-            finally:
-                await lines.aclose()
 
     async def _push(self, order: PushOrder) -> AsyncGenerator[Line, None]:
         """To one peer."""
         client = self._worker.peer(order.peer)
-        node = self._part.node
-        await self._part.read(lambda: node.claim(f"{self._worker.name} pushes to {client.name}"))
+        await self._claim(f"{self._worker.name} pushes to {client.name}")
         result: PushResult = "failed"
         try:
-            async for line in self._claimed(order):
-                if line.outcome is not None:
-                    result = line.outcome.result
-                yield line
+            async with aclosing(self._claimed(order)) as lines:
+                async for line in lines:
+                    if line.outcome is not None:
+                        result = line.outcome.result
+                    yield line
         finally:
-            node.release()
+            self._part.node.release()
             self._figures.push_ended("to", client.name, result)
 
-    async def _claimed(self, order: PushOrder) -> AsyncIterator[Line]:
+    async def _claim(self, what: str) -> None:
+        """Raises ApiError "busy". One who stops waiting for it does not have it."""
+        node = self._part.node
+        claiming = asyncio.ensure_future(self._part.read(lambda: node.claim(what)))
+        try:
+            await asyncio.shield(claiming)
+        except asyncio.CancelledError:
+            claiming.add_done_callback(lambda done: None if done.cancelled() or done.exception() else node.release())
+            raise
+
+    async def _claimed(self, order: PushOrder) -> AsyncGenerator[Line, None]:
+        """The section `sections` goes first, as a transaction of its own: what else is pushed may be new there."""
+        names = order.sections or await self._part.read(lambda: self._part.node.sections().names)
+        if "sections" not in names or len(names) == 1 or order.dry_run:
+            async with aclosing(self._transaction(order)) as lines:
+                async for line in lines:
+                    yield line
+            return
+        restart = "changed" if order.restart == "all" else order.restart
+        first = msgspec.structs.replace(order, sections=["sections"], restart=restart)
+        rest = msgspec.structs.replace(order, sections=[name for name in names if name != "sections"])
+        before: Outcome | None = None
+        for each in (first, rest):
+            async with aclosing(self._transaction(each)) as lines:
+                async for line in lines:
+                    if line.outcome is None:
+                        yield line
+                    elif each is rest:
+                        yield Line(outcome=_together(before, line.outcome))
+                    elif line.outcome.failure is not None:
+                        yield line
+                        return
+                    else:
+                        before = line.outcome
+
+    async def _transaction(self, order: PushOrder) -> AsyncGenerator[Line, None]:
         yield _line("compare", "compares the sections")
         identity = asyncio.create_task(self._worker.peer(order.peer).ask("GET", "/node", response=NodeAnswer))
         try:
@@ -179,17 +214,19 @@ class Pushing:
         opened = await client.ask("POST", "/push", asked, response=Opened, timeout=COMPARE_TIMEOUT)
         committed = False
         try:
-            async for line in self._send(client, sending, opened):
-                yield line
+            async with aclosing(self._send(client, sending, opened)) as sent:
+                async for line in sent:
+                    yield line
             self._guard(client, sending, order, answer.version)  # sending takes its time
             path = f"/push/{opened.transaction}/commit"
             committed = True
             outcome = None
-            async for line in client.stream("POST", path, response=Line):
-                if line.outcome is not None:
-                    outcome = line.outcome
-                else:
-                    yield line
+            async with aclosing(client.stream("POST", path, response=Line)) as told:
+                async for line in told:
+                    if line.outcome is not None:
+                        outcome = line.outcome
+                    else:
+                        yield line
             if outcome is None:
                 raise ApiError(
                     502, "connection-lost", f"{client}: the connection was lost in the middle of the push",
@@ -207,7 +244,7 @@ class Pushing:
         if left := standing(objections, order.overrides):
             raise as_api_error(Guarded(left))
 
-    async def _send(self, client: PeerClient, sending: Sending, opened: Opened) -> AsyncIterator[Line]:
+    async def _send(self, client: PeerClient, sending: Sending, opened: Opened) -> AsyncGenerator[Line, None]:
         if not opened.lacking:
             return
         total = stream_bytes(opened.lacking)
@@ -248,6 +285,20 @@ def _look_at_problems(client: PeerClient, sending: Sending, there: ConfigAnswer)
                 'a section that only this node knows: push "sections" first' if "has no section" in each.problem else ""
             )
             raise ApiError(409, "not-ready", f"{client.name}: section {each.id}: {each.problem}", hint)
+
+
+def _together(first: Outcome | None, second: Outcome) -> Outcome:
+    """Of the transaction for `sections` and the one for the others."""
+    if first is None:
+        return second
+    if first.result == "applied" and second.result == "unchanged" and second.failure is None:
+        first, second = second, first
+    elif first.result == "applied":
+        note = f"the section sections went first, as revision {first.revision}"
+        second = msgspec.structs.replace(second, notes=[note, *second.notes])
+    return msgspec.structs.replace(
+        second, sections=first.sections | second.sections, services=first.services | second.services
+    )
 
 
 def _line(step: str, text: str, done: int = 0, total: int = 0) -> Line:

@@ -48,9 +48,12 @@ class WantedFiles(Struct, kw_only=True):
 
 
 class Files(Struct, kw_only=True):
-    """Contents by path, base64; None where one is too large to be shown."""
+    """Contents by path, base64; None where one is too large to be shown, or all before it are so together. Those in
+    `binary` are no text, and are not sent.
+    """
 
     contents: dict[str, bytes | None]
+    binary: list[str] = []
 
 
 class Transaction(Struct, kw_only=True):
@@ -87,8 +90,9 @@ class PushOrder(Struct, kw_only=True):
 
 
 class RollBackOrder(Struct, kw_only=True):
-    """A return to a revision."""
+    """A return to a revision; `overrides` are codes of guards."""
 
+    overrides: list[str] = []
     restart: Literal["changed", "all", "none"] = "changed"
 
 

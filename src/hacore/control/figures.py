@@ -11,7 +11,6 @@ import msgspec
 from hacore.control.config import Configuration
 from hacore.control.problems import ApiError
 from hacore.control.services import ServicesPart
-from hacore.node.config_revisions import Revision
 from hacore.node.control_snapshot import ControlStatus, PushCount, PushResult, SectionApplied
 from hacore.services.service import Report
 
@@ -75,20 +74,14 @@ class Figures:
 
     def _sections(self) -> list[SectionApplied]:
         try:
-            revisions = self._configuration.node.parts.revisions.all()
+            last = self._configuration.node.parts.revisions.last()
         except ApiError:
             return []  # there is a warning that says why
-        return applied(revisions)
-
-
-def applied(revisions: list[Revision]) -> list[SectionApplied]:
-    """The last revision of each section, from revisions in their order; what was only found here was not applied."""
-    last: dict[str, SectionApplied] = {}
-    for each in revisions:
-        if each.kind != "found":
-            for name in each.changed:
-                last[name] = SectionApplied(id=name, revision=each.number, applied_at=each.at, by=each.by)
-    return list(last.values())
+        return [
+            SectionApplied(id=name, revision=brought.revision, applied_at=brought.at, by=brought.by)
+            for name, applied in (last.sections.items() if last is not None else ())
+            if (brought := applied.brought) is not None
+        ]
 
 
 def _short(report: Report) -> Report:

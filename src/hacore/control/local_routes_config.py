@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -114,10 +115,11 @@ class LocalHandlers:
         """With each peer."""
         return AllDifferences(peers=await self._pushing.differences(call.query.names))
 
-    async def push(self, call: Call) -> AsyncIterator[Line]:
+    async def push(self, call: Call) -> AsyncGenerator[Line, None]:
         """To one peer, or to all."""
-        async for line in self._pushing.push(call.body):
-            yield line
+        async with aclosing(self._pushing.push(call.body)) as lines:
+            async for line in lines:
+                yield line
 
     async def revisions(self, call: Call) -> Revisions:
         """Of this node, or of a peer."""
@@ -141,12 +143,15 @@ class LocalHandlers:
             )
         return await self._here.difference(call)
 
-    async def restore(self, call: Call) -> AsyncIterator[Line]:
+    async def restore(self, call: Call) -> AsyncGenerator[Line, None]:
         """On this node, or on a peer."""
         if not call.query.peer:
-            async for line in self._here.restore(call):
-                yield line
+            async with aclosing(self._here.restore(call)) as here:
+                async for line in here:
+                    yield line
             return
         path = f"/revisions/{call.parameters.number}/restore"
-        async for line in self._worker.peer(call.query.peer).stream("POST", path, call.body, response=Line):
-            yield line
+        peer = self._worker.peer(call.query.peer)
+        async with aclosing(peer.stream("POST", path, call.body, response=Line)) as there:
+            async for line in there:
+                yield line

@@ -55,6 +55,7 @@ async def act(call: Call) -> Outcome:
 
 async def restart_all(call: Call) -> AsyncIterator[Outcome]:
     """Here or on the peer."""
+    lines: AsyncIterator[Outcome]
     if call.query.peer:
         lines = call.worker.peer(call.query.peer).stream("POST", "/services/restart-all", response=Outcome)
     else:

@@ -64,6 +64,14 @@ class Pairs:
             if self._marks() != self._seen:
                 await self._worker.trust_changed()
             self._tell()
+            self.end_expired(time.time())
+
+    def end_expired(self, now: float) -> None:
+        """A connection ends with the certificate it was made with: TLS looks at the dates only when it begins."""
+        own, peers = self.own(), self._worker.trust.peers
+        all_end = own is not None and own.not_after < now
+        if expired := [one.der for one in peers if all_end or one.not_after < now]:
+            self._worker.server.drop(expired)
 
     def _files(self) -> list[Path]:
         store = self.store

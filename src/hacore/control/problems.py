@@ -73,11 +73,6 @@ def as_problem(error: ApiError) -> Problem:
     return Problem(code=error.code, message=error.message, hint=error.hint)
 
 
-def busy(what: str) -> ApiError:
-    """Something that must be alone is at work already."""
-    return ApiError(409, "busy", f"busy: {what}", "try again when it is done")
-
-
 def bad_request(message: str, hint: str = "") -> ApiError:
     """The request is not what the route takes."""
     return ApiError(400, "bad-request", message, hint)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from hacore import __version__
+from hacore.configsync.guards import receiver_objections, standing
 from hacore.configsync.manifest import Manifest
 from hacore.configsync.report import Outcome
 from hacore.control import config_history
 from hacore.control.config import Configuration, as_api_error
+from hacore.control.config_differences import read_files
 from hacore.control.config_rekey import Rekeying
 from hacore.control.config_schemas import (
     Against,
@@ -35,7 +38,7 @@ from hacore.control.figures import Figures
 from hacore.control.problems import ApiError
 from hacore.control.registry import Call, Route
 from hacore.errors import HacoreError
-from hacore.node.config_node import Opened, PushRequest
+from hacore.node.config_node import Guarded, Opened, PushRequest
 from hacore.node.settings import Right
 
 if TYPE_CHECKING:
@@ -123,9 +126,7 @@ class Handlers:
         if len(wanted.paths) > MOST_FILES:
             raise ApiError(400, "bad-request", f"at most {MOST_FILES} files at once")
         node = self._part.node
-        return Files(
-            contents=await self._part.read(lambda: {path: node.content(wanted.section, path) for path in wanted.paths})
-        )
+        return await self._part.read(lambda: read_files(node, wanted))
 
     async def open(self, call: Call) -> Opened:
         """The sender is who its certificate says."""
@@ -160,7 +161,7 @@ class Handlers:
             await self._part.write(lambda: node.discard(transaction))
             raise
 
-    async def commit(self, call: Call) -> AsyncIterator[Line]:
+    async def commit(self, call: Call) -> AsyncGenerator[Line, None]:
         """Goes on to its end, whoever listens."""
         node, transaction = self._part.node, call.parameters.transaction
         try:
@@ -176,8 +177,9 @@ class Handlers:
             figures.push_ended("from", peer, outcome.result)
 
         try:
-            async for line in self._part.run(lambda report: node.commit(transaction, report), count):
-                yield line
+            async with aclosing(self._part.run(lambda report: node.commit(transaction, report), count)) as lines:
+                async for line in lines:
+                    yield line
         except ApiError:
             if not ended:
                 figures.push_ended("from", peer, "failed")
@@ -202,18 +204,28 @@ class Handlers:
         number, to = call.parameters.number, call.query.to
         return await self._part.read(lambda: config_history.compare(self._part.node, number, to))
 
-    async def restore(self, call: Call) -> AsyncIterator[Line]:
-        """Goes on to its end, whoever listens."""
+    async def restore(self, call: Call) -> AsyncGenerator[Line, None]:
+        """Goes on to its end, whoever listens. A peer has to say so where this node is MASTER."""
+        if call.peer:
+            states = call.worker.states
+            objections = receiver_objections(call.worker.name, states, __version__, call.peer, __version__, [])
+            if left := standing(objections, call.body.overrides):
+                raise as_api_error(Guarded(left))
         number, restart = call.parameters.number, call.body.restart
         by = call.peer or call.worker.name
         node = self._part.node
-        async for line in self._part.run(lambda report: node.roll_back(number, report, by=by, restart=restart)):
-            yield line
+        work = self._part.run(lambda report: node.roll_back(number, report, by=by, restart=restart))
+        async with aclosing(work) as lines:
+            async for line in lines:
+                yield line
 
     async def rekeyed(self, call: Call) -> Rekeyed:
         """The peer has these keys; where they are this node's own too, and every other peer has them, the old go."""
         await self._rekeying.heard(call.peer, call.body.keys)
-        return Rekeyed(keys=await self._rekeying.in_force())
+        try:
+            return Rekeyed(keys=await self._rekeying.in_force())
+        except HacoreError as error:
+            raise ApiError(503, "not-running", f"the election here does not say what keys it has: {error}") from None
 
 
 async def _nothing() -> None:

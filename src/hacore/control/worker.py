@@ -1,18 +1,18 @@
-"""The control worker as its parts see it: settings, VIPs, event history, peers, and the one push at a time."""
+"""The control worker as its parts see it: settings, VIPs, event history, and peers."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from hacore.control import tls
 from hacore.control.certificates import Place
 from hacore.control.client import PeerClient
-from hacore.control.problems import ApiError, busy, not_found
+from hacore.control.problems import ApiError, not_found
 from hacore.control.refusals import Refusals
 from hacore.control.server import Server
 from hacore.control.trust import Trust, TrustStore, file_mark
@@ -87,8 +87,6 @@ class ControlWorker:
         self._on_event: list[OnEvent] = []
         self._on_trust: list[Callable[[], None]] = []
         self._own_mark: tuple[int, int] | None = None
-        self._pushing = ""
-        self._pushing_since = 0.0
         self.refusals = Refusals(self.record)
         self.server = Server(self)
 
@@ -138,18 +136,6 @@ class ControlWorker:
         if self.peers:
             raise ApiError(400, "bad-request", f"there are several peers: {known}", "name one of them")
         raise ApiError(400, "not-configured", "the settings name no peer with `control`", "add a [[peer]] table")
-
-    @contextmanager
-    def pushing(self, what: str) -> Iterator[None]:
-        """Whatever changes sections, from either side, is alone; raises ApiError "busy" that says what is running."""
-        if self._pushing:
-            age = time.monotonic() - self._pushing_since
-            raise busy(f"{self._pushing} has been running for {age:.0f} s on {self.name}")
-        self._pushing, self._pushing_since = what, time.monotonic()
-        try:
-            yield
-        finally:
-            self._pushing = ""
 
     def spawn(self, work: Coroutine[Any, Any, Any], what: str) -> asyncio.Task[Any]:
         """Runs to its end, whether or not who asked for it still listens; a fault goes into the event history."""

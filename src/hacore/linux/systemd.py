@@ -34,6 +34,7 @@ class UnitStatus(NamedTuple):
 
     `result` is "success" or why the unit failed ("exit-code", "timeout", ...); `since` unix time of the last change of
     `active_state`, None where it never changed; `began` is when its last run did, None for one that never ran.
+    `outdated`: its files are others than those that systemd has read.
     """
 
     unit: str
@@ -43,6 +44,7 @@ class UnitStatus(NamedTuple):
     result: str
     since: float | None
     began: float | None
+    outdated: bool = False
 
 
 class JobResult(NamedTuple):
@@ -97,6 +99,7 @@ class Systemd:
             result=result,
             since=since_us / 1e6 if since_us else None,
             began=began_us / 1e6 if (began_us := int(values["InactiveExitTimestamp"])) else None,
+            outdated=bool(values.get("NeedDaemonReload", False)),
         )
 
     async def run_job(self, unit: str, action: str, timeout: float) -> JobResult:

@@ -104,7 +104,8 @@ class BusCommands:
         vips = self._absent_vips(absent) if absent else last.vips if last else []
         total = sum(demote.value for demote in node.demotions.values())
         held = {demote.name: demote.value for demote in node.demotions.values()}
-        warnings = [*node.refused, *node.warnings.values(), *node.history.warnings(), *node.control.warnings()]
+        warnings = [*node.refused, *node.warnings.values(), *node.rekeying.warnings()]
+        warnings += [*node.history.warnings(), *node.control.warnings()]
         if absent:
             warnings.insert(0, absent)
         elif last:

@@ -6,6 +6,7 @@ import errno
 import os
 
 from hacore.configsync.attributes import MOST_BYTES, Attributes, BadAttribute, is_carried, to_text, to_value
+from hacore.configsync.manifest import is_utf8
 from hacore.node.config_names import group_id, group_name, user_id, user_name
 
 _NONE = (errno.ENOTSUP, errno.ENOSYS)
@@ -13,6 +14,9 @@ _NONE = (errno.ENOTSUP, errno.ENOSYS)
 
 def attributes_of(handle: int) -> Attributes:
     """Those that a push carries; none where the file system has no such thing. Raises OSError, BadAttribute."""
+    for name in _names(handle):
+        if not is_utf8(name):
+            raise BadAttribute(f"the name of its extended attribute {os.fsencode(name)!r} is not UTF-8")
     found = [(name, to_text(name, os.getxattr(handle, name), user_name, group_name)) for name in _names(handle)]
     if sum(len(name) + len(text) for name, text in found) > MOST_BYTES:
         raise BadAttribute(f"its extended attributes have more than {MOST_BYTES} bytes")

@@ -39,7 +39,7 @@ def _table(item: msgspec.Struct, base: Path) -> own_settings.Table:
         value = getattr(item, name)
         if value is None or value in ((), "") or (name == "password" and getattr(item, "password_file", None)):
             continue
-        if name == "sync" and value:
+        if (name == "sync" and value) or (name == "advskew_raised" and not value):
             continue
         found[name] = _plain(value, base)
     return found

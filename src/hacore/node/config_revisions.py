@@ -27,11 +27,27 @@ class NoRevision(HacoreError):
     exit_code = 66
 
 
+class Brought(msgspec.Struct, frozen=True):
+    """What the last push or roll-back brought of a section: the digest of its manifest as it was pushed, the paths that
+    the section had then, and the revision, which may be forgotten by now.
+    """
+
+    digest: str
+    roots: list[str]
+    revision: int
+    at: float
+    by: str
+
+
 class Applied(msgspec.Struct, frozen=True):
-    """One section of a revision: digests of the manifests of what was pushed, and of what that was on this node."""
+    """One section of a revision: digests of the manifests of what was pushed, and of what that was on this node.
+
+    `brought` is None until something was; what was merely found here before a push does not change it.
+    """
 
     pushed: str
     live: str
+    brought: Brought | None = None
 
 
 class Revision(msgspec.Struct, frozen=True, kw_only=True):
@@ -135,4 +151,5 @@ class Revisions:
 
 def manifests_of(revision: Revision) -> set[str]:
     """The digests of all its manifests."""
-    return {digest for applied in revision.sections.values() for digest in (applied.pushed, applied.live)}
+    found = {digest for applied in revision.sections.values() for digest in (applied.pushed, applied.live)}
+    return found | {applied.brought.digest for applied in revision.sections.values() if applied.brought is not None}

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
 
 from hacore.configsync import own_settings
-from hacore.configsync.manifest import BadManifest, Entry, Manifest
+from hacore.configsync.manifest import BadManifest, Entry, Manifest, within
 from hacore.configsync.templates import SUFFIX, TemplateError, product, resolve
 from hacore.node.config_own import read_parts, synced_file, tables
-from hacore.node.config_revisions import Revision, Revisions
+from hacore.node.config_revisions import Brought, Revisions
 from hacore.node.config_store import Store, StoreError
 from hacore.node.config_tree import Tree
 from hacore.node.settings import Section, Settings
@@ -24,7 +25,8 @@ KINDS: dict[bool, Kind] = {False: "files", True: "settings"}
 class SectionStatus(msgspec.Struct, frozen=True, kw_only=True):
     """One section of a node. `revision`, `applied_at` (unix seconds) and `by` are those of the last push or roll-back.
 
-    `changed`: what stands there is not what that brought. `local`: names of tables that are the node's own.
+    `changed`: what stands there is not what that brought. `local`: names of tables that are the node's own;
+    `not_raised`: of VIPs whose advskew is.
     """
 
     id: str
@@ -38,6 +40,7 @@ class SectionStatus(msgspec.Struct, frozen=True, kw_only=True):
     by: str = ""
     changed: bool = False
     local: dict[str, list[str]] = {}
+    not_raised: list[str] = []
     problem: str = ""
 
 
@@ -86,11 +89,12 @@ class Sections:
         templates = {str(path) for path in self.get(name).templates}
         return self._with_sources(name, live, templates) if templates else live
 
-    def wanted_there(self, name: str, local_there: dict[str, list[str]]) -> Manifest:
-        """What this node wants its backup to have."""
+    def wanted_there(self, name: str, there: SectionStatus | None) -> Manifest:
+        """What this node wants its backup to have, whose section is as it said."""
         if name not in own_settings.BUILT_IN:
             return self.comparable(name)
-        content = own_settings.encode(own_settings.for_peer(name, tables(self.settings), local_there))
+        local, not_raised = (there.local, there.not_raised) if there else ({}, [])
+        content = own_settings.encode(own_settings.for_peer(name, tables(self.settings), local, not_raised))
         return Manifest(name, (self._settings_entry(name, content),))
 
     def _settings_entry(self, name: str, content: bytes) -> Entry:
@@ -139,28 +143,30 @@ class Sections:
         except (TemplateError, StoreError):
             return None
 
-    def applied_by(self, name: str) -> Revision | None:
-        """The revision that last brought a section."""
-        for revision in reversed(self._revisions.all()):
-            if name in revision.changed and revision.kind != "found":
-                return revision
-        return None
+    def brought(self, name: str) -> Brought | None:
+        """What last brought a section here."""
+        last = self._revisions.last()
+        applied = last.sections.get(name) if last is not None else None
+        return applied.brought if applied is not None else None
 
     def changed(self, name: str, comparable: Manifest) -> bool:
-        """Whether somebody changed a section after it was pushed here."""
-        last = self._revisions.last()
-        return (
-            self.applied_by(name) is not None
-            and last is not None
-            and name in last.sections
-            and last.sections[name].pushed != comparable.digest
-        )
+        """Whether somebody changed a section after it was pushed here. Paths that the section has got since, or has no
+        more, do not count.
+        """
+        brought = self.brought(name)
+        if brought is None or brought.digest == comparable.digest:
+            return False
+        roots = self.roots(name)
+        if name in own_settings.BUILT_IN or set(roots) == set(brought.roots):
+            return True
+        pushed = self._revisions.manifest(brought.digest)
+        return _within(pushed, brought.roots, roots) != _within(comparable, brought.roots, roots)
 
     def status(self, name: str) -> SectionStatus:
         """How a section is."""
         section = self.get(name)
         comparable = self.comparable(name)
-        revision = self.applied_by(name)
+        brought = self.brought(name)
         built_in = name in own_settings.BUILT_IN
         local = own_settings.local_names(tables(self.settings)) if built_in else {}
         return SectionStatus(
@@ -170,13 +176,19 @@ class Sections:
             digest=comparable.digest,
             entries=len(comparable.entries),
             total_bytes=sum(entry.size for entry in comparable.entries),
-            revision=revision.number if revision else None,
-            applied_at=revision.at if revision else None,
-            by=revision.by if revision else "",
+            revision=brought.revision if brought else None,
+            applied_at=brought.at if brought else None,
+            by=brought.by if brought else "",
             changed=self.changed(name, comparable),
             local={table: names for table, names in local.items() if names and table in own_settings.BUILT_IN[name]}
             if built_in else {},
+            not_raised=own_settings.not_raised(tables(self.settings)) if name == "vips" else [],
         )  # fmt: skip
+
+
+def _within(manifest: Manifest, *limits: Sequence[str]) -> list[Entry]:
+    """Its entries that are below one of the paths of every list."""
+    return [entry for entry in manifest.entries if all(within(entry.path, roots) for roots in limits)]
 
 
 def resolved_entry(source: Entry, store: Store, variables: dict[str, str]) -> tuple[Entry, bytes]:

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from hacore import __version__
 from hacore.configsync.manifest import BadManifest, Entry, Manifest
-from hacore.configsync.own_settings import BUILT_IN
+from hacore.configsync.own_settings import BUILT_IN, check_raised
 from hacore.configsync.stream import head
 from hacore.node.config_digests import READ_BYTES, ChangedMeanwhile
 from hacore.node.config_node import ConfigNode, PushRequest, Restart
+from hacore.node.config_own import tables
 from hacore.node.config_sections import Sections, SectionStatus
 from hacore.node.config_tree import Folder, Tree
 
@@ -35,7 +36,7 @@ class Sending:
 
     def wanted(self, name: str, there: SectionStatus | None) -> Manifest:
         """What the peer is to have of a section."""
-        return self._read.get(name) or self._sections.wanted_there(name, there.local if there else {})
+        return self._read.get(name) or self._sections.wanted_there(name, there)
 
     def content(self, manifest: Manifest, path: str) -> bytes | None:
         """For a difference: as `ConfigNode.content`."""
@@ -56,7 +57,9 @@ class Sending:
     def request(
         self, *, overrides: Sequence[str] = (), restart: Restart = "changed", dry_run: bool = False
     ) -> PushRequest:
-        """What the peer is asked."""
+        """What the peer is asked. Raises BadManifest where a backup's advskew cannot be raised."""
+        if any(manifest.section == "vips" for manifest in self.manifests):
+            check_raised(tables(self.settings))
         return PushRequest(
             sender=self.settings.node.name,
             version=__version__,

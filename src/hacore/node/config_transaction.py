@@ -27,10 +27,11 @@ from hacore.node.config_install import Installer, check_owners
 from hacore.node.config_journal import Record, SectionRecord
 from hacore.node.config_own import read_parts, synced_file, tables, write_synced
 from hacore.node.config_parts import Parts, Report
-from hacore.node.config_revisions import Applied, Revision
+from hacore.node.config_revisions import Applied, Brought, Revision
 from hacore.node.config_sections import Sections, here
 from hacore.node.config_space import DiskFull, is_full
 from hacore.node.config_staging import Staging
+from hacore.node.config_surroundings import Restarted
 from hacore.node.config_undo import undo
 from hacore.node.settings import Settings, examine
 
@@ -304,7 +305,9 @@ class Transaction:
         if unknown:
             self._found = parts.revisions.next_number()
             sections = dict(last.sections) if last else {}
-            sections |= {name: Applied(found[name], before_digests[name]) for name in unknown}
+            for name in unknown:
+                brought = sections[name].brought if name in sections else None
+                sections[name] = Applied(found[name], before_digests[name], brought)
             self._add_revision("found", sections, unknown, self._found)
         record.sections = {
             name: SectionRecord(
@@ -385,8 +388,10 @@ class Transaction:
                 self._notes.append(f"{name} was not restarted: the settings here have no [[service]] of that name")
         if not wanted:
             return
-        self._tell("restart", ", ".join(wanted))
-        outcomes = self._parts.surroundings.restart(wanted)
+        outcomes: list[Restarted] = []
+        for number, name in enumerate(wanted):
+            self._tell("restart", name, number, len(wanted))
+            outcomes += self._parts.surroundings.restart([name])
         self._services = {each.name: each.text for each in outcomes}
         failed = {each.name: each.text for each in outcomes if not each.ok}
         if failed:
@@ -424,9 +429,11 @@ class Transaction:
         assert parts.journal.record is not None
         record = parts.journal.record
         sections = dict(last.sections) if last else {}
-        for name, each in record.sections.items():
-            sections[name] = Applied(self._order.pushed.get(name, each.pushed), each.live)
         number = parts.revisions.next_number()
+        for name, each in record.sections.items():
+            pushed = self._order.pushed.get(name, each.pushed)
+            brought = Brought(pushed, each.roots, number, time.time(), self._order.by)
+            sections[name] = Applied(pushed, each.live, brought)
         return self._add_revision(self._order.action, sections, list(record.sections), number)
 
     def _tidy(self) -> None:

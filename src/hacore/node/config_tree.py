@@ -17,7 +17,7 @@ from threading import BoundedSemaphore
 import msgspec
 
 from hacore.configsync.attributes import BadAttribute
-from hacore.configsync.manifest import TEMPORARY, BadManifest, Entry, Manifest, check_path, within
+from hacore.configsync.manifest import TEMPORARY, BadManifest, Entry, Manifest, check_path, is_utf8, within
 from hacore.errors import HacoreError
 from hacore.node.config_attributes import attributes_of
 from hacore.node.config_digests import Content, Digests
@@ -235,6 +235,8 @@ class _Scanner:
                 self._folder(path, name, parent, Entry(path, "folder", mode, owner, group))
             elif kind == stat.S_IFLNK:
                 target = os.readlink(name, dir_fd=parent)
+                if not is_utf8(target):
+                    raise TreeError(f"the target of the link {path} is not UTF-8: a push cannot carry it")
                 self._entries.append(Entry(path, "link", 0, owner, group, target=target))
             else:
                 raise TreeError(f"{path} is neither a file nor a folder nor a link: a push cannot carry it")

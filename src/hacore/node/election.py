@@ -321,8 +321,8 @@ class ElectionWorker:
         elif isinstance(message, ResetDemotion):
             self.election.reset_demotion(now)
         elif isinstance(message, Rekeyed):
-            for interface, vhid in message.places:
-                self.election.rekeyed(interface, vhid)
+            for interface, vhid, remaining in message.places:
+                self.election.rekeyed(interface, vhid, now + remaining, now)
         elif isinstance(message, SetEnabled):
             if message.enabled:
                 self.election.enable(now)

@@ -53,9 +53,11 @@ class ResetDemotion(msgspec.Struct, frozen=True, tag=True):
 
 
 class Rekeyed(msgspec.Struct, frozen=True, tag=True):
-    """Every node has the keys of these VHIDs (interface, vhid): those before them are not needed any more."""
+    """Every node that can be asked has the keys of these VHIDs: interface, vhid, and for how many seconds those before
+    them are still needed.
+    """
 
-    places: list[tuple[str, int]]
+    places: list[tuple[str, int, float]]
 
 
 class SetEnabled(msgspec.Struct, frozen=True, tag=True):

@@ -6,6 +6,7 @@ so that nobody calls a key known that the election does not know yet.
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from hacore.node.bus import BadRequest
@@ -29,8 +30,20 @@ class RekeyingEnd:
         self._waiting: list[tuple[Deferred, list[str]]] = []
 
     def handlers(self) -> dict[str, Handler]:
-        """`rekeyed`: {"vips": [names]}; every node has the keys of these. Without names it only waits."""
+        """`rekeyed`: {"vips": [names]}; every node that can be asked has the keys of these. Without, it only waits.
+
+        Answers {"gone": [names], "old": [names]}: whose old keys ended by that, and which still have any.
+        """
         return {"rekeyed": self._rekeyed}
+
+    def warnings(self) -> list[str]:
+        """What the status says of keys that are still spoken long after they were replaced."""
+        names = self._node.keys.overdue(self._node.settings.vips, time.time())
+        if not names:
+            return []
+        peers = ", ".join(peer.name for peer in self._node.settings.peers if peer.control)
+        what = f"{', '.join(names)}: the addresses or password from before the last change are still spoken"
+        return [f"{what}: not every peer ({peers}) is known to have the new ones (hacore config push vips)"]
 
     def changing(self) -> None:
         """New settings are on their way to the election."""
@@ -65,11 +78,14 @@ class RekeyingEnd:
     def _let_go(self, names: list[str]) -> dict[str, Any]:
         node = self._node
         vips = [vip for vip in node.settings.vips if vip.name in names]
-        gone, problem = node.keys.forget(vips)
+        now = time.time()
+        timed = any(peer.control is None for peer in node.settings.peers)
+        gone, problem = node.keys.forget(vips, now, timed=timed)
         if problem:
             node.history.record("keys", problem)
         if gone:
             node.history.record("keys", f"every node has the new keys of {', '.join(gone)}: the old ones are not used")
         if vips:
-            node.election.send(Rekeyed(places=[(vip.interface, vip.vhid) for vip in vips]))
-        return {"gone": gone}
+            left = {vip.name: max((key.remaining for key in node.keys.previous(vip, now)), default=0.0) for vip in vips}
+            node.election.send(Rekeyed(places=[(vip.interface, vip.vhid, left[vip.name]) for vip in vips]))
+        return {"gone": gone, "old": [vip.name for vip in node.settings.vips if node.keys.previous(vip, now)]}

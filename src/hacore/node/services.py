@@ -17,6 +17,9 @@ from hacore.node.services_control import Control
 from hacore.services.followers import Followers, Order
 from hacore.services.service import Action, FollowsVip, Outcome, Report, Service, State, check_allowed, find, in_order
 
+#: Seconds after a fault in following.
+FAULT_PAUSE = 1.0
+
 #: (kind, text) of something for the history of the node.
 Emit = Callable[[str, str], None]
 
@@ -129,17 +132,24 @@ class Services:
 
     async def _follow(self) -> None:
         while True:
-            deadline = self._followers.next_deadline()
-            with suppress(TimeoutError):
-                # Not wait_for: that of Python 3.11 may lose a cancellation that comes with the event.
-                async with asyncio.timeout(None if deadline is None else max(0.0, deadline - _now())):
-                    await self._wake.wait()
-            self._wake.clear()
-            self._followers.handle_deadline(_now())
-            for order in self._followers.orders():
-                self._carry_out(order)
-            for event in self._followers.events():
-                self._emit("service", event.text)
+            try:
+                await self._turn()
+            except Exception as error:  # noqa: BLE001 - a fault here must not leave every VIP without its services
+                self._emit("fault", f"services that follow a VIP: {type(error).__name__}: {error}")
+                await asyncio.sleep(FAULT_PAUSE)
+
+    async def _turn(self) -> None:
+        deadline = self._followers.next_deadline()
+        with suppress(TimeoutError):
+            # Not wait_for: that of Python 3.11 may lose a cancellation that comes with the event.
+            async with asyncio.timeout(None if deadline is None else max(0.0, deadline - _now())):
+                await self._wake.wait()
+        self._wake.clear()
+        self._followers.handle_deadline(_now())
+        for order in self._followers.orders():
+            self._carry_out(order)
+        for event in self._followers.events():
+            self._emit("service", event.text)
 
     def _carry_out(self, order: Order) -> None:
         before = self._steps.get(order.service)

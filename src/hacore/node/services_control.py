@@ -131,6 +131,8 @@ class Control:
         )
 
     async def _unit_act(self, service: Service, action: Action, timeout: float) -> Outcome:
+        if action is not Action.STOP and (await self._systemd.status(service.unit)).outdated:
+            await self._systemd.reload()  # such as after a push of the unit's file, or of a drop-in
         job = await self._systemd.run_job(service.unit, action, timeout)
         status = await self._systemd.status(service.unit)
         state = _unit_state(status)

@@ -75,6 +75,7 @@ class Vip(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     addresses: tuple[AnyInterface, ...]
     virtual_mac: Flag = True
     sync: Flag = True
+    advskew_raised: Annotated[int, Meta(ge=0, le=254, description="a whole number (of 1/256 s) from 0 to 254")] = 0
     advskew_step: Annotated[int, Meta(ge=0, le=254, description="a whole number (of 1/256 s) from 0 to 254")] = 100
     peer: Address4 | None = None
     peer6: Address6 | None = None

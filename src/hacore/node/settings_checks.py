@@ -246,6 +246,7 @@ def _sections(document: Document) -> None:
     node = document.single["node"]
     own = {f"{document.files[0]}": "the settings file", f"{document.files[0]}.d": "the settings' directory"}
     own |= {str(node.get(key)): key for key in ("state_dir", "runtime_dir") if node.right(key)}
+    taken: list[tuple[str | None, str]] = []
     for section in document.entries("section"):
         identity = section.get("id")
         if identity is not None and identity.isdecimal():
@@ -269,6 +270,14 @@ def _sections(document: Document) -> None:
                         f"{path} is or holds {what} ({place}), which belongs to this node; name the other files one by "
                         'one, and push hacore\'s own settings with the sections "vips", "sections" and "checks"',
                     )
+            for other, theirs in taken:
+                if within(str(path), [theirs]) or within(theirs, [str(path)]):
+                    section.problem(
+                        f"paths[{index}]",
+                        f'{path} overlaps {theirs} of the section "{other}": what both carry would be replaced and put '
+                        "back by either; a path belongs into one section",
+                    )
+        taken += [(identity, str(path)) for path in paths]
         for index, template in enumerate(section.get("templates") or (), 1):
             if paths and not any(template == path or path in template.parents for path in paths):
                 section.problem(f"templates[{index}]", f"{template} is not among the paths of this section")

@@ -239,7 +239,9 @@ class Supervisor:
         return later
 
     def _remember_keys(self) -> None:
-        problem = self.keys.remember(self.settings.vips, self.settings.carp.rekey_time, time.time())
+        settings = self.settings
+        asked = settings.control is not None and any(peer.control for peer in settings.peers)
+        problem = self.keys.remember(settings.vips, settings.carp.rekey_time, time.time(), asked=asked)
         if problem:
             self.history.record("keys", problem)
 

@@ -112,6 +112,7 @@ class Followers:
                 known = _Follower(service, vip)
             known.vip = vip
             self._followers[service] = known
+        self._orders = [order for order in self._orders if order.service in self._followers]
         self._decide(now)
 
     def roles(self, held: Collection[str], now: float) -> None:
