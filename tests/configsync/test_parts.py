@@ -44,10 +44,12 @@ def test_projection_and_what_is_received() -> None:
     local = own_settings.local_names(there)
     assert local == {"vip": ["theirs"]}
     wanted = own_settings.for_peer("vips", here, local)
-    raised = {"advskew": 254, "advskew_raised": 54, "advskew_step": 100}
-    assert wanted == {"vip": [{"name": "a", "vhid": 1, **raised, "unicast": [4]}]}
-    made = own_settings.received("vips", wanted, there)
-    assert made["vip"][0] == {"name": "a", "vhid": 1, **raised, "peer": "192.0.2.1"}
+    assert wanted == {"vip": [{"name": "a", "vhid": 1, "advskew": 254, "advskew_step": 100, "unicast": [4]}]}
+    raised = own_settings.raised_there(here, {})
+    made = own_settings.received("vips", wanted, there, raised)
+    assert made["vip"][0] == {
+        "name": "a", "vhid": 1, "advskew": 254, "advskew_raised": 54, "advskew_step": 100, "peer": "192.0.2.1",
+    }  # fmt: skip
     assert own_settings.shared("vips", made) == wanted
     with pytest.raises(own_settings.NodeLocalMissing, match='vip "a" is unicast'):
         own_settings.received("vips", wanted, {"vip": []})
@@ -55,15 +57,19 @@ def test_projection_and_what_is_received() -> None:
 
 def test_advskew_goes_back_as_it_was_to_the_node_that_is_preferred() -> None:
     def pushed(here: own_settings.Table, there: own_settings.Table) -> dict[str, int]:
-        not_raised = own_settings.not_raised({"vip": [there]})
-        (made,) = own_settings.for_peer("vips", {"vip": [{"name": "a", **here}]}, {}, not_raised)["vip"]
-        return {key: value for key, value in made.items() if key.startswith("advskew") and key != "advskew_step"}
+        tables, not_raised = {"vip": [{"name": "a", **here}]}, own_settings.not_raised({"vip": [there]})
+        wanted = own_settings.for_peer("vips", tables, {}, not_raised)
+        raised = own_settings.raised_there(tables, not_raised)
+        (made,) = own_settings.received("vips", wanted, {"vip": [there]}, raised)["vip"]
+        return {key: value for key, value in made.items() if key != "name"}
 
     raised = {"advskew": 120, "advskew_raised": 100}
     assert pushed({"advskew": 20}, {"name": "a", "advskew": 20}) == raised
     assert pushed(raised, {"name": "a", "advskew": 20}) == {"advskew": 20}
     assert pushed(raised, {"name": "a", **raised}) == {"advskew": 220, "advskew_raised": 200}, "a backup of the backup"
     assert pushed(raised, {"name": "another"}) == {"advskew": 220, "advskew_raised": 200}
+    assert pushed({"advskew": 120}, {"name": "a", "advskew": 20}) == {"advskew": 20}, "by hand, as by a push"
+    assert pushed({"advskew": 120}, {"name": "a", "advskew": 30}) == {"advskew": 220, "advskew_raised": 100}
     own_settings.check_raised({"vip": [{"name": "a", "advskew": 254, "advskew_step": 0}]})
     with pytest.raises(BadManifest, match='vip "a": advskew is 254 here'):
         own_settings.check_raised({"vip": [{"name": "a", "advskew": 254, "advskew_step": 100}]})

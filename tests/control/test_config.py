@@ -87,7 +87,7 @@ def test_difference_push_status_history(tmp_path: Path) -> None:
             found = await a.ask("GET", "/config/difference")
             by_id = {each["id"]: each for each in found["sections"]}
             assert "-drop\n+accept\n" in by_id["rules"]["entries"][0]["text"]
-            assert [each["field"] for each in by_id["vips"]["tables"]] == ["advskew", "advskew_raised"]
+            assert [each["field"] for each in by_id["vips"]["tables"]] == ["advskew"]
             lines = await a.lines("/config/push", {})
             outcome = lines[-1]["outcome"]
             assert outcome["result"] == "applied", outcome

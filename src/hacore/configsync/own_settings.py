@@ -18,6 +18,7 @@ import json
 import math
 import re
 from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -33,6 +34,7 @@ BUILT_IN: dict[str, tuple[str, ...]] = {"vips": ("vip",), "sections": ("section"
 NAMING = {"vip": "name", "section": "id", "service": "id", "check": "name"}
 #: Values of a VIP that each node has for itself; that there is one is sent as `unicast`.
 OWN_OF_VIP = {"peer": 4, "peer6": 6}
+NOT_COMPARED = ("sync", "advskew_raised")
 HIGHEST_ADVSKEW = 254
 HIGHEST_RATIO = 2  # between the intervals of two nodes at advbase 0, above which settings are warned about
 SECRET = "password"
@@ -71,40 +73,56 @@ def shared(section: str, tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> T
 
 
 def _without_own(item: Mapping[str, Any]) -> Table:
-    kept = {key: value for key, value in item.items() if key not in OWN_OF_VIP and key != "sync"}
+    kept = {key: value for key, value in item.items() if key not in OWN_OF_VIP and key not in NOT_COMPARED}
     unicast = [family for key, family in OWN_OF_VIP.items() if key in item]
     return kept | {"unicast": unicast} if unicast else kept
 
 
-def not_raised(tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
-    """The names of the VIPs whose advskew is this node's own: no push has raised it."""
-    return [name_of("vip", item) for item in tables.get("vip", ()) if not item.get("advskew_raised")]
+def not_raised(tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, int]:
+    """The VIPs whose advskew is this node's own, with it: no push has raised it."""
+    return {
+        name_of("vip", item): item.get("advskew", 0) for item in tables.get("vip", ()) if not item.get("advskew_raised")
+    }
 
 
 def for_peer(
     section: str,
     tables: Mapping[str, Sequence[Mapping[str, Any]]],
     local_there: Mapping[str, Collection[str]],
-    not_raised_there: Collection[str] = (),
+    not_raised_there: Mapping[str, int] = MappingProxyType({}),
 ) -> Tables:
-    """What this node wants a backup to have, whose own tables are named in `local_there`.
-
-    A VIP that a push has raised here, and none there, goes back as it was: the node that it came from is preferred, and
-    stays that, whichever of the two pushes.
-    """
+    """What this node wants a backup to have, whose own tables are named in `local_there`."""
     wanted = {
         table: [item for item in items if name_of(table, item) not in local_there.get(table, ())]
         for table, items in shared(section, tables).items()
     }
+    raised = raised_there(tables, not_raised_there)
+    by_push = {name_of("vip", item): item.get("advskew_raised", 0) for item in tables.get("vip", ())}
     for vip in wanted.get("vip", ()):
-        own, raised = vip.get("advskew", 0), vip.pop("advskew_raised", 0)
-        if raised and vip["name"] in not_raised_there:
-            vip["advskew"] = max(own - raised, 0)
-            continue
-        vip["advskew"] = raised_advskew(own, vip.get("advskew_step", 100))
-        if more := vip["advskew"] - own + raised:
-            vip["advskew_raised"] = more
+        vip["advskew"] = vip.get("advskew", 0) - by_push[vip["name"]] + raised[vip["name"]]
     return wanted
+
+
+def raised_there(
+    tables: Mapping[str, Sequence[Mapping[str, Any]]], not_raised_there: Mapping[str, int]
+) -> dict[str, int]:
+    """By how much the advskew of each VIP on a backup is above what it was before any push.
+
+    A VIP that a push has raised here, and none there, goes back as it was: the node that it came from is preferred, and
+    stays that, whichever of the two pushes. So does one that is here what a push from there would have made of it.
+    """
+    found = {}
+    for vip in tables.get("vip", ()):
+        name, own, raised = name_of("vip", vip), vip.get("advskew", 0), vip.get("advskew_raised", 0)
+        step = vip.get("advskew_step", 100)
+        there = not_raised_there.get(name)
+        if raised and there is not None:
+            found[name] = 0
+        elif step and there is not None and there < own == raised_advskew(there, step):
+            found[name] = there - own
+        else:
+            found[name] = raised_advskew(own, step) - own + raised
+    return found
 
 
 def check_raised(tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
@@ -133,9 +151,13 @@ def interval_ratio(advbase: int, advskew: int, step: int) -> float:
 
 
 def received(
-    section: str, wanted: Mapping[str, Sequence[Mapping[str, Any]]], present: Mapping[str, Sequence[Mapping[str, Any]]]
+    section: str,
+    wanted: Mapping[str, Sequence[Mapping[str, Any]]],
+    present: Mapping[str, Sequence[Mapping[str, Any]]],
+    raised: Mapping[str, int] = MappingProxyType({}),
 ) -> Tables:
-    """What goes into this node's file: what is `wanted` of it, with its own values out of the tables `present` here.
+    """What goes into this node's file: what is `wanted` of it, with its own values out of the tables `present` here,
+    and by how much the sender has `raised` the advskew of VIPs.
 
     Raises NodeLocalMissing where a unicast VIP has no peer here.
     """
@@ -147,7 +169,9 @@ def received(
         for item in wanted.get(table, ()):
             name = name_of(table, item)
             if name not in kept.get(table, ()):
-                result[table].append(_with_own(item, known.get(name, {})))
+                made = _with_own(item, known.get(name, {}))
+                more = {"advskew_raised": raised[name]} if table == "vip" and raised.get(name, 0) > 0 else {}
+                result[table].append(made | more)
     return result
 
 

@@ -78,6 +78,7 @@ class PushRequest(msgspec.Struct, frozen=True, kw_only=True):
     restart: Restart = "changed"
     unchanged: list[str] = []  # sections that were compared and are alike: their services are restarted with "all"
     dry_run: bool = False
+    raised: dict[str, int] = {}  # by how much the advskew of these VIPs is above what it was before any push
 
 
 class Opened(msgspec.Struct, frozen=True, kw_only=True):
@@ -295,6 +296,7 @@ class ConfigNode:
             targets=request.sections,
             services=services,
             dry_run=request.dry_run,
+            raised=request.raised,
         )
         self._opened = OpenPush(request, order, settings, StreamReader(lacking))
         self._touched = time.monotonic()

@@ -26,7 +26,7 @@ class SectionStatus(msgspec.Struct, frozen=True, kw_only=True):
     """One section of a node. `revision`, `applied_at` (unix seconds) and `by` are those of the last push or roll-back.
 
     `changed`: what stands there is not what that brought. `local`: names of tables that are the node's own;
-    `not_raised`: of VIPs whose advskew is.
+    `not_raised`: the advskew of VIPs where that is.
     """
 
     id: str
@@ -40,7 +40,7 @@ class SectionStatus(msgspec.Struct, frozen=True, kw_only=True):
     by: str = ""
     changed: bool = False
     local: dict[str, list[str]] = {}
-    not_raised: list[str] = []
+    not_raised: dict[str, int] = {}
     problem: str = ""
 
 
@@ -93,7 +93,7 @@ class Sections:
         """What this node wants its backup to have, whose section is as it said."""
         if name not in own_settings.BUILT_IN:
             return self.comparable(name)
-        local, not_raised = (there.local, there.not_raised) if there else ({}, [])
+        local, not_raised = (there.local, there.not_raised) if there else ({}, {})
         content = own_settings.encode(own_settings.for_peer(name, tables(self.settings), local, not_raised))
         return Manifest(name, (self._settings_entry(name, content),))
 
@@ -182,7 +182,7 @@ class Sections:
             changed=self.changed(name, comparable),
             local={table: names for table, names in local.items() if names and table in own_settings.BUILT_IN[name]}
             if built_in else {},
-            not_raised=own_settings.not_raised(tables(self.settings)) if name == "vips" else [],
+            not_raised=own_settings.not_raised(tables(self.settings)) if name == "vips" else {},
         )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from hacore import __version__
 from hacore.configsync.manifest import BadManifest, Entry, Manifest
-from hacore.configsync.own_settings import BUILT_IN, check_raised
+from hacore.configsync.own_settings import BUILT_IN, check_raised, raised_there
 from hacore.configsync.stream import head
 from hacore.node.config_digests import READ_BYTES, ChangedMeanwhile
 from hacore.node.config_node import ConfigNode, PushRequest, Restart
@@ -33,6 +33,7 @@ class Sending:
         self.manifests: list[Manifest] = []
         self.unchanged: list[str] = []
         self.digests: dict[str, str] = {}
+        self.raised: dict[str, int] = {}
 
     def wanted(self, name: str, there: SectionStatus | None) -> Manifest:
         """What the peer is to have of a section."""
@@ -48,6 +49,8 @@ class Sending:
         for name in self.names:
             peers = known.get(name)
             manifest = self.wanted(name, peers)
+            if name == "vips":
+                self.raised = raised_there(tables(self.settings), peers.not_raised if peers else {})
             self.digests[name] = manifest.digest
             if peers is not None and peers.digest == self.digests[name] and not peers.problem:
                 self.unchanged.append(name)
@@ -67,6 +70,7 @@ class Sending:
             overrides=list(overrides),
             restart=restart,
             unchanged=self.unchanged,
+            raised=self.raised,
             dry_run=dry_run,
         )
 

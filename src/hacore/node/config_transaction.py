@@ -39,7 +39,7 @@ from hacore.node.settings import Settings, examine
 class Order(msgspec.Struct, frozen=True, kw_only=True):
     """What is to be done. `targets` are manifests as pushed; `exact`: they are to stand here just so (a roll-back).
 
-    `services` are restarted after the sections are applied.
+    `raised`: as in a push's request. `services` are restarted after the sections are applied.
     """
 
     transaction: str
@@ -48,6 +48,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     targets: list[Manifest]
     services: list[str]
     dry_run: bool = False
+    raised: dict[str, int] = {}
     exact: bool = False
     pushed: dict[str, str] = {}
     comment: str = ""
@@ -185,7 +186,7 @@ class Transaction:
         name = target.section
         if name in own_settings.BUILT_IN:
             wanted = _tables(name, self._parts.store.read(target.entries[0].digest))
-            made = own_settings.encode(own_settings.received(name, wanted, tables(self.settings)))
+            made = own_settings.encode(own_settings.received(name, wanted, tables(self.settings), self._order.raised))
             digest = self._parts.store.put(made)
             return Manifest(name, (msgspec.structs.replace(target.entries[0], size=len(made), digest=digest),))
         section = self.sections.get(name)
