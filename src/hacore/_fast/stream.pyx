@@ -464,7 +464,7 @@ def apply(Table table not None, Changes changes not None, *, uint8_t owner, uint
                                                                         <const uint8_t *> &before[index] + KEY_BYTES,
                                                                         REPLY_BYTES) != 0)
                     outcomes[kept] = 1 if fresh else 0
-                    clears[kept] = changed and _is_labelled(&before[index]) and not _is_labelled(&row[kept])
+                    clears[kept] = 1 if changed and _is_labelled(&before[index]) and not _is_labelled(&row[kept]) else 0
                     kept += 1
             free(before)
             new, cleared = np.frombuffer(flags, dtype=_BOOL), np.frombuffer(cleared_flags, dtype=_BOOL)
