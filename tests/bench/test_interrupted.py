@@ -132,7 +132,7 @@ def test_a_signal_loses_nothing(terminal: Opened, directory: Path, tmp_path: Pat
     assert min(taken) >= 1
     assert max(taken) < 40
     assert "3 of 40" in found.missing[0].part
-    assert [each.part for each in found.missing][-1] == "churn of 500 flows a second: hacore, 40 of 40"
+    assert [each.part for each in found.missing][-1] == "churn of 500 flows a second: bare injector, 40 of 40"
     assert all(number.name in each.why for each in found.missing)
     page = html.read_text(encoding="utf-8")
     assert "hacore bench sync, incomplete" in page
@@ -163,7 +163,7 @@ def test_an_impatient_user_loses_nothing(terminal: Opened, directory: Path, tmp_
 
 def test_a_size_that_was_begun_counts(terminal: Opened, directory: Path, tmp_path: Path) -> None:
     json = tmp_path / "run.json"
-    few = ("--no-whole", "--without", "keepalived", "--seconds", "5")
+    few = ("--no-whole", "--without", "keepalived", "--seconds", "5", "--repeat", "1")
     run = terminal("scale", "1", "2", *few, "--output", str(json))
     run.read_until("hacore: 1 VHIDs idle")
     run.type(b"\x03")
@@ -202,5 +202,5 @@ def test_a_part_that_fails_is_missing_and_the_others_are_measured(
     (lack,) = found.missing
     assert lack.part == "churn of 500 flows a second: hacore, 2 of 3"
     assert lack.why == "the load ended with -9"
-    assert {len(figure.samples) for figure in found.figures} == {2}
-    assert "the result is incomplete: 1 of 3 parts failed: the load ended with -9" in run.text
+    assert {(figure.subject, len(figure.samples)) for figure in found.figures} == {("hacore", 2), ("bare injector", 3)}
+    assert "the result is incomplete: 1 of 6 parts failed: the load ended with -9" in run.text
