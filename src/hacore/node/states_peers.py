@@ -58,7 +58,7 @@ class Link(Generic[AnySession]):
         if session.waits and has_room:
             session.go_on(self._clock())
         self.connection.read_on(has_room and not session.waits)
-        return session.waits and session.has_room
+        return has_room and session.waits and session.has_room
 
     def _more(self) -> None:
         data = self.session.data_to_send(self._clock(), SEND_BYTES)
