@@ -34,7 +34,8 @@ class UnitStatus(NamedTuple):
 
     `result` is "success" or why the unit failed ("exit-code", "timeout", ...); `since` unix time of the last change of
     `active_state`, None where it never changed; `began` is when its last run did, None for one that never ran.
-    `outdated`: its files are others than those that systemd has read.
+    `outdated`: its files are others than those that systemd has read. `main_pid` is that of the process that failed, 0
+    where nothing did or there was none.
     """
 
     unit: str
@@ -45,6 +46,7 @@ class UnitStatus(NamedTuple):
     since: float | None
     began: float | None
     outdated: bool = False
+    main_pid: int = 0
 
 
 class JobResult(NamedTuple):
@@ -86,11 +88,12 @@ class Systemd:
         active = str(values["ActiveState"])
         stamps = {"active": "Active", "inactive": "Inactive", "failed": "Inactive"}
         since_us = int(values[f"{stamps[active]}EnterTimestamp" if active in stamps else "StateChangeTimestamp"])
-        result = "success"
+        result, main_pid = "success", 0
         if active == "failed":
             kind = unit.rpartition(".")[2].capitalize()
             with suppress(_Refusal):  # a target and some others have none
-                result = str((await self._properties(path, f"{SYSTEMD}.{kind}")).get("Result", "failed"))
+                more = await self._properties(path, f"{SYSTEMD}.{kind}")
+                result, main_pid = str(more.get("Result", "failed")), int(more.get("ExecMainPID", 0))
         return UnitStatus(
             unit=unit,
             load_state=str(values["LoadState"]),
@@ -100,6 +103,7 @@ class Systemd:
             since=since_us / 1e6 if since_us else None,
             began=began_us / 1e6 if (began_us := int(values["InactiveExitTimestamp"])) else None,
             outdated=bool(values.get("NeedDaemonReload", False)),
+            main_pid=main_pid,
         )
 
     async def run_job(self, unit: str, action: str, timeout: float) -> JobResult:

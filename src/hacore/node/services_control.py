@@ -149,10 +149,15 @@ class Control:
     async def _journal(self, status: UnitStatus) -> list[str]:
         """The last lines of the unit's last run: what it wrote, and what systemd wrote of it."""
         await async_commands.run(["journalctl", "--sync"], timeout=JOURNAL_TIMEOUT)  # what it wrote a moment ago, too
-        which = [f"--unit={status.unit}"]
+        which = [f"_SYSTEMD_UNIT={status.unit}", "+", "_PID=1", f"UNIT={status.unit}"]
         if status.began is not None:
-            # Not the run's own id: the journal does not know that of a process which ended before it was looked up.
-            which.append(f"--since=@{status.began:.6f}")
+            # Not the run's own id, and the process beside the unit: the journal does not know either of a process which
+            # ended before it was looked up.
+            which = [
+                f"--since=@{status.began:.6f}",
+                *which,
+                *(["+", f"_PID={status.main_pid}"] if status.main_pid else []),
+            ]
         command = ["journalctl", f"--lines={JOURNAL_LINES}", "--no-pager", "--quiet", "--output=cat", *which]
         result = await async_commands.run(command, timeout=JOURNAL_TIMEOUT)
         return _lines(result.output) if result.ok else []
