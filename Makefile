@@ -53,9 +53,12 @@ $(VENV)/pyvenv.cfg:
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("hacore needs Python 3.11 or newer, not " + sys.version)'
 	$(PYTHON) -m venv $(VENV)
 
-# The whole installation follows the metadata; the kernels alone follow their sources.
+# The whole installation follows the metadata; the kernels alone follow their sources. What builds them is in .venv from the
+# start, not in pip's own environment: what that made would be older than its Cython, and be made again.
 $(VENV)/.installed: pyproject.toml setup.py | $(VENV)/pyvenv.cfg
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
+	  | $(BIN)/pip install --quiet --disable-pip-version-check --requirement /dev/stdin
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation --editable '.[dev]'
 	@touch $@
 
 $(VENV)/.built: $(VENV)/.installed $(KERNELS)

@@ -29,4 +29,7 @@ modules = [
 ]
 
 # The generated C goes to build/, never beside the sources.
-setup(ext_modules=cythonize(modules, build_dir="build", compiler_directives={"language_level": "3"}))
+setup(
+    ext_modules=cythonize(modules, build_dir="build", compiler_directives={"language_level": "3"}),
+    options={"build_ext": {"parallel": True}},
+)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import socket
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from hacore.control import certificates
+from hacore.control.certificates import Place
 from hacore.control.trial_certificates import make_test_certificates
 from hacore.errors import PlatformError
 from hacore.node.loop import Loop
@@ -198,3 +201,17 @@ def test_files_that_are_missing_or_wrong_are_named(tmp_path: Path) -> None:
     with pytest.raises(PlatformError, match=r"garbage\.pem"):
         contexts(good / "node.crt", good / "node.key", tmp_path / "garbage.pem")
     assert (good / "node.key").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_connection_ends_with_the_certificate_of_the_peer(make: Callable[..., Ends], tmp_path: Path) -> None:
+    ends_soon = certificates.make("fw1", time.time(), valid_days=5 / 86400)
+    certificates.save(ends_soon, Place(tmp_path / "fw1/node.crt", tmp_path / "fw1/node.key"))
+    (tmp_path / "fw2/peers.pem").write_bytes(ends_soon.certificate.pem)
+    ends = make()
+    _client, server = opened(ends)
+    ends.until(lambda: len(ends.closed) == 2)
+    assert ends.closed == {
+        "client": "the peer closed the connection",
+        "server": "the peer's certificate has expired",
+    }
+    assert not server.is_open

@@ -9,6 +9,7 @@ import errno
 import os
 import socket
 import ssl
+import time
 from collections import deque
 from collections.abc import Callable
 
@@ -20,6 +21,7 @@ RECORD_BYTES = 16384  # of TLS
 READ_BYTES = 1 << 18  # taken in one turn, so that one peer does not keep the others waiting
 WRITE_BYTES = 1 << 20  # given in one turn, where nothing else is said
 CHUNK_BYTES = 1 << 16  # handed to TLS at once
+EXPIRY_INTERVAL = 60.0  # seconds at most between two looks at the clock: it may be set
 SOCKET_BUFFER_BYTES = 4 << 20
 
 
@@ -52,6 +54,8 @@ class Connection:
         self._reading = True
         self._unfinished = False
         self._again: Timer | None = None
+        self._expires = 0.0
+        self._expiry: Timer | None = None
         self._buffer = bytearray(READ_BYTES)
         self._raw = sock
         self._tls: ssl.SSLSocket | None = None
@@ -127,8 +131,9 @@ class Connection:
             return
         self.closed, self.is_open = True, False
         self._timeout.cancel()
-        if self._again is not None:
-            self._again.cancel()
+        for timer in (self._again, self._expiry):
+            if timer is not None:
+                timer.cancel()
         self._loop.unregister(self._fd)
         (self._tls or self._raw).close()
         self._queue.clear()
@@ -178,10 +183,20 @@ class Connection:
         self._timeout.cancel()
         self.is_open = True
         self.opened = self._loop.now()
+        self._expires = ssl.cert_time_to_seconds(self._tls.getpeercert()["notAfter"])  # type: ignore[index,arg-type]
+        self._check_expiry(self.opened)
         self._on_open(self)
         if self.is_open:
             self._write()
             self._read_soon()
+
+    def _check_expiry(self, now: float) -> None:
+        """The connection ends with the peer's certificate: TLS looks at the dates only when it begins."""
+        remaining = self._expires - time.time()
+        if remaining < 0:
+            self.close("the peer's certificate has expired")
+        else:
+            self._expiry = self._loop.call_at(now + min(remaining + 0.001, EXPIRY_INTERVAL), self._check_expiry)
 
     def _read_soon(self) -> None:
         if self._again is None or not self._again.pending:
