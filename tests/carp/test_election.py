@@ -8,10 +8,11 @@ import msgspec
 import pytest
 
 from hacore.carp.demotion import BULK_UPDATE, MAINTENANCE, NO_STATE_SYNC
+from hacore.carp.election import Outgoing
 from hacore.carp.events import DemotionChanged, Noticed
 from hacore.carp.terms import State, advert_interval, master_down_interval
 from tests.carp.segment import CLASSIC, FAST, PREEMPT, PROFILES, pair, settle
-from tests.carp.simulation import Network, settings
+from tests.carp.simulation import Network, Node, settings
 
 
 @PROFILES
@@ -299,15 +300,20 @@ def test_negative_demotion_does_not_make_two_masters() -> None:
     assert len(network.masters()) == 1
 
 
-def test_send_errors_demote_and_their_end_promotes() -> None:
-    network = Network()
-    node = network.add(settings())
-    settle(network)
+def due_advert(node: Node) -> Outgoing:
     router = node.election.router("lan", 1)
     assert router is not None
     router.advert_due = True
     node.election._touch(router)
-    (frame,) = [each for each in node.election.frames_to_send(network.now) if each.is_advert]
+    (frame,) = [each for each in node.election.frames_to_send(node.network.now) if each.is_advert]
+    return frame
+
+
+def test_send_errors_demote_and_their_end_promotes() -> None:
+    network = Network()
+    node = network.add(settings())
+    settle(network)
+    frame = due_advert(node)
     for _ in range(3):
         node.election.sent(frame, 105, network.now)
     assert node.election.demotion.reasons == {"send errors": 240}
@@ -321,15 +327,11 @@ def test_send_errors_of_a_dying_link_end_with_the_link() -> None:
     network = Network()
     node = network.add(settings())
     settle(network)
-    router = node.election.router("lan", 1)
-    assert router is not None
-    router.advert_due = True
-    node.election._touch(router)
-    (frame,) = [each for each in node.election.frames_to_send(network.now) if each.is_advert]
+    frame = due_advert(node)
     for _ in range(3):
         node.election.sent(frame, 100, network.now)
     assert node.election.demotion.reasons == {"send errors": 240}
-    port = router.port
+    port = frame.router.port
     assert port is not None
     node.election.set_port("lan", msgspec.structs.replace(port, up=False), network.now)
     assert node.election.demotion.reasons == {"link down": 240}

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.node.config_pair import VIP, Side
+from tests.node.config_pair import VIP, Side, two_sides
 
 SECTION = """
 [[section]]
@@ -25,13 +25,7 @@ paths = ["/etc/other"]
 
 
 def rules_pair(directory: Path) -> Iterator[tuple[Side, Side]]:
-    sides = (
-        Side(directory / "a", "fw1", SECTION + VIP.format(advskew=0)),
-        Side(directory / "b", "fw2", SECTION + VIP.format(advskew=100)),
-    )
-    yield sides
-    for side in sides:
-        side.node.close()
+    yield from two_sides(directory, SECTION)
 
 
 def fill(side: Side) -> None:
