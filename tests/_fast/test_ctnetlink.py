@@ -436,9 +436,8 @@ def test_arrays_of_other_shapes_are_refused() -> None:
         ctnetlink.parse(b"", read_only, np.zeros(2, EVENT_DTYPE))
     with pytest.raises(ValueError, match="datagrams"):
         ctnetlink.Reader(empty_rows(2), np.zeros(2, EVENT_DTYPE), datagrams=0)
-    for kind in (ctnetlink.Received, ctnetlink.Injected):
-        with pytest.raises(TypeError):
-            kind()
+    with pytest.raises(TypeError):
+        ctnetlink.Received()
     with pytest.raises(TypeError, match="never made"):
         ctnetlink.Reader.__new__(ctnetlink.Reader).receive(0)
     with pytest.raises(TypeError, match="never made"):

@@ -3,39 +3,16 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from math import inf
 
 import msgspec
 import pytest
 
 from hacore.carp.demotion import BULK_UPDATE, MAINTENANCE, NO_STATE_SYNC
+from hacore.carp.election import Outgoing
 from hacore.carp.events import DemotionChanged, Noticed
 from hacore.carp.terms import State, advert_interval, master_down_interval
+from tests.carp.segment import CLASSIC, FAST, PREEMPT, PROFILES, pair, settle
 from tests.carp.simulation import Network, Node, settings
-
-CLASSIC = ((1, 0), (1, 100))
-FAST = ((0, 1), (0, 2))
-PROFILES = pytest.mark.parametrize("profile", [CLASSIC, FAST], ids=["classic", "fast"])
-PREEMPT = pytest.mark.parametrize("preempt", [True, False], ids=["preempt", "no-preempt"])
-
-
-def pair(
-    network: Network, profile: tuple[tuple[int, int], ...], *, preempt: bool = True, family: int = 4
-) -> list[Node]:
-    return [
-        network.add(
-            *(
-                settings(vhid, interface=interface, advbase=advbase, advskew=advskew, family=family)
-                for vhid, interface in ((1, "lan"), (2, "wan"))
-            ),
-            preempt=preempt,
-        )
-        for advbase, advskew in profile
-    ]  # fmt: skip
-
-
-def settle(network: Network, seconds: float = 10.0) -> None:
-    network.run(network.now + seconds)
 
 
 @PROFILES
@@ -323,15 +300,20 @@ def test_negative_demotion_does_not_make_two_masters() -> None:
     assert len(network.masters()) == 1
 
 
-def test_send_errors_demote_and_their_end_promotes() -> None:
-    network = Network()
-    node = network.add(settings())
-    settle(network)
+def due_advert(node: Node) -> Outgoing:
     router = node.election.router("lan", 1)
     assert router is not None
     router.advert_due = True
     node.election._touch(router)
-    (frame,) = [each for each in node.election.frames_to_send(network.now) if each.is_advert]
+    (frame,) = [each for each in node.election.frames_to_send(node.network.now) if each.is_advert]
+    return frame
+
+
+def test_send_errors_demote_and_their_end_promotes() -> None:
+    network = Network()
+    node = network.add(settings())
+    settle(network)
+    frame = due_advert(node)
     for _ in range(3):
         node.election.sent(frame, 105, network.now)
     assert node.election.demotion.reasons == {"send errors": 240}
@@ -345,142 +327,16 @@ def test_send_errors_of_a_dying_link_end_with_the_link() -> None:
     network = Network()
     node = network.add(settings())
     settle(network)
-    router = node.election.router("lan", 1)
-    assert router is not None
-    router.advert_due = True
-    node.election._touch(router)
-    (frame,) = [each for each in node.election.frames_to_send(network.now) if each.is_advert]
+    frame = due_advert(node)
     for _ in range(3):
         node.election.sent(frame, 100, network.now)
     assert node.election.demotion.reasons == {"send errors": 240}
-    port = router.port
+    port = frame.router.port
     assert port is not None
     node.election.set_port("lan", msgspec.structs.replace(port, up=False), network.now)
     assert node.election.demotion.reasons == {"link down": 240}
     node.election.set_port("lan", port, network.now)
     assert node.election.demotion.total == 0
-
-
-class TestRekey:
-    """A change of addresses or password that reaches the nodes one after the other."""
-
-    @PROFILES
-    @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
-    def test_no_split_while_settings_differ(self, profile: tuple[tuple[int, int], ...], order: tuple[int, int]) -> None:
-        network = Network(seed=5)
-        nodes = [network.add(settings(advbase=base, advskew=skew)) for base, skew in profile]
-        settle(network)
-        changed = [
-            settings(advbase=base, advskew=skew, addresses=("10.1.0.1/16", "10.1.0.2/16"), password=b"new")
-            for base, skew in profile
-        ]
-        start = network.now
-        for index in order:
-            nodes[index].configure([changed[index]], preempt=True)
-            settle(network, 20.0)
-            assert network.masters() == [nodes[0]]
-        overlap = sum(end - begin for begin, end in network.double_masters if begin >= start)
-        assert overlap < 2.1, "only the planned handovers overlap"
-        assert all(
-            not event.reason.startswith("master timed out") for node in nodes for event in node.transitions(start)
-        )
-
-    def test_previous_keys_of_an_earlier_run(self) -> None:
-        """The one node was restarted with other settings, the other has the old ones still: no split."""
-        network = Network()
-        old, new = settings(advskew=100), settings(advskew=0, password=b"new", previous=(settings().key_material,))
-        new = msgspec.structs.replace(
-            new, previous=tuple(msgspec.structs.replace(each, remaining=60.0) for each in new.previous)
-        )
-        second = network.add(old)
-        settle(network)
-        first = network.add(new)
-        settle(network, 40.0)
-        assert network.masters() == [first]
-        assert second.state() is State.BACKUP
-        settle(network, 40.0)
-        assert network.masters() == [second, first], "the old key has ended"
-
-    def test_old_key_ends_with_rekey_time(self) -> None:
-        network = Network()
-        node = network.add(settings())
-        node.rekey_time = 30.0
-        settle(network)
-        node.configure([settings(password=b"new")], preempt=True)
-        settle(network, 10.0)
-        node.sent.clear()
-        settle(network, 5.0)
-        assert len(node.sent) == 10
-        settle(network, 30.0)
-        node.sent.clear()
-        settle(network, 5.0)
-        assert len(node.sent) == 5
-
-    def test_previous_keys_of_a_reload_last_as_long_as_they_say(self) -> None:
-        """Who keeps the settings knows who still needs an old key; the latest change may be none that anybody has."""
-        network = Network()
-        node = network.add(settings(password=b"1"))
-        node.rekey_time = 30.0
-        settle(network)
-        kept = tuple(
-            msgspec.structs.replace(settings(password=each).key_material, remaining=inf) for each in (b"2", b"1")
-        )
-        for password, previous in ((b"2", kept[1:]), (b"3", kept), (b"4", kept)):
-            node.configure([settings(password=password, previous=previous)], preempt=True)
-            settle(network)
-        router = node.election.routers[0]
-        settle(network, 1000.0)
-        assert [(old.material.password, old.until) for old in router.old_keys] == [(b"2", inf), (b"1", inf)]
-        spoken = [old.key for old in router.old_keys]
-        node.configure([settings(password=b"4", previous=kept)], preempt=True)
-        assert all(old.key is key for old, key in zip(router.old_keys, spoken, strict=True))
-        node.election.rekeyed("lan", 1, network.now + 5.0, network.now)
-        settle(network, 4.0)
-        assert len(router.old_keys) == 2
-        settle(network, 2.0)
-        assert router.old_keys == []
-
-    def test_copies_under_several_keys_do_not_shorten_the_interval(self) -> None:
-        """A BACKUP that waits for three intervals of a slower MASTER, which sends each advertisement three times."""
-        network = Network()
-        backup, master = (network.add(settings(advbase=0, advskew=skew), preempt=False) for skew in (1, 8))
-        settle(network)
-        backup.election.demote("maintenance", 240, network.now)
-        backup.turn()
-        settle(network)
-        for password in (b"new", b"newer"):
-            for node in network.nodes:
-                node.configure(
-                    [settings(advbase=0, advskew=8 if node is master else 1, password=password)], preempt=False
-                )
-            settle(network)
-        start = network.now
-        settle(network, 5.0)
-        assert network.masters() == [master]
-        assert backup.transitions(start) == master.transitions(start) == []
-        heard = backup.election.routers[0].heard
-        assert heard is not None
-        assert heard.interval == pytest.approx(8 / 256, abs=0.001)
-
-    def test_lone_master_keeps_its_addresses(self) -> None:
-        network = Network()
-        node = network.add(settings())
-        settle(network)
-        start = network.now
-        node.configure([settings(addresses=("10.1.0.1/16", "10.1.0.9/16"))], preempt=True)
-        settle(network, 2.0)
-        assert node.state() is State.MASTER
-        assert [event.new for event in node.transitions(start)] == [State.INIT, State.BACKUP, State.MASTER]
-        assert len({event.at for event in node.transitions(start)}) == 1
-
-    def test_changed_skew_changes_no_state(self) -> None:
-        network = Network()
-        node = network.add(settings())
-        settle(network)
-        start = network.now
-        node.configure([settings(advskew=50)], preempt=True)
-        settle(network, 20.0)
-        assert node.transitions(start) == []
 
 
 def test_removed_router_leaves_in_order() -> None:

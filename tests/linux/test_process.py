@@ -64,6 +64,21 @@ def test_who_is_gone_has_no_clock() -> None:
         process.cpu_time(child.pid)
 
 
+def test_the_memory_of_another_process_is_what_it_has_touched() -> None:
+    found = []
+    for size in (1, 32 << 20):
+        program = f"import sys; held = b'x' * {size}; print(flush=True); sys.stdin.readline()"
+        command = [sys.executable, "-c", program]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+            assert child.stdout is not None
+            child.stdout.readline()
+            found.append(process.resident_bytes(child.pid))
+            child.kill()
+    assert found[1] - found[0] == pytest.approx(32 << 20, rel=0.1)
+    with pytest.raises(ProcessLookupError, match=f"there is no process {child.pid}"):
+        process.resident_bytes(child.pid)
+
+
 def test_who_is_gone_has_not_started(busy: tuple[int, float]) -> None:
     assert process.start_ticks(busy[0]) >= process.start_ticks(os.getpid()) > 0
     with subprocess.Popen([sys.executable, "-c", ""]) as child:

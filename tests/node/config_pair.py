@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +114,17 @@ class Side:
                 content = os.readlink(place) if place.is_symlink() else place.read_bytes() if place.is_file() else None
                 found[str(place.relative_to(self.tree))] = (status.st_mode, status.st_uid, status.st_gid, content)
         return found
+
+
+def two_sides(directory: Path, sections: str) -> Iterator[tuple[Side, Side]]:
+    """fw1, which is preferred, and fw2, until their user is done."""
+    sides = (
+        Side(directory / "a", "fw1", sections + VIP.format(advskew=0)),
+        Side(directory / "b", "fw2", sections + VIP.format(advskew=100)),
+    )
+    yield sides
+    for side in sides:
+        side.node.close()
 
 
 def sending(sender: Side, receiver: Side, names: Sequence[str] = ()) -> Sending:

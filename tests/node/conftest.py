@@ -1,4 +1,4 @@
-"""A LAN with real nodes on it."""
+"""A LAN with real nodes on it, a host on an empty one, and a loop in which nothing may fail."""
 
 from __future__ import annotations
 
@@ -7,7 +7,27 @@ from pathlib import Path
 
 import pytest
 
+from hacore.node.loop import Loop
+from tests.namespaces import Host, Network
 from tests.running_node import Segment
+
+
+@pytest.fixture
+def loop() -> Iterator[Loop]:
+    def fail(where: str, error: Exception) -> None:
+        raise AssertionError(where) from error
+
+    loop = Loop(fail)
+    yield loop
+    loop.close()
+
+
+@pytest.fixture
+def lan() -> Iterator[Host]:
+    with Network() as network:
+        host = network.host("fw")
+        network.cable(host, "lan", network.switch("switch"))
+        yield host
 
 
 @pytest.fixture

@@ -19,16 +19,6 @@ LIMIT = 30.0
 
 
 @pytest.fixture
-def loop() -> Iterator[Loop]:
-    def fail(where: str, error: Exception) -> None:
-        raise AssertionError(where) from error
-
-    loop = Loop(fail)
-    yield loop
-    loop.close()
-
-
-@pytest.fixture
 def runner(loop: Loop) -> Iterator[Runner]:
     runner = Runner(loop)
     yield runner

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hacore.configsync.attributes import to_value
-from tests.node.config_pair import VIP, Side, push
+from tests.node.config_pair import VIP, Side, push, two_sides
 
 SECTION = '[[section]]\nid = "rules"\npaths = ["/etc/rules.d"]\n'
 ACCESS, DEFAULT, CAPABILITY = "system.posix_acl_access", "system.posix_acl_default", "security.capability"
@@ -19,13 +19,7 @@ CAN_BIND = struct.pack("<5I", 0x02000001, 1 << 10, 0, 0, 0)  # cap_net_bind_serv
 
 @pytest.fixture
 def pair(tmp_path: Path) -> Iterator[tuple[Side, Side]]:
-    sides = (
-        Side(tmp_path / "a", "fw1", SECTION + VIP.format(advskew=0)),
-        Side(tmp_path / "b", "fw2", SECTION + VIP.format(advskew=100)),
-    )
-    yield sides
-    for side in sides:
-        side.node.close()
+    yield from two_sides(tmp_path, SECTION)
 
 
 def acl(text: str) -> bytes:

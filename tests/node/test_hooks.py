@@ -50,16 +50,6 @@ class Recorder:
 
 
 @pytest.fixture
-def loop() -> Iterator[Loop]:
-    def fail(where: str, error: Exception) -> None:
-        raise AssertionError(where) from error
-
-    loop = Loop(fail)
-    yield loop
-    loop.close()
-
-
-@pytest.fixture
 def said() -> Recorder:
     return Recorder()
 

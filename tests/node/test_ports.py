@@ -9,15 +9,7 @@ import pytest
 
 from hacore.linux.rtnl import AddressChange, LinkChange
 from hacore.node.ports import Ports
-from tests.namespaces import Host, Network, wait_until
-
-
-@pytest.fixture
-def lan() -> Iterator[Host]:
-    with Network() as network:
-        host = network.host("fw")
-        network.cable(host, "lan", network.switch("switch"))
-        yield host
+from tests.namespaces import Host, wait_until
 
 
 @pytest.fixture

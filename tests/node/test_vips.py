@@ -12,17 +12,9 @@ from hacore.linux import rtnl
 from hacore.node.messages import Device
 from hacore.node.pulse import Pulse
 from hacore.node.vips import LIFETIME, RENEW_AFTER, RENEWALS_AT_ONCE, RENEWED_TOGETHER, Vip, Vips
-from tests.namespaces import Host, Network, wait_until
+from tests.namespaces import Host, wait_until
 
 BOTH = ("10.1.0.1/32", "2001:db8:1::1/128")
-
-
-@pytest.fixture
-def lan() -> Iterator[Host]:
-    with Network() as network:
-        host = network.host("fw")
-        network.cable(host, "lan", network.switch("switch"))
-        yield host
 
 
 @pytest.fixture

@@ -81,12 +81,13 @@ cdef extern from "codec_compare.h" nogil:
         size_t inserted_count
         size_t updated_count
         size_t deleted_count
-    int codec_open(Codec *codec)
-    void codec_close(Codec *codec)
+    Codec *codec_new()
+    void codec_free(Codec *codec)
     struct Order:
         RowPointer *rows
     int order_open(Order *order, const Row *rows, size_t count)
     void order_close(Order *order)
+    int order_copy(RowPointer *pointers, const Row *rows, size_t count)
     int all_ascend(const RowPointer *order, size_t count)
     void begin_chunk(Writer *writer, int kind)
     void end_chunk(Writer *writer, size_t start)
@@ -103,9 +104,11 @@ cdef extern from "codec_compare.h" nogil:
     int write_changes(Writer *writer, const Changes_ *changes, Codec *codec)
     int read_change_counts(Reader *reader, ChangeCounts *counts)
     int read_changes(Reader *reader, const ChangeCounts *counts, ChangeSpace *space, Codec *codec)
-    void patch_rows(Row *rows, const Row *values, const uint64_t *masks, size_t count)
+    int arrange_changes(
+        Changes_ *changes, const Row *before, const Row *after, const int64_t *order, const void *deleted_keys
+    )
+    int patch_checked(Row *rows, const Row *values, const uint64_t *masks, size_t count, uint64_t check)
     void digest_of(const Row *rows, size_t count, uint8_t *digest)
-    uint64_t check_of(const RowPointer *rows, size_t count)
     void compare_rows(const Row *old, size_t old_count, const Row *new, size_t new_count, Difference *found)
 
 

@@ -3,8 +3,7 @@
 
 A chunk has a version, a kind, its length and a checksum in front, and can be decoded without any other. Kinds: "R"
 rows, "C" changes, "B" the base of a delta, "E" the end of a snapshot or a delta. Each field is in
-docs/wire-chunks.md.
-Coding releases the GIL.
+docs/wire-chunks.md. Coding releases the GIL.
 
 Every decoder ends in a value or a `WireError`, whatever the bytes; its `rung` says which check failed, `offset` where
 in the body.
@@ -12,24 +11,22 @@ in the body.
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
 from hacore._fast.row cimport Key, Row, records_of
 
 import numpy as np
 
+from hacore._fast.codec_names import NAME_BITS, ascending as _ascending
 from hacore._fast.row import KEY_DTYPE as _KEY_DTYPE, ROW_DTYPE as _ROW_DTYPE
 from hacore.errors import WireError
 
 
-
 MAX_CHUNK_ROWS = COLUMN_ROWS
 """Rows in a chunk at most, and changes of each kind."""
-NAME_BITS = 56
-"""Numbers that name rows are below 2 ** NAME_BITS."""
 
-_NUMBER = np.dtype(np.uint64)
+_NUMBER, _INDEX = np.dtype(np.uint64), np.dtype(np.int64)
 _NO_ROWS, _NO_KEYS, _NO_NUMBERS = (np.empty(0, dtype=dtype) for dtype in (_ROW_DTYPE, _KEY_DTYPE, _NUMBER))
 
 _workspaces = []
@@ -39,16 +36,12 @@ cdef class _Workspace:
     cdef Codec *codec
 
     def __cinit__(self):
-        self.codec = <Codec *> malloc(sizeof(Codec))
-        if self.codec == NULL or codec_open(self.codec):
-            free(self.codec)
-            self.codec = NULL
+        self.codec = codec_new()
+        if self.codec == NULL:
             raise MemoryError("no room to code a chunk")
 
     def __dealloc__(self):
-        if self.codec != NULL:
-            codec_close(self.codec)
-            free(self.codec)
+        codec_free(self.codec)
 
 
 cdef _Workspace _take():
@@ -108,17 +101,21 @@ cdef Reader _reader(const uint8_t[::1] data):
     return reader
 
 
-cdef int _open(Reader *reader, Reader *body, int kind) except -1:
-    """Opens the next chunk; its kind, which has to be `kind` unless that is 0."""
+cdef int _open(const uint8_t[::1] data, Reader *body, int kind) except -1:
+    """The body of the one chunk that `data` is, which has to be of this kind."""
+    cdef Reader reader = _reader(data)
     cdef int got
     with nogil:
-        got = open_chunk(reader, body)
+        got = open_chunk(&reader, body)
     if got < 0:
-        _raise(reader)
-    if kind and got != kind:
-        read_fails(reader, "kind", "the chunk is of another kind than expected here")
-        _raise(reader)
-    return got
+        _raise(&reader)
+    if got != kind:
+        read_fails(&reader, "kind", "the chunk is of another kind than expected here")
+        _raise(&reader)
+    if reader.at != reader.length:
+        read_fails(&reader, "length", "there are bytes after the last chunk")
+        _raise(&reader)
+    return 0
 
 
 cdef size_t _row_count(Reader *body) except? 0:
@@ -130,11 +127,12 @@ cdef size_t _row_count(Reader *body) except? 0:
     return count
 
 
-cdef int _no_more(Reader *reader) except -1:
-    if reader.at != reader.length:
-        read_fails(reader, "length", "there are bytes after the last chunk")
-        _raise(reader)
-    return 0
+cdef uint64_t _last_number(Reader *body) except? 0:
+    """The number that ends a body."""
+    cdef uint64_t number = read_varint(body, <uint64_t> -1)
+    if close_chunk(body):
+        _raise(body)
+    return number
 
 
 def chunk_length(const uint8_t[::1] data):
@@ -216,12 +214,11 @@ def decode_chunk(const uint8_t[::1] data, Row[::1] out=None, *, bint strict=Fals
     Args:
         strict: rows that no kernel can have (`hacore.states.layout`) are a WireError, too.
     """
-    cdef Reader reader = _reader(data), body
+    cdef Reader body
     cdef _Workspace workspace
     cdef int status
     cdef bint possible
-    _open(&reader, &body, CHUNK_ROWS)
-    _no_more(&reader)
+    _open(data, &body, CHUNK_ROWS)
     cdef size_t count = _row_count(&body)
     rows = None
     if out is None:
@@ -243,88 +240,47 @@ def decode_chunk(const uint8_t[::1] data, Row[::1] out=None, *, bint strict=Fals
     return out.base if rows is None else rows
 
 
-def encode_base(const uint8_t[::1] digest, uint64_t count):
-    """The first chunk of a delta: the 16 bytes of `digest_of_rows` of its base, and the number of rows."""
-    if digest.shape[0] != 16:
-        raise ValueError(f"a digest has 16 bytes, got {digest.shape[0]}")
+cdef bytes _numbered(int kind, const uint8_t *digest, uint64_t number):
+    """A chunk of one number, behind a digest where there is one."""
     cdef _Workspace workspace = _take()
     cdef Writer *writer = &workspace.codec.writer
-    begin_chunk(writer, CHUNK_BASE)
-    write_bytes(writer, &digest[0], 16)
-    write_varint(writer, count)
+    begin_chunk(writer, kind)
+    if digest != NULL:
+        write_bytes(writer, digest, 16)
+    write_varint(writer, number)
     end_chunk(writer, 0)
     chunk = _taken(writer, CODEC_OK)
     _give(workspace)
     return chunk
 
 
+def encode_base(const uint8_t[::1] digest, uint64_t count):
+    """The first chunk of a delta: the 16 bytes of `digest_of_rows` of its base, and the number of rows."""
+    if digest.shape[0] != 16:
+        raise ValueError(f"a digest has 16 bytes, got {digest.shape[0]}")
+    return _numbered(CHUNK_BASE, &digest[0], count)
+
+
 def decode_base(const uint8_t[::1] data):
-    cdef Reader reader = _reader(data), body
-    _open(&reader, &body, CHUNK_BASE)
-    _no_more(&reader)
+    cdef Reader body
+    _open(data, &body, CHUNK_BASE)
     cdef const uint8_t *digest = read_bytes(&body, 16)
-    cdef uint64_t count = read_varint(&body, <uint64_t> -1)
-    if close_chunk(&body):
-        _raise(&body)
+    cdef uint64_t count = _last_number(&body)
     return digest[:16], count
 
 
 def encode_end(uint64_t count):
     """The last chunk of a snapshot or a delta: how many rows there are then."""
-    cdef _Workspace workspace = _take()
-    cdef Writer *writer = &workspace.codec.writer
-    begin_chunk(writer, CHUNK_END)
-    write_varint(writer, count)
-    end_chunk(writer, 0)
-    chunk = _taken(writer, CODEC_OK)
-    _give(workspace)
-    return chunk
+    return _numbered(CHUNK_END, NULL, count)
 
 
 def decode_end(const uint8_t[::1] data):
-    cdef Reader reader = _reader(data), body
-    _open(&reader, &body, CHUNK_END)
-    _no_more(&reader)
-    cdef uint64_t count = read_varint(&body, <uint64_t> -1)
-    if close_chunk(&body):
-        _raise(&body)
-    return count
+    cdef Reader body
+    _open(data, &body, CHUNK_END)
+    return _last_number(&body)
 
 
-cdef void _pointers(const uint8_t *first, size_t stride, size_t count, RowPointer *space, const int64_t *order) noexcept:
-    """Pointers to records, in order; `order` NULL: as they are."""
-    cdef size_t index
-    for index in range(count):
-        space[index] = <RowPointer> (first + (<size_t> order[index] if order != NULL else index) * stride)
-
-
-cdef class _Names:
-    """Ascending numbers that name rows, and the order that made them so."""
-    cdef object numbers, indices
-    cdef const uint64_t *first
-    cdef const int64_t *order
-
-    def __cinit__(self, names, Py_ssize_t count):
-        cdef const uint64_t[::1] ascending
-        cdef const int64_t[::1] order
-        numbers = np.ascontiguousarray(names, dtype=np.uint64)
-        if numbers.shape != (count,):
-            raise ValueError(f"expected {count} names, got {numbers.shape}")
-        if not count:
-            return
-        if count > 1:
-            self.indices = np.argsort(numbers, kind="stable").astype(np.int64, copy=False)
-            numbers = numbers[self.indices]
-            order = self.indices
-            self.order = &order[0]
-        ascending = self.numbers = numbers
-        if ascending[count - 1] >> NAME_BITS or (count > 1 and (numbers[1:] == numbers[:count - 1]).any()):
-            raise ValueError(f"names are different numbers below 2**{NAME_BITS}")
-        self.first = &ascending[0]
-
-
-def encode_changes(inserted, before, after, deleted_keys, *,
-                   updated_names=None, deleted_names=None):
+def encode_changes(inserted, before, after, deleted_keys, *, updated_names=None, deleted_names=None):
     """One chunk of changes, at most MAX_CHUNK_ROWS of each kind, in any order.
 
     Args:
@@ -339,70 +295,44 @@ def encode_changes(inserted, before, after, deleted_keys, *,
     """
     cdef Changes_ changes
     cdef _Order new = _Order(inserted)
-    cdef size_t updates, befores, deletes, named_deletes = 0
+    cdef size_t updates, befores, deletes, named_deletes = 0, room
     cdef const Row *now = <const Row *> records_of(after, _ROW_DTYPE, &updates, False)
     cdef const Row *once = <const Row *> records_of(before, _ROW_DTYPE, &befores, False)
     cdef const Key *keys = <const Key *> records_of(deleted_keys, _KEY_DTYPE, &deletes, False)
-    cdef _Names update_names = None if updated_names is None else _Names(updated_names, <Py_ssize_t> updates)
-    cdef _Names delete_names = None
+    cdef const int64_t *order = NULL
+    memset(&changes, 0, sizeof(changes))
+    if updated_names is not None:
+        numbers, indices = _ascending(updated_names, updates)
+        changes.updated_numbers = <const uint64_t *> records_of(numbers, _NUMBER, &room, False)
+        if indices is not None:
+            order = <const int64_t *> records_of(indices, _INDEX, &room, False)
     if deleted_names is not None:
         named_deletes = <size_t> len(deleted_names)
-        delete_names = _Names(deleted_names, <Py_ssize_t> named_deletes)
+        gone, _ = _ascending(deleted_names, named_deletes)
+        changes.deleted_numbers = <const uint64_t *> records_of(gone, _NUMBER, &room, False)
     if befores != updates:
         raise ValueError(f"expected as many rows before as after, got {befores} and {updates}")
     if max(new.count, updates, deletes, named_deletes) > COLUMN_ROWS:
         raise ValueError(f"a chunk holds at most {COLUMN_ROWS} changes of a kind")
     if deleted_names is not None and updated_names is None and updates:
         raise ValueError("rows are named by number or by key, not deleted by number and updated by key")
-    memset(&changes, 0, sizeof(changes))
     changes.naming = NAMED_BY_NUMBER if updated_names is not None or deleted_names is not None else NAMED_BY_KEY
     changes.inserted, changes.inserted_rows = new.count, new.rows
     changes.updated, changes.deleted_keys, changes.deleted = updates, deletes, named_deletes
-    changes.deleted_numbers = delete_names.first if named_deletes else NULL
-    cdef RowPointer *space = <RowPointer *> malloc((2 * updates + deletes + 1) * sizeof(RowPointer))
-    cdef _Workspace workspace
-    cdef Writer *writer
-    cdef int status
-    cdef const int64_t *order = NULL
-    cdef const int64_t[::1] by_key
-    if space == NULL:
+    cdef int failed
+    with nogil:
+        failed = arrange_changes(&changes, once, now, order, keys)
+    if failed:
         raise MemoryError("no room for the coded bytes")
     try:
-        workspace = _take()
-        writer = &workspace.codec.writer
-        changes.before, changes.after, changes.deleted_by_key = space, space + updates, space + 2 * updates
-        if changes.naming == NAMED_BY_NUMBER:
-            if updates:
-                order, changes.updated_numbers = update_names.order, update_names.first
-        elif updates > 1:
-            by_key = _key_order(now, sizeof(Row), updates)
-            order = &by_key[0]
-        _pointers(<const uint8_t *> once, sizeof(Row), updates, space, order)
-        _pointers(<const uint8_t *> now, sizeof(Row), updates, space + updates, order)
-        order = NULL
-        if deletes > 1:
-            by_key = _key_order(keys, sizeof(Key), deletes)
-            order = &by_key[0]
-        _pointers(<const uint8_t *> keys, sizeof(Key), deletes, space + 2 * updates, order)
-        with nogil:
-            begin_chunk(writer, CHUNK_CHANGES)
-            status = write_changes(writer, &changes, workspace.codec)
-            end_chunk(writer, 0)
+        return encode_prepared(&changes)
     finally:
-        free(space)
-    chunk = _taken(writer, status)
-    _give(workspace)
-    return chunk
+        free(<void *> changes.before)
 
 
 cdef int order_rows(const Row *rows, size_t count, RowPointer *ordered) noexcept nogil:
     """Pointers to rows in the order of their keys; -1 where there is no memory."""
-    cdef Order order
-    if order_open(&order, rows, count):
-        return -1
-    memcpy(ordered, order.rows, count * sizeof(RowPointer))
-    order_close(&order)
-    return 0
+    return order_copy(ordered, rows, count)
 
 
 cdef bytes encode_prepared(const Changes_ *changes):
@@ -417,18 +347,6 @@ cdef bytes encode_prepared(const Changes_ *changes):
     chunk = _taken(writer, status)
     _give(workspace)
     return chunk
-
-
-cdef object _key_order(const void *first, size_t stride, size_t count):
-    """The indices that sort `count` keys, `stride` bytes apart, by their bytes."""
-    copies = np.empty((count, sizeof(Key)), dtype=np.uint8)
-    cdef uint8_t[:, ::1] copy = copies
-    cdef uint8_t *keys = &copy[0, 0]
-    cdef size_t index
-    with nogil:
-        for index in range(count):
-            memcpy(keys + index * sizeof(Key), <const char *> first + index * stride, sizeof(Key))
-    return np.argsort(copies.view("V40").reshape(count), kind="stable").astype(np.int64, copy=False)
 
 
 cdef class Changes:
@@ -467,22 +385,16 @@ cdef class Changes:
     cdef int patch(self, Row *rows, size_t count) except -1:
         """Updates `count` rows in place, as many as there are updates; 0, and nothing done, where they are others than
         those that the updates were made from."""
-        cdef size_t room, index
+        cdef size_t room
         cdef const Row *values = <const Row *> records_of(self.values, _ROW_DTYPE, &room, False)
         cdef const uint64_t *masks = <const uint64_t *> records_of(self.masks, _NUMBER, &room, False)
-        cdef uint64_t check = 0
-        cdef RowPointer pointer
-        cdef bint possible
+        cdef bint patched, possible
         with nogil:
-            for index in range(count):
-                pointer = &rows[index]
-                check += check_of(&pointer, 1)
-            if check == self.check:
-                patch_rows(rows, values, masks, count)
+            patched = patch_checked(rows, values, masks, count, self.check)
             possible = not self.strict or rows_are_possible(rows, count)
         if not possible:
             _not_possible()
-        return check == self.check
+        return patched
 
 
 cdef object _room(size_t count, object dtype, object none, void **first):
@@ -495,19 +407,27 @@ cdef object _room(size_t count, object dtype, object none, void **first):
     return records
 
 
-cdef Changes _read_changes(Reader *body, bint strict):
+def decode_changes(const uint8_t[::1] data, *, bint strict=False):
+    """What a whole chunk of changes says.
+
+    Args:
+        strict: for what somebody else made and names by hashes. Rows that no kernel can have (`hacore.states.layout`),
+            here or when the updates are applied, are a WireError, too, as are more names than the chunk has bytes.
+    """
     cdef Changes changes = Changes.__new__(Changes)
     cdef ChangeCounts counts
     cdef ChangeSpace space
     cdef _Workspace workspace
     cdef int status
     cdef bint possible
-    if read_change_counts(body, &counts) != CODEC_OK:
-        _raise(body)
+    cdef Reader body
+    _open(data, &body, CHUNK_CHANGES)
+    if read_change_counts(&body, &counts) != CODEC_OK:
+        _raise(&body)
     if strict and counts.naming == NAMED_BY_NUMBER and counts.updated + counts.deleted > body.length:
         # Names are hashes, of which no list is that short: whoever sends it wants work for nothing.
-        read_fails(body, "number", "the chunk names more rows than it has bytes")
-        _raise(body)
+        read_fails(&body, "number", "the chunk names more rows than it has bytes")
+        _raise(&body)
     cdef size_t numbered = counts.updated if counts.naming == NAMED_BY_NUMBER else 0
     memset(&space, 0, sizeof(space))
     changes.inserted = _room(counts.inserted, _ROW_DTYPE, _NO_ROWS, <void **> &space.inserted_rows)
@@ -519,30 +439,17 @@ cdef Changes _read_changes(Reader *body, bint strict):
     changes.masks = _room(counts.updated, _NUMBER, _NO_NUMBERS, <void **> &space.masks)
     workspace = _take()
     with nogil:
-        status = read_changes(body, &counts, &space, workspace.codec)
+        status = read_changes(&body, &counts, &space, workspace.codec)
         if status == CODEC_OK:
-            status = close_chunk(body)
+            status = close_chunk(&body)
         possible = not strict or status != CODEC_OK or rows_are_possible(space.inserted_rows, counts.inserted)
     _give(workspace)
     if status != CODEC_OK:
-        _raise(body)
+        _raise(&body)
     if not possible:
         _not_possible()
     changes.check, changes.strict = space.check, strict
     return changes
-
-
-def decode_changes(const uint8_t[::1] data, *, bint strict=False):
-    """What a whole chunk of changes says.
-
-    Args:
-        strict: for what somebody else made and names by hashes. Rows that no kernel can have (`hacore.states.layout`),
-            here or when the updates are applied, are a WireError, too, as are more names than the chunk has bytes.
-    """
-    cdef Reader reader = _reader(data), body
-    _open(&reader, &body, CHUNK_CHANGES)
-    _no_more(&reader)
-    return _read_changes(&body, strict)
 
 
 def digest_of_rows(const Row[::1] rows):
@@ -566,12 +473,13 @@ def sort_rows(rows):
     ordered = np.empty(order.count, dtype=_ROW_DTYPE)
     cdef Row[::1] row = ordered
     cdef size_t index
+    cdef bint once_each
     with nogil:
-        if not all_ascend(order.rows, order.count):
-            with gil:
-                raise ValueError("a key comes twice")
+        once_each = all_ascend(order.rows, order.count)
         for index in range(order.count):
             row[index] = order.rows[index][0]
+    if not once_each:
+        raise ValueError("a key comes twice")
     return ordered
 
 

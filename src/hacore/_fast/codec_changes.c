@@ -1,5 +1,7 @@
 #include "codec_changes.h"
 
+#include "codec_order.h"
+
 /* ---- the frame of a chunk ---- */
 
 static const SipKey NO_SECRET = {0, 0}; /* a checksum against accidents; who can forge bytes is kept out by TLS */
@@ -168,12 +170,22 @@ static uint64_t mask_of(const Row *before, const Row *after) {
     return mask;
 }
 
+/* The sum of the hashes of rows without their timeouts: tells whether updates meet the rows that they were made from. */
+static inline uint64_t check_of(const Row *row) { return (uint64_t)hash_row(NO_SECRET, row, NULL); }
+
 void patch_rows(Row *rows, const Row *values, const uint64_t *masks, size_t count) {
     for (size_t i = 0; i < count; i++)
         for (uint64_t mask = masks[i]; mask; mask &= mask - 1) {
             Field field = FIELDS[__builtin_ctzll(mask)];
             memcpy((uint8_t *)&rows[i] + field.offset, (const uint8_t *)&values[i] + field.offset, field.size);
         }
+}
+
+int patch_checked(Row *rows, const Row *values, const uint64_t *masks, size_t count, uint64_t check) {
+    for (size_t i = 0; i < count; i++) check -= check_of(&rows[i]);
+    if (check) return 0;
+    patch_rows(rows, values, masks, count);
+    return 1;
 }
 
 static size_t places_in_mask(const uint64_t *masks, size_t count, size_t field, uint32_t *places) {
@@ -217,18 +229,14 @@ static int read_changed(Reader *r, Row *values, size_t count, Field field, Codec
     return 0;
 }
 
-uint64_t check_of(const Row *const *rows, size_t count) {
-    uint64_t check = 0;
-    for (size_t i = 0; i < count; i++) check += (uint64_t)hash_row(NO_SECRET, rows[i], NULL);
-    return check;
-}
 
 /* `masks` (room for `count`) are left as the reader will have them. */
 static void write_patches(Writer *w, const Changes *changes, uint64_t *masks, Codec *c) {
     size_t count = changes->updated;
-    uint64_t all = 0, check = check_of(changes->before, count);
+    uint64_t all = 0, check = 0;
     dictionary_clear(&c->profile);
     for (size_t i = 0; i < count; i++) {
+        check += check_of(changes->before[i]);
         Value mask = {masks[i] = mask_of(changes->before[i], changes->after[i]), 0};
         c->profiles[i] = dictionary_number(&c->profile, mask);
         all |= masks[i];
@@ -262,6 +270,24 @@ static int read_patches(Reader *r, size_t count, ChangeSpace *space, Codec *c) {
 }
 
 /* ---- changes ---- */
+
+int arrange_changes(Changes *changes, const Row *before, const Row *after, const int64_t *order,
+                    const void *deleted_keys) {
+    size_t updated = changes->updated;
+    const Row **space = malloc((2 * updated + changes->deleted_keys + 1) * sizeof *space);
+    if (!space) return -1;
+    const Row **now = space + updated;
+    if (changes->naming == NAMED_BY_KEY)
+        order_by_key(now, after, sizeof *after, updated);
+    else
+        for (size_t i = 0; i < updated; i++) now[i] = &after[order ? (size_t)order[i] : i];
+    for (size_t i = 0; i < updated; i++) space[i] = &before[now[i] - after];
+    order_by_key(now + updated, deleted_keys, KEY_BYTES, changes->deleted_keys);
+    changes->before = space;
+    changes->after = now;
+    changes->deleted_by_key = now + updated;
+    return 0;
+}
 
 int write_changes(Writer *w, const Changes *changes, Codec *c) {
     int status = CODEC_OK;

@@ -49,14 +49,19 @@ int64_t chunk_length(Reader *reader);
 int open_chunk(Reader *reader, Reader *body);
 int close_chunk(Reader *body);
 
+/* Points `changes`, whose numbers of updated rows and deleted keys are told, at the rows that changed (as they were and
+ * as they are, side by side) and at the keys that are gone: named by number in the order of `order` (NULL: as they
+ * stand), else by key. 0, or -1 when there is not enough memory; `changes->before` is the caller's to free. */
+int arrange_changes(Changes *changes, const Row *before, const Row *after, const int64_t *order,
+                    const void *deleted_keys);
 int write_changes(Writer *writer, const Changes *changes, Codec *codec);
 int read_change_counts(Reader *reader, ChangeCounts *counts);
 int read_changes(Reader *reader, const ChangeCounts *counts, ChangeSpace *space, Codec *codec);
 /* Overwrites rows with what `values` have in the fields of `masks`. */
 void patch_rows(Row *rows, const Row *values, const uint64_t *masks, size_t count);
-/* The sum of the hashes of rows without their timeouts: tells whether updates meet the rows that they were made from.
- * */
-uint64_t check_of(const Row *const *rows, size_t count);
+/* The same, where `check` says that the updates were made from these rows (their timeouts may differ); else 0, and
+ * nothing is done. */
+int patch_checked(Row *rows, const Row *values, const uint64_t *masks, size_t count, uint64_t check);
 /* The digest that names a base: the sum of the 128-bit hashes of whole rows, in whatever order (16 bytes). */
 void digest_of(const Row *rows, size_t count, uint8_t *digest);
 

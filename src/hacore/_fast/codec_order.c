@@ -209,3 +209,20 @@ void order_close(Order *order) {
         munmap(order->rows, order->bytes);
     order->rows = NULL;
 }
+
+int order_copy(const Row **pointers, const Row *rows, size_t count) {
+    Order order;
+    if (order_open(&order, rows, count)) return -1;
+    memcpy(pointers, order.rows, count * sizeof *pointers);
+    order_close(&order);
+    return 0;
+}
+
+void order_by_key(const Row **pointers, const void *records, size_t stride, size_t count) {
+    int ascend = 1;
+    for (size_t i = 0; i < count; i++) {
+        pointers[i] = (const Row *)((const uint8_t *)records + i * stride);
+        ascend &= !i || memcmp(pointers[i - 1], pointers[i], KEY_BYTES) <= 0;
+    }
+    if (!ascend) qsort(pointers, count, sizeof *pointers, by_key);
+}

@@ -14,4 +14,10 @@ typedef struct Order {
 int order_open(Order *order, const Row *rows, size_t count);
 void order_close(Order *order);
 
+/* The same into `pointers`, for as long as the caller likes; 0, or -1 when there is not enough memory. */
+int order_copy(const Row **pointers, const Row *rows, size_t count);
+
+/* Pointers to records that begin with a key, `stride` bytes apart, in the order of their keys' bytes. */
+void order_by_key(const Row **pointers, const void *records, size_t stride, size_t count);
+
 #endif

@@ -2,20 +2,24 @@
 
 #define AHEAD 16 /* rows whose memory is asked for before they are looked at */
 
-int codec_open(Codec *c) {
+Codec *codec_new(void) {
+    Codec *c = malloc(sizeof *c);
+    if (!c) return NULL;
     Dictionary *all[] = {&c->destination, &c->port, &c->profile, &c->tcp, &c->mark, &c->translated, &c->other};
     int failed = 0;
     c->writer = (Writer){0};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) failed |= dictionary_open(all[i]);
-    if (failed) codec_close(c);
-    return failed ? CODEC_MEMORY : CODEC_OK;
+    if (!failed) return c;
+    codec_free(c);
+    return NULL;
 }
 
-void codec_close(Codec *c) {
+void codec_free(Codec *c) {
+    if (!c) return;
     Dictionary *all[] = {&c->destination, &c->port, &c->profile, &c->tcp, &c->mark, &c->translated, &c->other};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) dictionary_close(all[i]);
     free(c->writer.bytes);
-    c->writer = (Writer){0};
+    free(c);
 }
 
 /* ---- what is expected ---- */

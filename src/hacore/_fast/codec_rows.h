@@ -36,8 +36,10 @@ typedef struct Codec {
     Writer writer; /* what becomes of a chunk, kept to be used again */
 } Codec;
 
-int codec_open(Codec *codec);
-void codec_close(Codec *codec);
+/* NULL when there is not enough memory. */
+Codec *codec_new(void);
+/* `codec` may be NULL. */
+void codec_free(Codec *codec);
 
 /* CODEC_TWICE when a key comes twice or the order is not that of the keys. */
 int write_rows(Writer *writer, const Row *const *order, size_t count, Codec *codec);

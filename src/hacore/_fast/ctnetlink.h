@@ -106,6 +106,9 @@ size_t ct_build_expectation_delete(uint8_t *to, const struct ct_expectation *exp
 
 enum { CT_INSERT = 1, CT_UPDATE_ROW = 2, CT_REPLACE = 3, CT_DELETE_ROW = 4, CT_GET_ROW = 5, CT_GET_REPLY = 6 };
 enum { CT_OPERATION = 0x0f, CT_LABELS_TOO = 0x10, CT_YIELD = 0x20 }; /* beside the operation */
+/* What an injection of the row with this operation sends first, or a query (CT_GET_*): one or two messages of one sequence number, so the
+ * room is twice CT_LONGEST. Their length, or 0 as above. */
+size_t ct_build_first(uint8_t *to, const Row *row, unsigned operation, uint32_t sequence, const struct ct_build *how);
 struct ct_counts {
     uint64_t inserted, updated, replaced, deleted; /* rows, by what it came to in the end */
     uint64_t displaced;                            /* of the inserted and replaced: another entry had to leave its reply tuple */

@@ -138,6 +138,7 @@ cdef extern from "ctnetlink.h" nogil:
     size_t ct_build_update(uint8_t *to, const Row *row, uint32_t sequence, unsigned omit, const ct_build *how)
     size_t ct_build_delete(uint8_t *to, const Row *row, uint32_t sequence, int by_reply)
     size_t ct_build_get(uint8_t *to, const Row *row, uint32_t sequence, int by_reply)
+    size_t ct_build_first(uint8_t *to, const Row *row, unsigned operation, uint32_t sequence, const ct_build *how)
     size_t ct_build_expectation(uint8_t *to, const ct_expectation *expectation, uint32_t sequence, int only_timeout)
     size_t ct_build_expectation_delete(uint8_t *to, const ct_expectation *expectation, uint32_t sequence)
     int ct_injector_open(ct_injector *injector, int fd, size_t batch_bytes)

@@ -14,6 +14,7 @@ from libc.string cimport memset, strerror
 
 from hacore._fast.row cimport Row, records_of
 from hacore._fast.ctnetlink_dtypes import EVENT_DTYPE as _EVENT_DTYPE, EXPECTATION_DTYPE as _EXPECTATION_DTYPE
+from hacore._fast.ctnetlink_injected import INJECTED_FIELDS, Injected
 from hacore._fast.row import ROW_DTYPE as _ROW_DTYPE
 from hacore.errors import PlatformError, PrivilegeError
 
@@ -42,11 +43,6 @@ GET = CT_GET_ROW
 GET_BY_REPLY = CT_GET_REPLY
 WITH_LABELS = CT_LABELS_TOO
 YIELD = CT_YIELD
-
-INJECTED_FIELDS = (
-    "inserted", "updated", "replaced", "deleted", "displaced", "absent", "yielded", "failed", "full", "no_helper", "no_labels", "no_master",
-    "no_timeout", "messages", "sends", "queries", "lost",
-)
 
 RUNGS = ("frame", "attribute", "length", "family", "tuple", "value", "truncated")
 
@@ -281,71 +277,9 @@ cdef class Reader:
         return received
 
 
-@cython.final
-cdef class Injected:
-    """What one call of `Injector.inject` came to.
-
-    | | |
-    |---|---|
-    | `inserted`, `updated`, `replaced`, `deleted` | rows, by what they came to in the end |
-    | `displaced` | of the replaced: another entry had their reply tuple and had to go |
-    | `absent` | deletes of what was not there; not counted as failed |
-    | `yielded` | rows with `YIELD` that stayed out, as another entry has one of their tuples; not counted as failed |
-    | `failed`, `full` | rows with an error; of these ENOMEM, the kernel's table is full |
-    | `no_helper`, `no_labels`, `no_master`, `no_timeout` | rows whose optional part the kernel refused and that went in without |
-    | `messages`, `sends`, `queries` | messages built, system calls to send them, entries asked for because something stood in the way |
-    | `lost` | sends of which the kernel could not keep all answers; their rows were asked for again |
-    """
-
-    cdef readonly uint64_t inserted
-    cdef readonly uint64_t updated
-    cdef readonly uint64_t replaced
-    cdef readonly uint64_t deleted
-    cdef readonly uint64_t displaced
-    cdef readonly uint64_t absent
-    cdef readonly uint64_t yielded
-    cdef readonly uint64_t failed
-    cdef readonly uint64_t full
-    cdef readonly uint64_t no_helper
-    cdef readonly uint64_t no_labels
-    cdef readonly uint64_t no_master
-    cdef readonly uint64_t no_timeout
-    cdef readonly uint64_t messages
-    cdef readonly uint64_t sends
-    cdef readonly uint64_t queries
-    cdef readonly uint64_t lost
-
-    def __init__(self):
-        raise TypeError("made by Injector.inject")
-
-    def as_dict(self):
-        """All of it by name."""
-        return {name: getattr(self, name) for name in INJECTED_FIELDS}
-
-    def __repr__(self):
-        return "Injected(" + ", ".join(f"{name}={value}" for name, value in self.as_dict().items() if value) + ")"
-
-
-cdef Injected _injected(const ct_counts *counts):
-    cdef Injected result = Injected.__new__(Injected)
-    result.inserted = counts.inserted
-    result.updated = counts.updated
-    result.replaced = counts.replaced
-    result.deleted = counts.deleted
-    result.displaced = counts.displaced
-    result.absent = counts.absent
-    result.yielded = counts.yielded
-    result.failed = counts.failed
-    result.full = counts.full
-    result.no_helper = counts.no_helper
-    result.no_labels = counts.no_labels
-    result.no_master = counts.no_master
-    result.no_timeout = counts.no_timeout
-    result.messages = counts.messages
-    result.sends = counts.sends
-    result.queries = counts.queries
-    result.lost = counts.lost
-    return result
+cdef object _injected(ct_counts counts):
+    cdef dict found = counts
+    return Injected(**found)
 
 
 cdef const uint8_t *_operations(const uint8_t[::1] operations, Py_ssize_t count) except? NULL:
@@ -436,7 +370,7 @@ cdef class Injector:
         cdef const ct_expectation *first = <const ct_expectation *>records_of(expectations, _EXPECTATION_DTYPE, &count, False)
         return self._inject(NULL, first, <Py_ssize_t>count, operations, errors)
 
-    cdef Injected _inject(
+    cdef object _inject(
         self, const Row *rows, const ct_expectation *expectations, Py_ssize_t count, operations, int32_t[::1] errors
     ):
         cdef ct_counts counts
@@ -450,7 +384,7 @@ cdef class Injector:
         if errors is not None and errors.shape[0] != count:
             raise ValueError(f"expected room for {count} errors, as many as rows, got {errors.shape[0]}")
         if count == 0:
-            return _injected(&counts)
+            return _injected(counts)
         codes = &errors[0] if errors is not None else <int32_t *>malloc(<size_t>count * sizeof(int32_t))
         if codes == NULL:
             raise MemoryError(f"errors of {count} rows")
@@ -465,7 +399,7 @@ cdef class Injector:
                 free(codes)
         if result < 0:
             raise _refusal(-result, "injecting into the kernel's connection table")
-        return _injected(&counts)
+        return _injected(counts)
 
     def inject_bare(self, const uint8_t[::1] messages not None):
         """Sends prebuilt messages in batches, drops the answers and gives their number: what an injection costs at least."""
@@ -501,30 +435,16 @@ def build(
     cdef Py_ssize_t index = 0
     cdef uint8_t operation
     cdef uint8_t *buffer = <uint8_t *>malloc(room)
-    cdef unsigned omit
     if buffer == NULL:
         raise MemoryError(f"messages of {rows.shape[0]} rows")
     try:
         with nogil:
             for index in range(rows.shape[0]):
                 operation = chosen[index] if chosen != NULL else <uint8_t>CT_INSERT
-                omit = CT_WITH_LABELS if operation & CT_LABELS_TOO else 0
-                operation &= CT_OPERATION
-                size = 0
-                if operation == CT_DELETE_ROW or operation == CT_REPLACE:
-                    size = ct_build_delete(buffer + used, &rows[index], sequence, 0)
-                    used += size
-                if operation == CT_GET_ROW or operation == CT_GET_REPLY:
-                    size = ct_build_get(buffer + used, &rows[index], sequence, operation == CT_GET_REPLY)
-                    used += size
-                elif operation == CT_UPDATE_ROW:
-                    size = ct_build_update(buffer + used, &rows[index], sequence, omit, &how)
-                    used += size
-                elif operation == CT_INSERT or operation == CT_REPLACE:
-                    size = ct_build_insert(buffer + used, &rows[index], sequence, omit, &how)
-                    used += size
+                size = ct_build_first(buffer + used, &rows[index], operation, sequence, &how)
                 if size == 0:
                     break
+                used += size
                 sequence += 1
         if size == 0 and rows.shape[0]:
             raise ValueError(f"row {index} cannot be told to the kernel: its family, its zones or its operation")

@@ -292,3 +292,20 @@ size_t ct_build_delete(uint8_t *message, const Row *row, uint32_t sequence, int 
 size_t ct_build_get(uint8_t *message, const Row *row, uint32_t sequence, int by_reply) {
     return build_key(message, row, sequence, MSG_GET, by_reply);
 }
+
+size_t ct_build_first(uint8_t *to, const Row *row, unsigned operation, uint32_t sequence, const struct ct_build *how) {
+    const unsigned omit = operation & CT_LABELS_TOO ? CT_WITH_LABELS : 0;
+    size_t gone, size;
+    switch (operation & CT_OPERATION) {
+    case CT_INSERT: return ct_build_insert(to, row, sequence, omit, how);
+    case CT_UPDATE_ROW: return ct_build_update(to, row, sequence, omit, how);
+    case CT_REPLACE:
+        gone = ct_build_delete(to, row, sequence, 0);
+        size = ct_build_insert(to + gone, row, sequence, omit, how);
+        return size ? gone + size : 0;
+    case CT_DELETE_ROW: return ct_build_delete(to, row, sequence, 0);
+    case CT_GET_ROW: return ct_build_get(to, row, sequence, 0);
+    case CT_GET_REPLY: return ct_build_get(to, row, sequence, 1);
+    default: return 0;
+    }
+}

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from hacore.errors import HacoreError
 from hacore.lab import namespaces
-from hacore.linux.process import cpu_time
+from hacore.linux.process import cpu_time, resident_bytes
 
 LOOK = 0.0003
 """Seconds between two looks: whoever looks does not take a core from who is looked at."""
@@ -29,11 +29,11 @@ def cpu(pid: int) -> float:
         raise HacoreError(f"the process {pid}, which is measured, has ended") from error
 
 
-def rss_bytes(pid: int) -> int:
-    """What a process has in memory."""
+def memory(pid: int) -> int:
+    """Bytes that a process has in memory. HacoreError where it is gone."""
     try:
-        return int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError as error:
+        return resident_bytes(pid)
+    except ProcessLookupError as error:
         raise HacoreError(f"the process {pid}, which is measured, has ended") from error
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from hacore.bench.conntrackd import EVENT_BUFFER_BYTES, Conntrackd
 from hacore.bench.datagrams import prepare
 from hacore.bench.load import Load, Stream
-from hacore.bench.meters import Counter, cpu, rss_bytes, wait, wire_bytes
+from hacore.bench.meters import Counter, cpu, memory, wait, wire_bytes
 from hacore.bench.result import LIMIT, OWN
 from hacore.errors import HacoreError
 from hacore.lab import laboratory, namespaces, nodes, play, topology
@@ -145,7 +145,7 @@ class Replicator(ABC):
 
     def memory(self) -> dict[str, int]:
         """Bytes that both sides have in memory."""
-        return {side: rss_bytes(pid) for side, pid in self.pids().items()}
+        return {side: memory(pid) for side, pid in self.pids().items()}
 
 
 class Pair(Replicator):

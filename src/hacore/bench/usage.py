@@ -16,7 +16,8 @@ class Usage(msgspec.Struct, frozen=True):
     """Of some processes together, at a moment (monotonic seconds) or, after `since`, over a time.
 
     processor: seconds of processor time, or the share of one core. resident_bytes: all their pages, those that they
-    share counted for each (RSS). own_bytes: shared pages divided among those that share them (PSS).
+    share counted for each (RSS). own_bytes: shared pages divided among those that share them (PSS). Both come out of
+    one walk through the page tables, so that they belong to one moment.
     """
 
     moment: float

@@ -67,6 +67,6 @@ def amount(step: str, done: int, total: int) -> str:
         return ""
     if step != "send":
         return f"{done:,} of {total:,}"
-    from hacore.cli.states_view import size
+    from hacore.web.wording import size
 
     return f"{size(done)} of {size(total)}"

@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from hacore.cli.states_view import size
 from hacore.cli.terminal import folded, moment
+from hacore.web.wording import size
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from hacore.cli.terminal import duration, moment
+from hacore.web.wording import size
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -145,13 +146,3 @@ def _stream(way: str, stream: StreamStatus, now: float) -> RenderableType:
         text.append(f", behind by {stream.lag_states:,} states and {duration(stream.lag)}")
     text.append(f", {size(stream.sent_bytes)} sent, {size(stream.received_bytes)} received")
     return text
-
-
-def size(count_bytes: int) -> str:
-    """Bytes in the unit that leaves few digits."""
-    value = float(count_bytes)
-    for unit in ("bytes", "KiB", "MiB"):
-        if value < 1024:
-            return f"{value:.0f} {unit}" if unit == "bytes" else f"{value:.1f} {unit}"
-        value /= 1024
-    return f"{value:.1f} GiB"

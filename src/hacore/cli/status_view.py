@@ -9,9 +9,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from hacore.cli.states_view import size
 from hacore.cli.terminal import duration, folded, moment, state_text
 from hacore.node.snapshot import NodeStatus, Snapshot, VipStatus, doubt
+from hacore.web.wording import size
 
 #: Columns from which the VIPs are a table; below, each is a few lines.
 TABLE_COLUMNS = 100

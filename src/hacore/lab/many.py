@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import msgspec
 
@@ -18,7 +17,7 @@ from hacore.lab.figures import ProbeFigures
 from hacore.lab.laboratory import Lab
 from hacore.lab.nodes import Node
 from hacore.lab.observers import Observations, Recording
-from hacore.linux.process import cpu_time
+from hacore.linux.process import cpu_time, resident_bytes
 
 VIPS = 200
 SECONDS = 20.0
@@ -177,18 +176,12 @@ def _loads(nodes: list[Node], seconds: float) -> list[NodeLoad]:
             node=node.name,
             state=", ".join(sorted(set(node.states().values()))),
             processes=[
-                ProcessLoad(process, used[pid] / took, _resident(pid)) for process, pid in before[node.name].items()
+                ProcessLoad(process, used[pid] / took, resident_bytes(pid))
+                for process, pid in before[node.name].items()
             ],
         )
         for node in nodes
     ]
-
-
-def _resident(pid: int) -> int:
-    for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace").splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) * 1024
-    return 0
 
 
 def _move(seen: Observations, lab: Lab, deed: str, began: float, ended: float, successor: Node) -> Move:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -34,6 +35,19 @@ def cpu_time(pid: int) -> float:
     except OSError as error:
         # The kernel says EINVAL, also of the id of a thread.
         raise ProcessLookupError(error.errno, f"there is no process {pid}") from error
+
+
+def resident_bytes(pid: int) -> int:
+    """What a process has in memory, pages that it shares with others included (RSS); 0 of one that has ended and was
+    not waited for yet.
+
+    ProcessLookupError where there is no such process. The second field of /proc/PID/statm, proc_pid_statm(5).
+    """
+    try:
+        pages = Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]
+    except FileNotFoundError as error:
+        raise ProcessLookupError(error.errno, f"there is no process {pid}") from error
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
 def boot_id() -> str:
