@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import socket
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from hacore._fast.codec import decode_chunk, decode_end
+from hacore._fast.codec import encode_chunk, encode_end
 from hacore._fast.ctnetlink_dtypes import EVENT_DTYPE
 from hacore.control.trial_certificates import make_test_certificates
-from hacore.errors import PlatformError
+from hacore.errors import HacoreError, PlatformError, WireError
 from hacore.linux import conntrack
 from hacore.node.loop import Loop
-from hacore.node.states_filter import Filter
-from hacore.node.states_rows import BATCH_ROWS, RowsSender
-from hacore.states.layout import Rows, key_order
-from hacore.states.snapshot import ChunkReader
+from hacore.node.messages import IgnoredStates
+from hacore.node.states_filter import ANY, Filter
+from hacore.node.states_rows import BATCH_ROWS, RowsSender, fetch
+from hacore.node.states_tls import ROWS_PROTOCOL, contexts
+from hacore.states.comparison import END_OF_EXPECTATIONS, TableReader
+from hacore.states.expectations import Expectations
+from hacore.states.layout import key_order
 from tests.namespaces import Network
 from tests.node.test_states_connection import Ends, failing, opened
 from tests.states.simulation import rows
+from tests.states.test_expectations import expectation
 
 Dump = Callable[[], Iterator[conntrack.Batch]]
+Batches = Callable[[], Iterable[Expectations]]
 
 
 @pytest.fixture
@@ -34,15 +42,16 @@ def ends(tmp_path: Path) -> Iterator[Ends]:
         made.close()
 
 
-def sent(ends: Ends, monkeypatch: pytest.MonkeyPatch, dump: Dump) -> list[bytes]:
-    """The chunks that arrive, as they do, from a kernel with that dump."""
+def sent(ends: Ends, monkeypatch: pytest.MonkeyPatch, dump: Dump, expectations: Batches = tuple) -> TableReader:
+    """What arrives, as it does, from a kernel with these dumps."""
     monkeypatch.setattr(conntrack, "dump", lambda **_: dump())
+    monkeypatch.setattr(conntrack, "expectation_batches", expectations)
     client, server = opened(ends)
-    reader, chunks = ChunkReader(), list[bytes]()
-    client.on_data = lambda data: chunks.extend(reader.receive(data))
-    RowsSender(server, Filter())
+    reader = TableReader(1 << 20)
+    client.on_data = reader.receive
+    RowsSender(server, Filter([IgnoredStates(protocol=ANY, network="10.0.0.9/32")]))
     server.flush()
-    return chunks
+    return reader
 
 
 def test_each_turn_has_a_batch_or_two_whether_or_not_there_is_anything_in_it(
@@ -59,19 +68,24 @@ def test_each_turn_has_a_batch_or_two_whether_or_not_there_is_anything_in_it(
                 taken[0] += 1
                 yield conntrack.Batch(batch, np.zeros(len(batch), EVENT_DTYPE), None)
 
-    chunks = sent(ends, monkeypatch, dump)
+    def expectation_batches() -> Iterator[Expectations]:
+        yield expectation(20)[:0]
+        others = np.concatenate([expectation(21), expectation(22)])
+        others["master_source"][0, :4] = 10, 0, 0, 9
+        yield others
+
+    reader = sent(ends, monkeypatch, dump, expectation_batches)
     most, before = 0, 0
 
     def whole() -> bool:
         nonlocal most, before
         most, before = max(most, taken[0] - before), taken[0]
-        return len(chunks) == 21
+        return reader.is_done
 
     ends.until(whole)
     assert most <= 6
-    found: Rows = np.concatenate([decode_chunk(chunk) for chunk in chunks[:-1]])
-    assert found[key_order(found)].tobytes() == table[key_order(table)].tobytes()
-    assert decode_end(chunks[-1]) == len(table)
+    assert reader.rows[key_order(reader.rows)].tobytes() == table[key_order(table)].tobytes()
+    assert reader.expectations.tobytes() == expectation(22).tobytes(), "without one of a connection that is ignored"
 
 
 def test_a_dump_that_fails_ends_this_connection_alone(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,3 +96,44 @@ def test_a_dump_that_fails_ends_this_connection_alone(ends: Ends, monkeypatch: p
     sent(ends, monkeypatch, dump)
     ends.until(lambda: len(ends.closed) == 2)
     assert ends.closed["server"] == "no table for a comparison: the kernel broke it off"
+
+
+def test_a_dump_of_expectations_that_fails_does_so_too(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
+    def expectation_batches() -> Iterator[Expectations]:
+        yield expectation(20)
+        raise PlatformError("the kernel broke it off")
+
+    reader = sent(ends, monkeypatch, lambda: iter(()), expectation_batches)
+    ends.until(lambda: len(ends.closed) == 2)
+    assert ends.closed["server"] == "no table for a comparison: the kernel broke it off"
+    assert not reader.is_done
+
+
+@pytest.mark.parametrize(
+    ("protocol", "sent", "error", "text"),
+    [
+        (ROWS_PROTOCOL, encode_end(0) + END_OF_EXPECTATIONS, None, ""),
+        (ROWS_PROTOCOL, encode_end(0), WireError, "the connection ended before the table did"),
+        (ROWS_PROTOCOL, encode_chunk(rows(range(11))), WireError, "more than 10 connections come"),
+        ("hacore-rows/1", encode_end(0), PlatformError, "knows no hacore-rows/2: it runs another version"),
+    ],
+)
+def test_what_a_peer_may_answer(
+    ends: Ends, tmp_path: Path, protocol: str, sent: bytes, error: type[HacoreError] | None, text: str
+) -> None:
+    def files(node: str) -> list[Path]:
+        return [tmp_path / node / name for name in ("node.crt", "node.key", "peers.pem")]
+
+    server = contexts(*files("fw2")).server
+    server.set_alpn_protocols([protocol])
+    with socket.create_server(("127.0.0.1", 0)) as listening, ThreadPoolExecutor(1) as pool:
+
+        def answer() -> None:
+            with server.wrap_socket(listening.accept()[0], server_side=True) as taken:
+                taken.sendall(sent)
+
+        answering = pool.submit(answer)
+        port = listening.getsockname()[1]
+        with pytest.raises(error, match=text) if error else nullcontext():
+            fetch("127.0.0.1", port, contexts(*files("fw1")).client, "fw2", lambda _count: None, 10)
+        answering.result()

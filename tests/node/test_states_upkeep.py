@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -123,6 +124,26 @@ def test_entries_that_are_deleted_return(machine: Machine) -> None:
     machine.check()
     assert keys(conntrack.dump_rows()) == keys(rows)
     assert machine.found == (4 + COUNT, 0)
+
+
+def test_connections_that_others_expected_return_after_those(machine: Machine) -> None:
+    """The newest of a call is looked at first, batches before the connection that it comes from."""
+    rows = connections(COUNT)
+    chain = [0, COUNT // 2, COUNT - 2, COUNT - 1]
+    for child, master in pairwise(reversed(chain)):
+        rows["status"][child] |= 1  # EXPECTED
+        rows["master_protocol"][child] = rows["protocol"][master]
+        for name in ("source", "destination", "source_port", "destination_port"):
+            rows[f"master_{name}"][child] = rows[name][master]
+    machine.owns(rows)
+    machine.inject(rows[::-1])
+    conntrack.flush()
+    machine.upkeep.start()
+    machine.check()
+    there = conntrack.dump_rows()
+    assert keys(there) == keys(rows)
+    assert np.count_nonzero(there["master_protocol"]) == len(chain) - 1
+    assert machine.found == (COUNT, 0)
 
 
 def test_entries_that_differ_are_brought_up_to_date(machine: Machine) -> None:

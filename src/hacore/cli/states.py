@@ -20,7 +20,7 @@ SHOWN_DIFFERENCES = 100
 
 
 class Differs(HacoreError):
-    """The kernels do not hold the same connections."""
+    """The kernels do not hold the same connections and expectations."""
 
     exit_code = 1
 
@@ -140,14 +140,15 @@ def bulk(peer: str | None, settings_path: str) -> None:
     help="Seconds in which what is in flight arrives.",
 )
 def diff(peer: str | None, settings_path: str, as_json: bool, settle: float) -> None:
-    """Compare this node's kernel with PEER's (or all peers'), connection by connection.
+    """Compare this node's kernel with PEER's (or all peers'), connection by connection, with what their helpers
+    expect.
 
     What differs twice, some seconds apart, is shown: the rest was in flight. Connections that are not replicated are
     left out, as are timeouts.
 
     Exit codes: 0 they are alike, 1 they differ
     """
-    from hacore.cli.states_diff import compare
+    from hacore.cli.states_diff import compare, counted
 
     found = compare(settings_path, peer, settle)
     if as_json:
@@ -160,9 +161,9 @@ def diff(peer: str | None, settings_path: str, as_json: bool, settle: float) -> 
                 click.echo(f"{name}: {each}")
             if len(differences) > SHOWN_DIFFERENCES:
                 click.echo(f"{name}: and {len(differences) - SHOWN_DIFFERENCES} more")
-    count = sum(len(differences) for differences in found.values())
-    if count:
-        raise Differs(f"{count} connection{'s' * (count != 1)} differ{'s' * (count == 1)}")
+    everything = [each for differences in found.values() for each in differences]
+    if everything:
+        raise Differs(f"{counted(everything)} differ{'s' * (len(everything) == 1)}")
     if not as_json:
         click.echo(f"no difference to {', '.join(found)}")
 

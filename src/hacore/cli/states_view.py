@@ -32,6 +32,17 @@ def line(row: dict[str, Any]) -> str:
     return " ".join(parts)
 
 
+def expectation_line(shown: dict[str, Any]) -> str:
+    """One expectation in one line."""
+    parts = [
+        f"{shown['protocol']:7}",
+        f"{shown['timeout']:>7}",
+        f"{_end(shown, 'source')} -> {_end(shown, 'destination')}",
+    ]
+    parts += [*shown["flags"], *(f"{name}={shown[name]}" for name in ("helper", "function", "class") if name in shown)]
+    return " ".join([*parts, f"master={shown['master']}"])
+
+
 def _end(row: dict[str, Any], end: str) -> str:
     address, port = row[end], row[f"{end}_port"]
     if not port:

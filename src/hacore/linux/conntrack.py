@@ -241,10 +241,9 @@ def dump_rows(family: int = 0, zone: int | None = None) -> Records:
     return np.concatenate(batches) if batches else np.zeros(0, ROW_DTYPE)
 
 
-def dump_expectations(family: int = 0) -> Records:
-    """The kernel's expectations as one array of `EXPECTATION_DTYPE`. Their `zone` is zero: the kernel does not tell
-    it."""
-    found: list[Records] = []
+def expectation_batches(family: int = 0) -> Iterator[Records]:
+    """The kernel's expectations in arrays of at most 1024 of `EXPECTATION_DTYPE`. Their `zone` is zero: the kernel does
+    not tell it."""
     expectations: Records = np.zeros(1024, EXPECTATION_DTYPE)
     events: Records = np.zeros(1024, EVENT_DTYPE)
     reader = ctnetlink.Reader(
@@ -258,8 +257,12 @@ def dump_expectations(family: int = 0) -> Records:
             received = reader.receive(sock.fileno())
             _check_dump(received)
             done = received.done
-            found.append(expectations[: received.expectations].copy())
-    return np.concatenate(found)
+            yield expectations[: received.expectations].copy()
+
+
+def dump_expectations(family: int = 0) -> Records:
+    """The kernel's expectations as one array, as `expectation_batches` gives them."""
+    return np.concatenate(list(expectation_batches(family)))
 
 
 def fetch(keys: Records, *, by_reply: bool = False) -> Records:

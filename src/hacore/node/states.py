@@ -42,15 +42,13 @@ from hacore.node.states_conflicts import Conflicts
 from hacore.node.states_credentials import Credentials
 from hacore.node.states_epoch import EpochFile
 from hacore.node.states_filter import Filter
-from hacore.node.states_injection import InjectionQueue, Operations
+from hacore.node.states_injection import InjectionQueue, operations_of
 from hacore.node.states_kernel import KernelFollower
 from hacore.node.states_peers import Peers
 from hacore.node.states_reports import Reports, sentence
 from hacore.node.states_upkeep import Upkeep
 from hacore.node.states_windows import Windows
 from hacore.states import events as told
-from hacore.states.gather import pick
-from hacore.states.layout import Rows
 from hacore.states.replica import Work
 from hacore.states.replication import Replication, ReplicationSettings
 
@@ -266,24 +264,12 @@ class StatesWorker:
             self.queue.put(work.expectations_gone, gone, expectations=True)
         if len(work.deleted):
             self.queue.put(work.deleted, np.full(len(work.deleted), ctnetlink.DELETE, np.uint8))
+        operations = operations_of(work, yields=self.replication.ownership.master)
         if work.expectations is None:
-            self.queue.put(*self._operations(work), done)
+            self.queue.put(*operations, done)
             return
-        self.queue.put(*self._operations(work))
+        self.queue.put(*operations)
         self.queue.put(work.expectations, None, done, expectations=True)
-
-    def _operations(self, work: Work) -> tuple[Rows, Operations]:
-        """The rows of the work, those that another one expected last, and what is to be done about each."""
-        rows, new, cleared = work.rows, work.new, work.cleared
-        expected = rows["master_protocol"] != 0
-        if expected.any():
-            order = np.concatenate([np.flatnonzero(~expected), np.flatnonzero(expected)])
-            rows, new, cleared = pick(rows, order), new[order], cleared[order]
-        operations = np.where(new, ctnetlink.INSERT, ctnetlink.UPDATE).astype(np.uint8)
-        operations[cleared] |= ctnetlink.WITH_LABELS
-        if self.replication.ownership.master:
-            operations |= ctnetlink.YIELD
-        return rows, operations
 
     def _plan(self) -> None:
         """Come again when the machines want to, or before: most deadlines move on with every word of a peer."""

@@ -13,6 +13,7 @@ from hacore.node.states_injection import InjectionQueue
 from hacore.states.contention import displacing
 from hacore.states.gather import join, pick
 from hacore.states.layout import KEY_BYTES, Rows
+from hacore.states.masters import masters_first
 from hacore.states.replication import Replication
 
 REPLY_BYTES = 38  # the reply tuple and its zone, which follow the key
@@ -57,6 +58,9 @@ class Conflicts:
             replication.origin.displaced(pick(beside, goes_in[met]), self._clock())
         self._queue.counts["yielded"] += len(rows) - int(np.count_nonzero(goes_in))
         chosen = pick(rows, goes_in)
+        order = masters_first(chosen)
+        if order is not None:
+            chosen = pick(chosen, order)
         if len(chosen):
             self._queue.put(chosen, np.full(len(chosen), ctnetlink.INSERT, np.uint8))
 

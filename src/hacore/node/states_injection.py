@@ -25,6 +25,8 @@ from hacore.linux import conntrack
 from hacore.node.realtime import share_interpreter
 from hacore.states.gather import pick
 from hacore.states.layout import Rows
+from hacore.states.masters import masters_first
+from hacore.states.replica import Work
 
 Operations = npt.NDArray[np.uint8]
 
@@ -34,6 +36,19 @@ FIRST_RATE = 150_000.0  # rows a second, until it was measured
 BUSY_ROWS = 1024  # with more than these waiting, the peers are held back
 THREADED_ROWS = 512  # from so many waiting on, the hand-over costs less than it saves
 SLICES_AHEAD = 2  # one is worked on, one waits for it
+
+
+def operations_of(work: Work, *, yields: bool) -> tuple[Rows, Operations]:
+    """The rows of the work, each after the one that expected it, and what is to be done about each."""
+    rows, new, cleared = work.rows, work.new, work.cleared
+    order = masters_first(rows)
+    if order is not None:
+        rows, new, cleared = pick(rows, order), new[order], cleared[order]
+    operations = np.where(new, ctnetlink.INSERT, ctnetlink.UPDATE).astype(np.uint8)
+    operations[cleared] |= ctnetlink.WITH_LABELS
+    if yields:
+        operations |= ctnetlink.YIELD
+    return rows, operations
 
 
 class _Work(NamedTuple):

@@ -11,7 +11,7 @@ from hacore.linux import conntrack, rtnl
 from hacore.node.loop import READ, Loop, Timer
 from hacore.node.states_filter import Filter
 from hacore.node.states_reconcile import Reconciler
-from hacore.states.layout import empty_rows
+from hacore.states.masters import masters_of
 from hacore.states.replication import Replication
 
 EVENT_ROWS = 4096  # taken in one turn
@@ -150,23 +150,8 @@ class KernelFollower:
         if not foreign.any():
             return
         expectations, events = expectations[foreign], events[foreign]
-        born = np.unique(expectations[events["kind"] != EVENT_DESTROY][list(MASTER_FIELDS.values())])
         # That its helper has moved the sequence numbers of a connection is told by no event of its own.
-        masters = empty_rows(len(born))
-        for name, theirs in MASTER_FIELDS.items():
-            masters[name] = born[theirs]
+        masters = np.unique(masters_of(expectations[events["kind"] != EVENT_DESTROY]))
         if len(masters):
             self.reconciler.look_at(masters)
         self._origin.observe_expectations(expectations, events, now)
-
-
-MASTER_FIELDS = {
-    "family": "family",
-    "protocol": "master_protocol",
-    "zone": "zone",
-    "source": "master_source",
-    "destination": "master_destination",
-    "source_port": "master_source_port",
-    "destination_port": "master_destination_port",
-}
-"""Of the connection that expects: the fields of its row's key, and those of the expectation."""

@@ -307,40 +307,70 @@ def _has_address(rows: Rows, text: str) -> npt.NDArray[np.bool_]:
 
 def described(row: Any) -> dict[str, Any]:
     """One row for people and programs: names as in the layout, addresses and states as text, zeros left out."""
-    family = int(row["family"])
-    length = 4 if family == socket.AF_INET else 16
-
-    def address(name: str) -> str:
-        return socket.inet_ntop(family, row[name].tobytes()[:length])
-
     protocol = int(row["protocol"])
     shown: dict[str, Any] = {"protocol": protocol_name(protocol)}
     for end in ("source", "destination", "reply_source", "reply_destination"):
-        shown[end] = address(end)
+        shown[end] = _address(row, end)
         shown[f"{end}_port"] = int(row[f"{end}_port"])
     states = {6: TCP_STATES, 132: SCTP_STATES}.get(protocol)
     if states is not None:
         number = int(row["protocol_state"])
         shown["state"] = states[number] if number < len(states) else str(number)
     shown["timeout"] = int(row["timeout"])
-    status = int(row["status"])
-    shown["status"] = [name for bit, name in STATUS_BITS.items() if status & bit]
+    shown["status"] = _bits(row["status"], STATUS_BITS)
     for name in ("mark", "zone", "reply_zone"):
         if row[name]:
             shown[name] = int(row[name])
     if row["helper"]:
         shown["helper"] = row["helper"].decode(errors="replace")
     if row["master_protocol"]:
-        shown["master"] = (
-            f"{address('master_source')}:{int(row['master_source_port'])} -> "
-            f"{address('master_destination')}:{int(row['master_destination_port'])}"
-        )
+        shown["master"] = _master(row)
     return shown
+
+
+def described_expectation(expectation: Any) -> dict[str, Any]:
+    """The same of an expectation; where any address or port will do, it is zero."""
+    shown: dict[str, Any] = {"protocol": protocol_name(int(expectation["protocol"]))}
+    for end in ("source", "destination", "mask_source"):
+        shown[end] = _address(expectation, end)
+    for end in ("source_port", "destination_port", "mask_source_port"):
+        shown[end] = int(expectation[end])
+    shown["timeout"] = int(expectation["timeout"])
+    shown["flags"] = _bits(expectation["flags"], EXPECTATION_BITS)
+    if expectation["class"]:
+        shown["class"] = int(expectation["class"])
+    for name in ("helper", "function"):
+        if expectation[name]:
+            shown[name] = expectation[name].decode(errors="replace")
+    shown["master"] = _master(expectation)
+    if expectation["has_nat"]:
+        shown["nat_source"] = _address(expectation, "nat_source")
+        shown["nat_source_port"] = int(expectation["nat_source_port"])
+    return shown
+
+
+def _address(record: Any, name: str) -> str:
+    family = int(record["family"])
+    return socket.inet_ntop(family, record[name].tobytes()[: 4 if family == socket.AF_INET else 16])
+
+
+def _master(record: Any) -> str:
+    """The connection that expected this one, or expects it."""
+    return (
+        f"{_address(record, 'master_source')}:{int(record['master_source_port'])} -> "
+        f"{_address(record, 'master_destination')}:{int(record['master_destination_port'])}"
+    )
+
+
+def _bits(value: Any, bits: Mapping[int, str]) -> list[str]:
+    return [name for bit, name in bits.items() if int(value) & bit]
 
 
 STATUS_BITS: Mapping[int, str] = {
     0x1: "EXPECTED", 0x2: "SEEN_REPLY", 0x4: "ASSURED", 0x10: "SRC_NAT", 0x20: "DST_NAT", 0x4000: "OFFLOAD",
 }  # fmt: skip
+#: NF_CT_EXPECT_* (linux/netfilter/nf_conntrack_common.h).
+EXPECTATION_BITS: Mapping[int, str] = {0x1: "PERMANENT", 0x2: "INACTIVE", 0x4: "USERSPACE"}
 
 
 def sentence(event: told.AnyEvent) -> tuple[str, str]:

@@ -13,7 +13,7 @@ from hacore.errors import PlatformError
 
 STREAM_PROTOCOL = "hacore-states/1"
 """ALPN of the stream of states."""
-ROWS_PROTOCOL = "hacore-rows/1"
+ROWS_PROTOCOL = "hacore-rows/2"
 """ALPN of a connection over which the listener sends its kernel's table once, for a comparison."""
 
 

@@ -21,6 +21,7 @@ from hacore.node.loop import Loop, Timer
 from hacore.node.states_injection import InjectionQueue
 from hacore.states.gather import NO_ROWS, join, keys, pick
 from hacore.states.layout import Keys, Rows
+from hacore.states.masters import masters_first, masters_of
 from hacore.states.ownership import SELF, Node
 from hacore.states.replica import rebound
 from hacore.states.replication import Replication
@@ -33,6 +34,7 @@ MISSED_SHARE = 100  # one entry of so many may be missing before that is worth a
 IN_FLIGHT = 0.01  # seconds until the next look for a moment in which nothing is on its way
 REFUSED_ROWS = 65_536  # remembered, at 40 bytes; with more of them, all are compared once there is room
 FITTED_ROWS = 2048  # put again at once: what a promotion may have to wait for is about 10 ms
+LONGEST_CHAIN = 16  # of connections that one another expected; those of H.323 have three
 FIRST_RETRY, LONGEST_RETRY = 0.1, 2.0  # seconds between looks for room
 
 TCP, SCTP = 6, 132
@@ -193,6 +195,7 @@ class Upkeep:
         places, entries = table.find(rows), table.find(found)
         lost = ~np.isin(places, entries) & (rows["timeout"] > 0)  # whose time has passed, its owner tells soon
         missing = pick(rows, lost)
+        missing = join([self._lost_masters(missing), missing])
         differing = NO_ROWS
         if not self._replication.ownership.master and len(found):
             order = np.argsort(places)
@@ -207,8 +210,28 @@ class Upkeep:
             self._too_many = True  # the rest is looked at when there is room
         self._put(join([missing, differing]))
 
+    def _lost_masters(self, rows: Rows) -> Rows:
+        """The connections that expected these, those that expected them, and so on, as far as the kernel has lost them,
+        too: without them it takes these as connections that nobody expected.
+        """
+        table = self._replication.table
+        lost: list[Rows] = [NO_ROWS]
+        known = table.find(rows)
+        for _ in range(LONGEST_CHAIN):
+            rows = pick(rows, rows["master_protocol"] != 0)
+            if not len(rows):
+                break
+            places = np.setdiff1d(table.find(masters_of(rows)), [*known.tolist(), -1])
+            known = np.concatenate([known, places])
+            rows = self._kept_rows(places)
+            rows = pick(rows, ~np.isin(table.find(rows), table.find(conntrack.fetch(rows))))
+            lost.append(rows)
+        return join(lost)
+
     def _put(self, rows: Rows) -> None:
         if len(rows):
+            order = masters_first(rows)
+            rows = rows if order is None else pick(rows, order)
             yields = ctnetlink.YIELD if self._replication.ownership.master else 0
             self._queue.put(rows, np.full(len(rows), ctnetlink.INSERT | yields, np.uint8))
             self._on_work()
@@ -260,7 +283,13 @@ class Upkeep:
             return NO_ROWS
         table = self._replication.table
         places = table.find(np.unique(join(taken).view("V40")).view(taken[0].dtype))
-        places = places[places >= 0]
+        return self._kept_rows(places[places >= 0])
+
+    def _kept_rows(self, places: npt.NDArray[np.int64]) -> Rows:
+        """Those of the table's rows at `places` that are to be in this kernel and whose time has not passed, as they
+        are by now.
+        """
+        table = self._replication.table
         kept = [node.index for node in self._kept()]
         places = places[np.isin(table.metadata()["owner"][places], kept)]
         rows = pick(table.rows(), places)

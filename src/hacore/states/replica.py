@@ -22,6 +22,7 @@ from hacore.states.expectations import Expectations, Expected
 from hacore.states.frames import Body, Digests, Partitions, read_expectations
 from hacore.states.gather import NO_ROWS, join, pick
 from hacore.states.layout import Keys, Rows
+from hacore.states.masters import masters_of
 from hacore.states.ownership import Node, Ownership, hand_over
 from hacore.states.spared import Spared
 
@@ -331,9 +332,7 @@ class Replica:
         if not len(expectations):
             return None
         found = expectations.copy()
-        masters = np.zeros(len(found), dtype=ROW_DTYPE)
-        for field, theirs in _MASTER_FIELDS.items():
-            masters[field] = found[theirs]
+        masters = masters_of(found)
         unknown = self._table.find(masters) < 0
         if unknown.any() and len(self._table):
             for zone in np.unique(self._table.rows()["zone"])[:MAX_ZONES]:
@@ -414,13 +413,3 @@ def rebound(before: Rows, after: Rows) -> Mask:
     reply = slice(KEY_BYTES, KEY_BYTES + REPLY_BYTES)
     octets = [rows.view(np.uint8).reshape(len(rows), -1)[:, reply] for rows in (before, after)]
     return np.asarray((octets[0] != octets[1]).any(axis=1))
-
-
-_MASTER_FIELDS: Final = {
-    "family": "family",
-    "protocol": "master_protocol",
-    "source": "master_source",
-    "destination": "master_destination",
-    "source_port": "master_source_port",
-    "destination_port": "master_destination_port",
-}

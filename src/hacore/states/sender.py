@@ -17,8 +17,9 @@ from hacore.errors import WireError
 from hacore.states import frames, greeting
 from hacore.states.events import Repaired, Synced, SyncStarted
 from hacore.states.frames import NO_PARTITIONS, Kind, Partitions, SyncBegin, SyncEnd, Want
-from hacore.states.gather import keys, pick
+from hacore.states.gather import join, keys, pick
 from hacore.states.layout import Keys, Rows
+from hacore.states.masters import generations, masters_of
 from hacore.states.ownership import SELF
 from hacore.states.session import Session, SessionStatus
 
@@ -56,7 +57,8 @@ class SenderSession(Session):
         self._scan: int | None = None
         self._ready: list[tuple[int, Rows]] = []  # of one epoch each, as they were
         self._ready_at = 0  # position of the log when they were read
-        self._deferred: list[Keys] = []  # of connections that others expected: they come last
+        self._deferred: list[tuple[Keys, Keys]] = []  # connections that others expected, and those: they come last
+        self._last: list[Keys] = []  # the same in their order, the first to go at the end
         self._chunks = 0
         self._acknowledged_parts = 0
         self._rows_in: list[int] = []  # rows of the sync up to and with each chunk
@@ -135,14 +137,14 @@ class SenderSession(Session):
         self._uncertain()
         self._number += 1
         self._syncing, self._partitions = True, partitions
-        self._scan, self._ready, self._deferred = None, [], []
+        self._scan, self._ready, self._deferred, self._last = None, [], [], []
         self._chunks = self._acknowledged_parts = self.bulk_rows = 0
         self._rows_in = []
         if len(partitions):
             rows = table.select(partitions, owner=SELF, now=int(now))
             epochs = self._epochs(rows)
             expected = rows["master_protocol"] != 0
-            self._divide(pick(rows, expected), epochs[expected])  # the last that is made ready goes first
+            self._divide_in_order(pick(rows, expected), epochs[expected])  # the last that is made ready goes first
             self._divide(pick(rows, ~expected), epochs[~expected])
             self._scan = 0
             self.bulk_total = len(rows)
@@ -198,12 +200,14 @@ class SenderSession(Session):
             self._start("repair", "too far behind for the log", now)
 
     def _next_part(self, now: float) -> bytes:
-        while self._ready or self._scan != 0 or self._deferred:
+        while self._ready or self._scan != 0 or self._deferred or self._last:
             if not self._ready:
                 if self._scan != 0:
                     self._scan_on(now)
+                elif self._deferred:
+                    self._order_deferred()
                 else:
-                    self._look_up(self._deferred.pop(), now)
+                    self._look_up(self._last.pop(), now)
                 continue
             epoch, rows = self._ready.pop()
             rows = rows if self._ready_at == self._owner.log.last else self._untold(epoch, rows)
@@ -230,7 +234,8 @@ class SenderSession(Session):
             epochs = metadata["epoch"][metadata["owner"] == SELF][::-1]
             expected = rows["master_protocol"] != 0
             if expected.any():
-                self._deferred.append(keys(pick(rows, expected)))
+                late = pick(rows, expected)
+                self._deferred.append((keys(late), keys(masters_of(late))))
                 rows, epochs = pick(rows, ~expected), epochs[~expected]
             self._divide(rows, epochs)
 
@@ -248,6 +253,14 @@ class SenderSession(Session):
         same &= (octets[0] == octets[1]).all(axis=1)
         return rows if same.all() else pick(rows, same)
 
+    def _order_deferred(self) -> None:
+        """Each after the one that expected it, which may be among them: so it is with the calls of H.323."""
+        own, masters = (join(parts) for parts in zip(*self._deferred, strict=True))
+        self._deferred = []
+        own = pick(own, np.argsort(generations(own, masters), kind="stable"))
+        most = self._owner.settings.bulk_rows
+        self._last = [own[start : start + most] for start in range(0, len(own), most)][::-1]
+
     def _look_up(self, wanted: Keys, now: float) -> None:
         """Rows that the scan has put off, as they are by now."""
         table = self._owner.table
@@ -258,7 +271,7 @@ class SenderSession(Session):
         if len(positions):
             rows = pick(table.rows(), positions)
             rows["timeout"] = self._owner.origin.left(rows, positions, now)
-            self._divide(rows, table.metadata()["epoch"][positions])
+            self._divide_in_order(rows, table.metadata()["epoch"][positions])
 
     def _epochs(self, rows: Rows) -> Epochs:
         if not len(rows):
@@ -278,6 +291,18 @@ class SenderSession(Session):
             groups = [(int(epoch), pick(rows, epochs == epoch)) for epoch in np.unique(epochs)]
         for epoch, group in groups:
             self._ready += [(epoch, group[start : start + most]) for start in range(0, len(group), most)]
+
+    def _divide_in_order(self, rows: Rows, epochs: Epochs) -> None:
+        """The same of connections that others expected: those come in an earlier chunk, or in the same."""
+        if not len(rows):
+            return
+        order = np.lexsort((epochs, generations(keys(rows), keys(masters_of(rows)))))
+        rows, epochs = pick(rows, order), epochs[order]
+        for run in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(epochs)) + 1)[::-1]:
+            most = self._owner.settings.bulk_rows
+            starts = range(int(run[0]), int(run[-1]) + 1, most)
+            self._ready += [(int(epochs[at]), rows[at : min(at + most, int(run[-1]) + 1)]) for at in reversed(starts)]
+        self._ready_at = self._owner.log.last
 
     # Answers
 
