@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,21 @@ class Side:
                 content = os.readlink(place) if place.is_symlink() else place.read_bytes() if place.is_file() else None
                 found[str(place.relative_to(self.tree))] = (status.st_mode, status.st_uid, status.st_gid, content)
         return found
+
+
+@contextmanager
+def two_sides(directory: Path, section: str) -> Iterator[tuple[Side, Side]]:
+    """fw1 with new rules, fw2 with old ones, which are applied too; in `section`, TREE stands for a node's tree."""
+    made = [
+        Side(directory / letter, name, section.replace("TREE", f"{directory}/{letter}/tree") + VIP.format(advskew=0))
+        for letter, name in (("a", "fw1"), ("b", "fw2"))
+    ]
+    made[0].write("/etc/rules.conf", "new\n")
+    made[1].write("/etc/rules.conf", "old\n")
+    (made[1].directory / "applied").write_text("old\n")
+    yield made[0], made[1]
+    for side in made:
+        side.node.close()
 
 
 def sending(sender: Side, receiver: Side, names: Sequence[str] = ()) -> Sending:

@@ -15,7 +15,7 @@ from hacore.node.config_commands import Commands, Ran
 from hacore.node.config_install import Installer
 from hacore.node.config_node import Busy
 from hacore.node.config_store import Store
-from tests.node.config_pair import VIP, Side, push, request, sending
+from tests.node.config_pair import Side, push, request, sending, two_sides
 
 SECTION = """
 [[section]]
@@ -36,16 +36,8 @@ class PowerCut(BaseException):
 
 @pytest.fixture
 def pair(tmp_path: Path) -> Iterator[tuple[Side, Side]]:
-    sides = tuple(
-        Side(tmp_path / letter, name, SECTION.replace("TREE", f"{tmp_path}/{letter}/tree") + VIP.format(advskew=0))
-        for letter, name in (("a", "fw1"), ("b", "fw2"))
-    )
-    sides[0].write("/etc/rules.conf", "new\n")
-    sides[1].write("/etc/rules.conf", "old\n")
-    (sides[1].directory / "applied").write_text("old\n")
-    yield sides[0], sides[1]
-    for side in sides:
-        side.node.close()
+    with two_sides(tmp_path, SECTION) as sides:
+        yield sides
 
 
 def applied(side: Side) -> str:
