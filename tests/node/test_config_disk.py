@@ -16,7 +16,7 @@ from hacore.node import config_install, config_journal
 from hacore.node.config_space import DiskFull
 from hacore.node.config_store import StoreError
 from hacore.node.durable import write_durably
-from tests.node.config_pair import Side, push, sending, two_sides
+from tests.node.config_pair import Side, push, rules_pair, sending
 
 SECTION = """
 [[section]]
@@ -28,7 +28,7 @@ apply = ["cp", "TREE/etc/rules.conf", "TREE/../applied"]
 
 @pytest.fixture
 def pair(tmp_path: Path) -> Iterator[tuple[Side, Side]]:
-    with two_sides(tmp_path, SECTION) as sides:
+    with rules_pair(tmp_path, SECTION) as sides:
         yield sides
 
 
@@ -85,7 +85,7 @@ def test_a_disk_that_fills_up_after_the_swap_undoes(
     assert outcome.failure.code == "disk-full"
     assert b.read("/etc/rules.conf") == "old\n"
     assert (b.node.busy, b.node.unfinished) == ("", False)
-    assert len(filled) == 3  # neither could "undoing" and "undone" be written
+    assert len(filled) == 4  # neither could "undoing", that the files are back, and "undone" be written
     assert [each.kind for each in b.node.parts.revisions.all()] == ["found"]
 
 

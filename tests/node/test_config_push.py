@@ -13,7 +13,8 @@ import pytest
 from hacore.configsync.manifest import BadManifest, Entry, Manifest
 from hacore.errors import WireError
 from hacore.node.config_install import Installer
-from hacore.node.config_node import Busy, Guarded
+from hacore.node.config_lock import Busy
+from hacore.node.config_node import Guarded
 from tests.node.config_pair import VIP, Side, push, request, sending
 
 SECTION = """
@@ -173,6 +174,7 @@ def test_a_service_that_does_not_restart_undoes_the_push(pair: tuple[Side, Side]
     a, b = pair
     fill(a)
     commands(b, services=SERVICES)
+    b.running = {"one": None, "two": None}
     b.failing_services = {"one": "exit-code"}
     outcome = push(a, b, ["rules"])
     assert outcome.result == "undone"
