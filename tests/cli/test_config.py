@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socketserver
 import threading
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from hacore.node.config_lock import lock
 from tests.cli.conftest import Run
 
 DIGEST = "0123456789abcdef" * 4
@@ -344,3 +346,26 @@ def test_history_and_roll_back(run: Run, control: FakeControl) -> None:
         "tables of hacore's settings",
     ):
         assert part in text
+
+
+def test_recover_without_a_node(run: Run, settings_path: Path) -> None:
+    directory = settings_path.parent / "state/config"
+    done = run("config", "recover")
+    assert (done.exit_code, done.stdout) == (0, "no push was interrupted: nothing is to be put back\n")
+    assert not directory.exists()
+    directory.mkdir(parents=True)
+    (directory / "journal.json").write_text("{")
+    done = run("config", "recover")
+    assert (done.exit_code, "journal.json is damaged" in done.stderr) == (71, True)
+
+
+def test_recover_beside_a_node(run: Run, settings_path: Path) -> None:
+    directory = settings_path.parent / "state/config"
+    directory.mkdir(parents=True)
+    (directory / "journal.json").write_text("{")
+    handle = lock(directory)
+    try:
+        done = run("config", "recover")
+    finally:
+        os.close(handle)
+    assert (done.exit_code, "a node runs, and puts back by itself" in done.stderr) == (75, True)

@@ -54,3 +54,20 @@ def test_the_push_on_a_timer(tool: Callable[[str], str], unit: Path, name: str) 
         )
     done = analyze(tool, "verify", "--man=no", str(unit.parent / name))
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+@pytest.fixture
+def recover(unit: Path) -> Path:
+    path = unit.with_name("hacore-recover.service")
+    text = (UNIT.parent / path.name).read_text()
+    path.write_text(text.replace("/usr/local/bin/hacore", str(Path(sys.executable).with_name("hacore"))))
+    return path
+
+
+def test_the_recovery_early_in_the_boot(tool: Callable[[str], str], recover: Path) -> None:
+    done = analyze(tool, "verify", "--man=no", str(recover))
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+    done = analyze(tool, "security", "--offline=true", "--no-pager", str(recover))
+    level = re.search(r"exposure level for hacore-recover\.service: ([0-9.]+)", done.stdout)
+    assert level is not None, done.stdout + done.stderr
+    assert float(level[1]) < 4

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from hacore import __version__
-from hacore.control.config import Configuration, vip_keys
+from hacore.control.config import Configuration, PushedServices, vip_keys
 from hacore.control.config_push import Pushing
 from hacore.control.config_schemas import Files, Line, PushOrder
 from hacore.control.problems import ApiError
-from hacore.node.config_surroundings import Restarted
+from hacore.node.config_surroundings import Restarted, Standing
 from tests.control.worker_pair import Played, pair, until
 
 SECTION = """
@@ -53,7 +53,10 @@ class Node:
             self.restarted.append(list(names))
             return [Restarted(name, True, "restarted") for name in names]
 
-        part.restart_services = restart
+        async def look(names: Sequence[str]) -> list[Standing]:
+            return [Standing(name, True) for name in names]
+
+        part.services = PushedServices(look, restart, restart)
 
     def write(self, path: str, content: str) -> None:
         place = Path(f"{self.tree}{path}")

@@ -155,14 +155,14 @@ def test_a_follower_starts_with_the_vip_and_stops_with_it(play: Callable[..., No
 
 def test_a_push_restarts_and_is_told_of_each(play: Callable[..., None]) -> None:
     async def story(one: Played, two: Played, services: dict[str, Relay]) -> None:
-        restart = two.worker.part(Configuration).restart_services
-        assert restart is not None
-        found = await restart(["line", "relay"])
+        part = two.worker.part(Configuration).services
+        assert part is not None
+        found = await part.restart(["line", "relay"])
         assert [(each.name, each.ok, each.text[:9]) for each in found] == [
             ("relay", True, "restarted"), ("line", True, "skipped: "),
         ]  # fmt: skip
         services["fw2/relay"].mark("broken")
-        (each,) = await restart(["relay"])
+        (each,) = await part.restart(["relay"])
         assert (each.ok, each.text) == (False, "not restarted: start: exit code 4\nno carrier")
 
     play(story)

@@ -2,7 +2,8 @@
 interfaces that do not.
 
 What such a container has not: a kernel of its own. `/proc/sys/net` is its own and writable, the rest of `/proc/sys` is
-not, and systemd-sysctl is told so.
+not, and systemd-sysctl is told so. Walled-in units get a /proc with the boot id of the kernel, which outlives this
+machine's power; hacore's see one that does not.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import time
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,10 @@ ConditionPathIsReadWrite=/proc/sys/net/
 [Service]
 ExecStart=
 ExecStart=/lib/systemd/systemd-sysctl --prefix=/net
+"""
+BOOT_ID = """\
+[Service]
+BindReadOnlyPaths=/etc/boot-id:/proc/sys/kernel/random/boot_id
 """
 
 
@@ -49,6 +55,8 @@ class Machine:
         self.write("/etc/hostname", f"{name}\n")
         self.write("/etc/hosts", f"127.0.0.1 localhost\n127.0.1.1 {name}\n")
         self.write("/etc/systemd/system/systemd-sysctl.service.d/container.conf", SYSCTL)
+        for unit in ("hacore", "hacore-recover"):
+            self.write(f"/etc/systemd/system/{unit}.service.d/container.conf", BOOT_ID)
 
     def write(self, path: str, text: str) -> None:
         """Puts a file on its disk."""
@@ -66,6 +74,7 @@ class Machine:
     def power_on(self, host: Host) -> None:
         """Boots with this network, until systemd says that it is done."""
         self.host = host
+        self.write("/etc/boot-id", f"{uuid.uuid4()}\n")
         with open(self.directory / "console", "ab") as console:
             self._nspawn = subprocess.Popen(
                 ["systemd-nspawn", "--quiet", "--keep-unit", "--register=no", f"--directory={self.root}",

@@ -90,6 +90,8 @@ class Pair:
             hosts.append(host)
         with ThreadPoolExecutor() as threads:
             list(threads.map(lambda machine, host: machine.power_on(host), machines, hosts))
+        for outsider in (self.client, self.upstream):
+            outsider.ip("neighbour flush all")  # its network cards are others than before, with other addresses
 
     # What the guide says
 

@@ -152,3 +152,22 @@ def test_a_service_that_does_not_start_rolls_everything_back(hosts: Pair) -> Non
         assert services(hosts.fw2)["dnsmasq"]["state"] == "running"
     finally:
         hosts.fw1.run("rm /etc/dnsmasq.d/bind.conf")
+
+
+def test_a_service_that_did_not_run_does_not_run_after_a_roll_back(hosts: Pair) -> None:
+    """dnsmasq does not start with its new files; nginx, which the push starts, was stopped."""
+    hosts.fw2.run("systemctl stop nginx")
+    hosts.fw1.run("printf 'bind-interfaces\\nlisten-address=192.0.2.77\\n' >/etc/dnsmasq.d/bind.conf")
+    hosts.fw1.run("echo '# new' >/etc/nginx/conf.d/new.conf")
+    try:
+        done = hosts.fw1.shell("hacore config push")
+        assert done.returncode != 0
+        assert "192.0.2.77" in done.stdout, done.stdout
+        found = services(hosts.fw2)
+        assert (found["dnsmasq"]["state"], found["nginx"]["state"]) == ("running", "stopped")
+        events = hosts.fw2.run("hacore events --limit 20")
+        assert "nginx restarted (asked by a push)" in events
+        assert "nginx stopped (asked by a push)" in events
+    finally:
+        hosts.fw1.run("rm /etc/dnsmasq.d/bind.conf /etc/nginx/conf.d/new.conf")
+        hosts.fw2.run("systemctl start nginx")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,10 @@ import msgspec
 from hacore import __version__
 from hacore.configsync.plan import Step
 from hacore.configsync.report import Outcome
-from hacore.node.config_node import Busy, ConfigNode, PushRequest
+from hacore.node.config_lock import Busy
+from hacore.node.config_node import ConfigNode, PushRequest
 from hacore.node.config_sending import Sending
-from hacore.node.config_surroundings import Restarted, Surroundings
+from hacore.node.config_surroundings import Restarted, Standing, Surroundings, not_known
 from hacore.node.settings import Settings, load
 from tests.namespaces import wait_until
 
@@ -43,6 +46,9 @@ class Side:
             self.write_settings(settings)
         self.reloads: list[Settings] = []
         self.restarted: list[list[str]] = []
+        self.stopped: list[list[str]] = []
+        self.running: dict[str, float | None] = {"one": None}  # services, and when they began
+        self.unknown = False  # nobody can ask them
         self.failing_services: dict[str, str] = {}
         self.states: dict[str, str] = {}
         self.history: list[str] = []
@@ -60,7 +66,9 @@ class Side:
         surroundings = Surroundings(
             settings=self.settings,
             reload=self._reload,
+            look=self._look,
             restart=self._restart,
+            stop=self._stop,
             states=lambda: self.states,
             record=self.history.append,
         )
@@ -89,9 +97,21 @@ class Side:
             raise PlatformError("no")
         self.reloads.append(loaded)
 
+    def _look(self, names: Sequence[str]) -> list[Standing]:
+        if self.unknown:
+            return not_known(names)
+        return [Standing(name, name in self.running, self.running.get(name)) for name in names]
+
+    def _stop(self, names: Sequence[str]) -> list[Restarted]:
+        self.stopped.append(list(names))
+        for name in names:
+            del self.running[name]
+        return [Restarted(name, True, "stopped") for name in names]
+
     def _restart(self, names: Sequence[str]) -> list[Restarted]:
         self.restarted.append(list(names))
         bad = self.failing_services
+        self.running |= {name: time.monotonic() for name in names if name not in bad}
         return [Restarted(name, name not in bad, bad.get(name, "restarted")) for name in names]
 
     def write(self, path: str, content: str | bytes, mode: int = 0o644) -> Path:
@@ -124,6 +144,21 @@ def two_sides(directory: Path, sections: str) -> Iterator[tuple[Side, Side]]:
     )
     yield sides
     for side in sides:
+        side.node.close()
+
+
+@contextmanager
+def old_and_new_rules(directory: Path, section: str) -> Iterator[tuple[Side, Side]]:
+    """fw1 with new rules, fw2 with old ones, which are applied too; in `section`, TREE stands for a node's tree."""
+    made = [
+        Side(directory / letter, name, section.replace("TREE", f"{directory}/{letter}/tree") + VIP.format(advskew=0))
+        for letter, name in (("a", "fw1"), ("b", "fw2"))
+    ]
+    made[0].write("/etc/rules.conf", "new\n")
+    made[1].write("/etc/rules.conf", "old\n")
+    (made[1].directory / "applied").write_text("old\n")
+    yield made[0], made[1]
+    for side in made:
         side.node.close()
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from hacore.configsync.plan import STEPS
+from hacore.node.config_early import recover_early
 from tests.node.config_pair import Side, push
 
 SECTION = """
@@ -82,6 +83,7 @@ VICTIM = """
 import json, os, signal, sys
 from collections import Counter
 from pathlib import Path
+from hacore.node.config_early import recover_early
 from tests.node.config_pair import Side, push
 directory, work, step, kind, number = Path(sys.argv[1]), *sys.argv[2:5], int(sys.argv[5])
 changing = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod", "os.chown", "os.symlink", "subprocess.Popen"}
@@ -105,6 +107,10 @@ if step == "undoing":
 print("ready", flush=True)
 if work == "push":
     push(a, b, ["rules", "vips"])
+elif work == "early":
+    b.node.close()
+    watching = True
+    recover_early(b.directory / "state", b.settings, root=str(b.tree))
 else:
     watching = True
     b.node.recover()
@@ -115,10 +121,11 @@ print(json.dumps(seen), flush=True)
 def victim(
     directory: Path, *, work: str = "push", step: str = "", kind: str = "any", number: int = 0
 ) -> subprocess.Popen[bytes]:
-    """A process that pushes or recovers: killed when a step is written, or just before an operation on files.
+    """A process that pushes or recovers (early, or as the node does), and is killed.
 
-    That is the one of this number, of this kind (an audit event of Python, or "any" that changes something), since the
-    push was opened; number 0 lets it go on to its end, where it says how many there were of each.
+    That is when a step is written, or just before an operation on files: the one of this number, of this kind (an
+    audit event of Python, or "any" that changes something), since the push was opened; number 0 lets it go on to its
+    end, where it says how many there were of each.
     """
     words = [str(directory), work, step, kind, str(number)]
     return subprocess.Popen(
@@ -264,3 +271,35 @@ def test_a_command_that_outlives_its_worker_is_ended(pair: tuple[Side, Side], tm
     assert not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text()
     assert whole(b) == "old"
     assert f"process {pid}" in b.history[0]
+
+
+def test_the_early_part_of_a_recovery_killed_at_each_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a power cut in the middle of the renames; another one follows, and then the node."""
+    monkeypatch.setitem(globals(), "FILES", 3)
+    there, kept = tmp_path / "there", tmp_path / "kept"
+
+    def put(source: Path, target: Path) -> None:
+        subprocess.run(["rm", "-rf", target], check=True)
+        subprocess.run(["cp", "-a", source, target], check=True)
+
+    there.mkdir()
+    with two_sides(there):
+        pass
+    put(there, kept)
+    renames = moments(victim(there))["os.rename"]
+    put(kept, there)
+    assert killed(victim(there, kind="os.rename", number=renames // 2))
+    journal = there / "b/state/config/journal.json"
+    journal.write_text(json.dumps(json.loads(journal.read_bytes()) | {"boot": "another"}))
+    put(there, kept)
+    count = moments(victim(there, work="early"))["any"]
+    assert count > 20
+    for number in range(1, count + 1):
+        put(kept, there)
+        assert killed(victim(there, work="early", number=number))
+        b = Side(there / "b", "fw2", "")
+        b.node.close()
+        recover_early(b.directory / "state", b.settings, root=str(b.tree))
+        assert whole(b) == "old", number
+        assert recovered(b) == "old", number
+        b.node.close()

@@ -16,7 +16,7 @@ from hacore.node import config_install, config_journal
 from hacore.node.config_space import DiskFull
 from hacore.node.config_store import StoreError
 from hacore.node.durable import write_durably
-from tests.node.config_pair import VIP, Side, push, sending
+from tests.node.config_pair import Side, old_and_new_rules, push, sending
 
 SECTION = """
 [[section]]
@@ -28,15 +28,8 @@ apply = ["cp", "TREE/etc/rules.conf", "TREE/../applied"]
 
 @pytest.fixture
 def pair(tmp_path: Path) -> Iterator[tuple[Side, Side]]:
-    sides = tuple(
-        Side(tmp_path / letter, name, SECTION.replace("TREE", f"{tmp_path}/{letter}/tree") + VIP.format(advskew=0))
-        for letter, name in (("a", "fw1"), ("b", "fw2"))
-    )
-    sides[0].write("/etc/rules.conf", "new\n")
-    sides[1].write("/etc/rules.conf", "old\n")
-    yield sides[0], sides[1]
-    for side in sides:
-        side.node.close()
+    with old_and_new_rules(tmp_path, SECTION) as sides:
+        yield sides
 
 
 def full(*_arguments: Any, **_more: Any) -> None:
@@ -92,7 +85,7 @@ def test_a_disk_that_fills_up_after_the_swap_undoes(
     assert outcome.failure.code == "disk-full"
     assert b.read("/etc/rules.conf") == "old\n"
     assert (b.node.busy, b.node.unfinished) == ("", False)
-    assert len(filled) == 3  # neither could "undoing" and "undone" be written
+    assert len(filled) == 4  # neither could "undoing", that the files are back, and "undone" be written
     assert [each.kind for each in b.node.parts.revisions.all()] == ["found"]
 
 

@@ -9,7 +9,8 @@ import msgspec
 import pytest
 
 from hacore.node.config_install import Installer
-from hacore.node.config_node import Busy, Guarded
+from hacore.node.config_lock import Busy
+from hacore.node.config_node import Guarded
 from tests.node.config_pair import Side, push, request, sending
 from tests.node.rules_pair import TWO, commands, fill, rules_pair
 

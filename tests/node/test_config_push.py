@@ -144,6 +144,8 @@ def test_a_service_that_does_not_restart_undoes_the_push(pair: tuple[Side, Side]
     a, b = pair
     fill(a)
     commands(b, services=SERVICES)
+    b.running = {"one": None, "two": None}
+    b.running = {"one": None, "two": None}
     b.failing_services = {"one": "exit-code"}
     outcome = push(a, b, ["rules"])
     assert outcome.result == "undone"

@@ -13,83 +13,16 @@ import pytest
 from hacore.errors import HacoreError
 from hacore.node.config_commands import Commands, Ran
 from hacore.node.config_install import Installer
-from hacore.node.config_node import Busy
+from hacore.node.config_lock import Busy
 from hacore.node.config_store import Store
-from tests.node.config_pair import VIP, Side, push, request, sending
-
-SECTION = """
-[[section]]
-id = "rules"
-paths = ["/etc/rules.conf", "/etc/rules.d"]
-check = ["test", "-e", "{root}/etc/rules.conf"]
-apply = ["cp", "TREE/etc/rules.conf", "TREE/../applied"]
-services = ["one"]
-[[service]]
-id = "one"
-unit = "one.service"
-"""
-
-
-class PowerCut(BaseException):
-    """Nothing after it is carried out."""
+from tests.node.config_pair import Side, old_and_new_rules, push, request, sending
+from tests.node.power_cut import SECTION, PowerCut, applied, change, cut_at, interrupt, journal, packs
 
 
 @pytest.fixture
 def pair(tmp_path: Path) -> Iterator[tuple[Side, Side]]:
-    sides = tuple(
-        Side(tmp_path / letter, name, SECTION.replace("TREE", f"{tmp_path}/{letter}/tree") + VIP.format(advskew=0))
-        for letter, name in (("a", "fw1"), ("b", "fw2"))
-    )
-    sides[0].write("/etc/rules.conf", "new\n")
-    sides[1].write("/etc/rules.conf", "old\n")
-    (sides[1].directory / "applied").write_text("old\n")
-    yield sides[0], sides[1]
-    for side in sides:
-        side.node.close()
-
-
-def applied(side: Side) -> str:
-    return (side.directory / "applied").read_text()
-
-
-def change(side: Side, old: str, new: str) -> None:
-    """In its settings."""
-    text = side.settings_file.read_text()
-    assert old in text
-    side.settings_file.write_text(text.replace(old, new))
-
-
-def journal(side: Side) -> Path:
-    return side.directory / "state/config/journal.json"
-
-
-def packs(side: Side) -> list[str]:
-    return sorted(path.name for path in (side.directory / "state/config/packs").iterdir())
-
-
-def cut_at(patch: pytest.MonkeyPatch, place: type, name: str, *, after: bool = False) -> None:
-    """The power goes when this is called, before or after it did its work; only the first time."""
-    real = getattr(place, name)
-
-    def cut(*arguments: Any) -> None:
-        patch.setattr(place, name, real)
-        if after:
-            real(*arguments)
-        raise PowerCut
-
-    patch.setattr(place, name, cut)
-
-
-def interrupt(pair: tuple[Side, Side], *, another_boot: bool) -> None:
-    """The push does not get to its end; the next worker of fw2 has started, and has not recovered yet."""
-    a, b = pair
-    with pytest.raises(PowerCut):
-        push(a, b, ["rules"])
-    if another_boot:
-        record = json.loads(journal(b).read_bytes())
-        assert record["boot"] == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        journal(b).write_text(json.dumps(record | {"boot": "another"}))
-    b.restart()
+    with old_and_new_rules(tmp_path, SECTION) as sides:
+        yield sides
 
 
 def test_a_power_cut_in_the_swap_is_undone_in_what_the_boot_put_in_force(

@@ -283,6 +283,23 @@ def roll_back(
     _carry_out(settings_path, path, order, query, as_json=as_json, silent=False)
 
 
+@config.command
+@settings_option
+def recover(settings_path: str) -> None:
+    """Put back the files of a push that was interrupted.
+
+    For the boot, before anything uses the files: no node runs yet, and the one that starts later applies them, and
+    restarts the services that started before. Where nothing is to be put back, this says so.
+
+    Exit codes: 0 put back, or nothing to do; 74 something could not be put back; 75 a node runs, and does it by itself
+    """
+    from hacore.cli.target import directories
+    from hacore.node.config_early import recover_early
+    from hacore.node.settings import load
+
+    click.echo(recover_early(directories(settings_path).state_dir, lambda: load(settings_path)))
+
+
 def _client(settings_path: str) -> LocalClient:
     from hacore.cli.target import directories
     from hacore.control.local import LocalClient

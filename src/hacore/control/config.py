@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -19,11 +19,12 @@ from hacore.control.problems import ApiError
 from hacore.errors import HacoreError, LocalProtocolError, SettingsError, WireError
 from hacore.linux.rtnl import dump_links
 from hacore.node.config_digests import ChangedMeanwhile
-from hacore.node.config_node import Busy, ConfigNode, Guarded
+from hacore.node.config_lock import Busy
+from hacore.node.config_node import ConfigNode, Guarded
 from hacore.node.config_revisions import NoRevision
 from hacore.node.config_space import DiskFull
 from hacore.node.config_store import StoreError
-from hacore.node.config_surroundings import Restarted, Surroundings
+from hacore.node.config_surroundings import Restarted, Standing, Surroundings, no_services, not_known
 from hacore.node.config_tree import TreeError
 from hacore.node.settings import Settings, load
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from hacore.control.worker import ControlWorker
 
 RELOAD_TIMEOUT = 90.0
+LOOK_TIMEOUT = 60.0
 RESTART_TIMEOUT = 3600.0  # each service has a limit of its own
 #: The worker before this one may still be ending.
 OPEN_TRIES = 50
@@ -41,8 +43,16 @@ TEND_INTERVAL = 10.0
 T = TypeVar("T")
 
 
+class PushedServices(NamedTuple):
+    """What a push does with services, as `Surroundings` has it."""
+
+    look: Callable[[Sequence[str]], Coroutine[Any, Any, list[Standing]]]
+    restart: Callable[[Sequence[str]], Coroutine[Any, Any, list[Restarted]]]
+    stop: Callable[[Sequence[str]], Coroutine[Any, Any, list[Restarted]]]
+
+
 class Configuration:
-    """A part of the worker. `restart_services` is set by the part that controls services."""
+    """A part of the worker. `services` is set by the part that controls them."""
 
     def __init__(self, worker: ControlWorker) -> None:
         self._worker = worker
@@ -51,7 +61,7 @@ class Configuration:
         self._node: ConfigNode | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tending: asyncio.Task[None] | None = None
-        self.restart_services: Callable[[Sequence[str]], Coroutine[Any, Any, list[Restarted]]] | None = None
+        self.services: PushedServices | None = None
         worker.on_start(self._start)
         worker.on_stop(self._stop)
 
@@ -160,7 +170,9 @@ class Configuration:
         return Surroundings(
             settings=self._settings,
             reload=self._reload,
+            look=self._look,
             restart=self._restart,
+            stop=self._stop_services,
             states=lambda: dict(self._worker.states),
             links=_links,
             record=self._record,
@@ -176,10 +188,18 @@ class Configuration:
     def _reload(self) -> None:
         self._in_loop(self._worker.reload_node(), RELOAD_TIMEOUT)
 
-    def _restart(self, names: Sequence[str]) -> list[Restarted]:
-        if self.restart_services is None:
-            return [Restarted(name, False, "this node controls no services") for name in names]
-        return self._in_loop(self.restart_services(names), RESTART_TIMEOUT)
+    def _look(self, names: Sequence[str]) -> Sequence[Standing]:
+        return not_known(names) if self.services is None else self._in_loop(self.services.look(names), LOOK_TIMEOUT)
+
+    def _restart(self, names: Sequence[str]) -> Sequence[Restarted]:
+        if self.services is None:
+            return no_services(names)
+        return self._in_loop(self.services.restart(names), RESTART_TIMEOUT)
+
+    def _stop_services(self, names: Sequence[str]) -> Sequence[Restarted]:
+        if self.services is None:
+            return no_services(names)
+        return self._in_loop(self.services.stop(names), RESTART_TIMEOUT)
 
     def _record(self, text: str) -> None:
         assert self._loop is not None

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from hacore.control.config import Configuration
+from hacore.control.config import Configuration, PushedServices
 from hacore.control.problems import ApiError, not_found
-from hacore.node.config_surroundings import Restarted
+from hacore.node.config_surroundings import Restarted, Standing
 from hacore.node.services import Services
-from hacore.services.service import Action, FollowsVip, Outcome, Report, UnknownService
+from hacore.services.service import Action, FollowsVip, Outcome, Report, State, UnknownService
 
 if TYPE_CHECKING:
     from hacore.control.worker import ControlWorker
@@ -47,7 +47,9 @@ class ServicesPart:
         worker.on_reload(self._load)
         worker.on_transition(lambda _vip, _old, _new, _epoch: self._roles())
         worker.on_stop(self._leave)
-        worker.part(Configuration).restart_services = self._restart_for_push
+        worker.part(Configuration).services = PushedServices(
+            self._look_for_push, self._restart_for_push, self._stop_for_push
+        )
 
     def _record(self, kind: str, text: str) -> None:
         self._worker.record(kind, text)
@@ -90,19 +92,40 @@ class ServicesPart:
         except UnknownService as error:
             raise not_found(f"{self._worker.name}: {error}") from None
 
-    async def _restart_for_push(self, services: Sequence[str]) -> list[Restarted]:
-        """What became of each. The settings that the push brought may be on their way to this process."""
+    # For a push
+
+    async def _until_known(self, services: Sequence[str]) -> None:
+        """The settings that the push brought may be on their way to this process."""
         deadline = time.monotonic() + SETTINGS_TIMEOUT
         while not {*services} <= {one.id for one in self._worker.settings.services} and time.monotonic() < deadline:
             await asyncio.sleep(0.05)
+
+    async def _look_for_push(self, services: Sequence[str]) -> list[Standing]:
+        await self._until_known(services)
+        found = {name: Standing(name, None) for name in services}
+        async for name, state, began in self._services.look(services):
+            found[name] = Standing(name, None if state is State.UNKNOWN else state.runs, began)
+        return list(found.values())
+
+    async def _restart_for_push(self, services: Sequence[str]) -> list[Restarted]:
+        return await self._each(services, self._services.restart, "restarted")
+
+    async def _stop_for_push(self, services: Sequence[str]) -> list[Restarted]:
+        return await self._each(services, self._services.stop, "stopped")
+
+    async def _each(
+        self, services: Sequence[str], work: Callable[[Sequence[str], str], AsyncIterator[Outcome]], done: str
+    ) -> list[Restarted]:
+        """What became of each."""
+        await self._until_known(services)
         try:
-            outcomes = [one async for one in self._services.restart(services, "a push")]
+            outcomes = [one async for one in work(services, "a push")]
         except UnknownService as error:
             return [Restarted(name, False, str(error)) for name in services]
-        return [Restarted(one.id, one.ok, _text(one)) for one in outcomes]
+        return [Restarted(one.id, one.ok, _text(one, done)) for one in outcomes]
 
 
-def _text(outcome: Outcome) -> str:
+def _text(outcome: Outcome, done: str) -> str:
     if outcome.ok:
-        return f"skipped: {outcome.message}" if outcome.skipped else "restarted"
-    return "\n".join(["not restarted: " + outcome.message, *outcome.output.splitlines()])
+        return f"skipped: {outcome.message}" if outcome.skipped else done
+    return "\n".join([f"not {done}: {outcome.message}", *outcome.output.splitlines()])

@@ -33,7 +33,8 @@ class UnitStatus(NamedTuple):
     """`load_state` ("loaded", "not-found", "masked", ...), `active_state` and `sub_state` as systemd names them.
 
     `result` is "success" or why the unit failed ("exit-code", "timeout", ...); `since` unix time of the last change of
-    `active_state`, None where it never changed; `began` is when its last run did, None for one that never ran.
+    `active_state`, None where it never changed; `began` is when its last run did, None for one that never ran, and
+    `began_monotonic` the same in seconds of the monotonic clock.
     `outdated`: its files are others than those that systemd has read. `main_pid` is that of the process that failed, 0
     where nothing did or there was none.
     """
@@ -47,6 +48,7 @@ class UnitStatus(NamedTuple):
     began: float | None
     outdated: bool = False
     main_pid: int = 0
+    began_monotonic: float | None = None
 
 
 class JobResult(NamedTuple):
@@ -104,6 +106,7 @@ class Systemd:
             began=began_us / 1e6 if (began_us := int(values["InactiveExitTimestamp"])) else None,
             outdated=bool(values.get("NeedDaemonReload", False)),
             main_pid=main_pid,
+            began_monotonic=begun_us / 1e6 if (begun_us := int(values["InactiveExitTimestampMonotonic"])) else None,
         )
 
     async def run_job(self, unit: str, action: str, timeout: float) -> JobResult:

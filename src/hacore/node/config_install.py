@@ -77,6 +77,18 @@ class Installer:
             self._devices.clear()
         self._progress(len(changes), len(changes))
 
+    def flush(self) -> None:
+        """What lies below the roots is on the disk when this returns, whoever changed it. Raises OSError."""
+        for place in {each for root in self._roots for each in (posixpath.dirname(root), root)}:
+            try:
+                handle = os.open(self._tree.real(place) or "/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            try:
+                syncfs(handle)
+            finally:
+                os.close(handle)
+
     def clean(self) -> None:
         """Remove what an installation that did not end has left beside its targets."""
         for root in self._roots:

@@ -25,10 +25,22 @@ class SectionRecord(msgspec.Struct, frozen=True, kw_only=True):
     pushed: str
 
 
+class PutBack(msgspec.Struct, frozen=True):
+    """When all files stood as before again, on the disk: the boot, and the seconds of its monotonic clock.
+
+    `left` are paths that are not as before, because somebody made them meanwhile.
+    """
+
+    boot: str
+    at: float
+    left: list[str] = []
+
+
 class Record(msgspec.Struct, kw_only=True):
     """Everything that is needed to undo a transaction. `undone_from` is the step at which undoing began.
 
     `boot` is the kernel's id of the boot in which it began: in another one the machine has started with what it found.
+    `ran` says of the services of its sections which of them ran before; one that could not be asked is not in it.
     """
 
     transaction: str
@@ -42,8 +54,10 @@ class Record(msgspec.Struct, kw_only=True):
     settings_before: str = ""  # digest of its content; "": there was none
     touches_settings: bool = False
     services: list[str] = []
+    ran: dict[str, bool] = {}
     undone_from: Step | None = None
     reason: str = ""
+    put_back: PutBack | None = None
 
 
 class Journal:
@@ -85,6 +99,16 @@ class Journal:
         self.record = msgspec.structs.replace(
             self.record, step="undoing", undone_from=self.record.step, reason=reason or self.record.reason
         )
+        self._try_to_write()
+
+    def put_back(self, boot: str, at: float, left: list[str]) -> None:
+        """The files are as before. Where that cannot be written they are looked at once more after a crash."""
+        assert self.record is not None
+        self.record = msgspec.structs.replace(self.record, put_back=PutBack(boot, at, left))
+        self._try_to_write()
+
+    def _try_to_write(self) -> None:
+        assert self.record is not None
         with suppress(OSError):
             self._write(self.record)
 

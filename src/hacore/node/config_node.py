@@ -6,7 +6,6 @@ with a directory tree each.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import secrets
 import threading
@@ -26,29 +25,19 @@ from hacore.configsync.plan import Step
 from hacore.configsync.report import Outcome
 from hacore.configsync.stream import StreamReader
 from hacore.errors import HacoreError, LocalProtocolError
-from hacore.node.config_commands import Commands
-from hacore.node.config_digests import Digests
-from hacore.node.config_journal import Journal
-from hacore.node.config_parts import Parts, Report
+from hacore.node.config_lock import Busy, lock
+from hacore.node.config_parts import Report, open_parts
 from hacore.node.config_recovery import recover
-from hacore.node.config_revisions import NoRevision, Revision, Revisions
+from hacore.node.config_revisions import NoRevision, Revision
 from hacore.node.config_sections import KINDS, Sections, SectionStatus
 from hacore.node.config_sentences import sentence
 from hacore.node.config_space import DiskFull, demand_room, is_full
-from hacore.node.config_store import Store
 from hacore.node.config_surroundings import Surroundings
 from hacore.node.config_transaction import Order, Transaction
-from hacore.node.config_tree import Tree
 from hacore.node.settings import Settings
 
 IDLE_LIMIT = 30.0  # seconds after which an opened push whose sender says nothing makes way for another
 LARGEST_SHOWN_BYTES = 1 << 20  # of one file in a difference
-
-
-class Busy(HacoreError):
-    """Another push or roll-back is under way; the message says which."""
-
-    exit_code = 75
 
 
 class Guarded(HacoreError):
@@ -112,24 +101,9 @@ class ConfigNode:
     ) -> None:
         directory = state_dir / "config"
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._lock = lock(directory)
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(self._lock)
-            raise Busy(f"another process uses {directory}") from None
-        self.digests = Digests(directory / "digests")
-        try:
-            store = Store(directory)
-            self.parts = Parts(
-                directory=directory,
-                tree=Tree(self.digests, root),
-                store=store,
-                revisions=Revisions(directory / "revisions", store),
-                journal=Journal(directory / "journal.json", step_written),
-                commands=Commands(directory / "command.json"),
-                surroundings=surroundings,
-            )
+            self.parts = open_parts(directory, surroundings, root, step_written)
         except BaseException:
             os.close(self._lock)
             raise

@@ -23,7 +23,21 @@ class Restarted(NamedTuple):
     text: str
 
 
-def _no_services(names: Sequence[str]) -> list[Restarted]:
+class Standing(NamedTuple):
+    """How a service is: None where nobody can tell. It began to run at `began`, seconds of the monotonic clock."""
+
+    name: str
+    runs: bool | None
+    began: float | None = None
+
+
+def not_known(names: Sequence[str]) -> list[Standing]:
+    """Where nobody can be asked."""
+    return [Standing(name, None) for name in names]
+
+
+def no_services(names: Sequence[str]) -> list[Restarted]:
+    """Where nobody can do it."""
     return [Restarted(name, False, "this node controls no services") for name in names]
 
 
@@ -32,14 +46,17 @@ class Surroundings:
     """Functions that block, called from the thread that executes.
 
     `settings()`: the node's settings as its files say now; raises SettingsError. `reload()`: the whole node takes them;
-    raises HacoreError. `restart(names)`: restarts services in the settings' order.
+    raises HacoreError. `look(names)`: how services are. `restart(names)`, `stop(names)`: in the settings' order; one
+    that follows a VIP and may not be is left alone.
     `states()`: the VIPs with their CARP states. `links()`: as `examine` takes them, None where VIPs are not to be
     compared with the machine's interfaces. `record(text)`: a line for the node's history.
     """
 
     settings: Callable[[], Settings]
     reload: Callable[[], None] = _nothing
-    restart: Callable[[Sequence[str]], Sequence[Restarted]] = _no_services
+    look: Callable[[Sequence[str]], Sequence[Standing]] = not_known
+    restart: Callable[[Sequence[str]], Sequence[Restarted]] = no_services
+    stop: Callable[[Sequence[str]], Sequence[Restarted]] = no_services
     states: Callable[[], Mapping[str, str]] = dict
     links: Callable[[], Mapping[str, bool] | None] = lambda: None
     record: Callable[[str], None] = lambda _text: None

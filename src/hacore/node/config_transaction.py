@@ -320,6 +320,16 @@ class Transaction:
         record.settings_before = settings_before
         record.touches_settings = own
         record.services = self._order.services
+        record.ran = self._running()
+
+    def _running(self) -> dict[str, bool]:
+        """Which services run, asked before the swap: an apply command may start or stop one, a crash may come soon."""
+        concerned = {name for each in self._live for name in self.sections.get(each).services}
+        concerned.update(self._order.services)
+        names = [service.id for service in self.settings.services if service.id in concerned]
+        if not names:
+            return {}
+        return {each.name: each.runs for each in self._parts.surroundings.look(names) if each.runs is not None}
 
     def _look_again(self) -> None:
         """Checks take their time: what somebody changed since it was read would be lost without a trace."""

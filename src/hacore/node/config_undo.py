@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
+from typing import Literal
 
-from hacore.configsync import own_settings
-from hacore.configsync.difference import Change, changes
-from hacore.configsync.manifest import folders_above
 from hacore.configsync.report import Progress, StepFailed
 from hacore.errors import HacoreError
 from hacore.linux.process import boot_id
-from hacore.node.config_install import Installer
-from hacore.node.config_journal import Record, SectionRecord
-from hacore.node.config_own import write_synced
+from hacore.node.config_journal import Record
 from hacore.node.config_parts import Parts, Report
-from hacore.node.config_tree import TreeError
-from hacore.node.settings import Section
-
-MOST_NAMED = 5  # paths in a message
+from hacore.node.config_put_back import left_alone, put_back
+from hacore.node.config_surroundings import Standing
+from hacore.node.settings import Section, Settings
 
 
 def undo(parts: Parts, report: Report, reason: str = "") -> list[str]:
@@ -28,61 +22,19 @@ def undo(parts: Parts, report: Report, reason: str = "") -> list[str]:
     Files first, read back, then the node's settings, then the apply commands, last the services: what stands then is
     what stood before. Where the files cannot be put back the journal stays, and the next recovery tries again.
     """
-    assert parts.journal.record is not None
-    if parts.journal.record.step != "undoing":
-        parts.journal.undoing(reason)
-    record = parts.journal.record
-    problems: list[str] = []
-    left: list[str] = []
-    report(Progress(step="undo", text="files"))
-    for name, each in record.sections.items():
-        if name in own_settings.BUILT_IN:
-            continue
-        try:
-            left.extend(_put_back(parts, name, each))
-        except (HacoreError, OSError) as error:
-            problems.append(f"{name}: {error}")
-    if record.touches_settings:
-        try:
-            content = parts.store.read(record.settings_before) if record.settings_before else b""
-            write_synced(Path(record.settings_file), content)
-        except (HacoreError, OSError) as error:
-            problems.append(f"{record.settings_file}: {error}")
-    if problems:
+    if problems := put_back(parts, report, reason):
         return problems
-    problems = [f"{path} is left as it is: somebody made it meanwhile" for path in left]
-    _apply_again(parts, record, problems, report)
+    record = parts.journal.record
+    assert record is not None
+    problems = left_alone(parts)
+    _in_force_again(parts, record, problems, report)
     with suppress(OSError):  # no journal says as much
         parts.journal.advance("undone")
     parts.journal.close()
     return problems
 
 
-def _put_back(parts: Parts, name: str, each: SectionRecord) -> list[str]:
-    """The files of one section; returns what stands there and was neither there before nor brought by the push.
-
-    Raises HacoreError, OSError, and TreeError where what is read back is not what stood there.
-    """
-    installer = Installer(parts.tree, parts.store, each.roots)
-    installer.clean()
-    before = parts.revisions.manifest(each.before)
-    known = before.by_path.keys() | parts.revisions.manifest(each.live).by_path.keys()
-    differing = changes(parts.tree.scan(name, each.roots), before)
-    others = [change.path for change in differing if change.path not in known]
-    around = {folder for path in others for folder in folders_above(path)}
-
-    def ours(change: Change) -> bool:
-        return change.path in known and not (change.new is None and change.path in around)
-
-    installer.install([change for change in differing if ours(change)])
-    wrong = [change.path for change in changes(parts.tree.scan(name, each.roots), before) if ours(change)]
-    if wrong:
-        more = f" and {len(wrong) - MOST_NAMED} more" if len(wrong) > MOST_NAMED else ""
-        raise TreeError(f"not as before when read back: {', '.join(wrong[:MOST_NAMED])}{more}")
-    return others
-
-
-def _apply_again(parts: Parts, record: Record, problems: list[str], report: Report) -> None:
+def _in_force_again(parts: Parts, record: Record, problems: list[str], report: Report) -> None:
     """The previous state, applied: as far as the new one had been.
 
     Where the machine started anew meanwhile, everything of it may have come up with files of both states.
@@ -95,8 +47,18 @@ def _apply_again(parts: Parts, record: Record, problems: list[str], report: Repo
     except HacoreError as error:
         problems.append(f"settings: {error}")
         return
-    known: Mapping[str, Section] = {section.id: section for section in settings.sections}
+    known = {section.id: section for section in settings.sections}
     sections = [known[name] for name in record.sections if name in known]
+    _apply(parts, record, sections, problems, report)
+    if not started_anew and record.undone_from == "applying":
+        return
+    concerned = set(record.services)
+    if started_anew:
+        concerned.update(service for section in sections for service in section.services)
+    _services(parts, record, _in_order(settings, concerned), problems, report)
+
+
+def _apply(parts: Parts, record: Record, sections: Sequence[Section], problems: list[str], report: Report) -> None:
     for section in sections:
         if section.apply:
             report(Progress(step="undo", text=f"{section.id}: {' '.join(section.apply)}"))
@@ -109,12 +71,39 @@ def _apply_again(parts: Parts, record: Record, problems: list[str], report: Repo
             parts.surroundings.take_settings()
         except StepFailed as error:
             problems.append(f"{error.failure.message}: {error.failure.output}")
-    if not started_anew and record.undone_from == "applying":
+
+
+def _in_order(settings: Settings, names: set[str]) -> list[str]:
+    return [service.id for service in settings.services if service.id in names]
+
+
+# Services
+
+
+def _services(parts: Parts, record: Record, names: Sequence[str], problems: list[str], report: Report) -> None:
+    """They run as they ran before, with the files of before."""
+    if not names:
         return
-    concerned = set(record.services)
-    if started_anew:
-        concerned.update(service for section in sections for service in section.services)
-    wanted = [service.id for service in settings.services if service.id in concerned]
-    if wanted:
-        report(Progress(step="undo", text=f"restarts {', '.join(wanted)}"))
-        problems.extend(f"{each.name}: {each.text}" for each in parts.surroundings.restart(wanted) if not each.ok)
+    wanted = {each.name: _wanted(record, each) for each in parts.surroundings.look(names)}
+    for action, call in (("restart", parts.surroundings.restart), ("stop", parts.surroundings.stop)):
+        chosen = [name for name in names if wanted.get(name) == action]
+        if chosen:
+            report(Progress(step="undo", text=f"{action}s {', '.join(chosen)}"))
+            problems.extend(f"{each.name}: {each.text}" for each in call(chosen) if not each.ok)
+
+
+def _wanted(record: Record, now: Standing) -> Literal["restart", "stop", ""]:
+    """What is to be done with a service. In another boot than the push's, it is the boot that starts and leaves out."""
+    if record.ran.get(now.name) is False:
+        if record.boot == boot_id():
+            return "" if now.runs is False else "stop"
+        if not now.runs:
+            return ""
+    return "" if now.runs and _began_later(record, now) else "restart"
+
+
+def _began_later(record: Record, now: Standing) -> bool:
+    """Than the files were put back."""
+    done = record.put_back
+    assert done is not None
+    return done.boot != boot_id() or (now.began is not None and now.began > done.at)

@@ -72,6 +72,13 @@ class Services:
             for report in await asyncio.gather(*(self._control.report(one) for one in services))
         ]
 
+    async def look(self, wanted: Collection[str]) -> AsyncIterator[tuple[str, State, float | None]]:
+        """Of those named that the settings have: how each is, and when its last run began by the monotonic clock."""
+        services = [service for service in self._services if service.id in wanted]
+        found = await asyncio.gather(*(self._control.run(service) for service in services))
+        for service, (state, began) in zip(services, found, strict=True):
+            yield service.id, state, began
+
     async def act(self, service_id: str, action: Action, by: str) -> Outcome:
         """Does it and tells the history; `by` is who asked.
 
@@ -89,12 +96,12 @@ class Services:
         """
         services = list(self._services) if wanted is None else in_order(self._services, wanted)
         for service in services:
-            try:
-                check_allowed(service, Action.RESTART, self._held)
-            except FollowsVip as why:
-                yield Outcome(id=service.id, action=Action.RESTART, ok=True, skipped=True, message=str(why))
-                continue
-            yield await self._do(service, Action.RESTART, by)
+            yield await self._do_if_allowed(service, Action.RESTART, by)
+
+    async def stop(self, wanted: Collection[str], by: str) -> AsyncIterator[Outcome]:
+        """Stops those named, in the reverse order of the settings; the rest is as for `restart`."""
+        for service in reversed(in_order(self._services, wanted)):
+            yield await self._do_if_allowed(service, Action.STOP, by)
 
     async def leave(self, limit: float) -> None:
         """The node ends: stops the followers, for at most `limit` seconds, then closes."""
@@ -112,6 +119,13 @@ class Services:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._control.close()
+
+    async def _do_if_allowed(self, service: Service, action: Action, by: str) -> Outcome:
+        try:
+            check_allowed(service, action, self._held)
+        except FollowsVip as why:
+            return Outcome(id=service.id, action=action, ok=True, skipped=True, message=str(why))
+        return await self._do(service, action, by)
 
     async def _do(self, service: Service, action: Action, by: str) -> Outcome:
         outcome = await self._control.act(service, action, self._timeouts[service.id])

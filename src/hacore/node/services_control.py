@@ -90,6 +90,16 @@ class Control:
             await self._wait_for_leftover(service)
             return await self.report(service, with_journal=False)
 
+    async def run(self, service: Service) -> tuple[State, float | None]:
+        """How it is, and when its last run began by the monotonic clock, where systemd knows that."""
+        if not service.unit:
+            return (await self.report(service)).state, None
+        try:
+            status = await self._systemd.status(service.unit)
+        except HacoreError:
+            return State.UNKNOWN, None
+        return _unit_state(status), status.began_monotonic
+
     async def act(self, service: Service, action: Action, timeout: float) -> Outcome:
         """Does it and waits for the result, at most `timeout` seconds for each job or command.
 
