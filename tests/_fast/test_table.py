@@ -176,6 +176,15 @@ class TableMirror(RuleBasedStateMachine):
             changed = self.table.version if entry.owner != owner else entry.changed
             self.model[key] = entry._replace(owner=owner, epoch=epoch, changed=changed)
 
+    @rule(owner=OWNER, to=OWNER, epoch=EPOCH, generation=GENERATION)
+    def hand_over(self, owner: int, to: int, epoch: int, generation: int) -> None:
+        known = [key for key, entry in self.model.items() if entry.owner == owner and owner != to]
+        assert self.table.hand_over(owner, to=to, epoch=epoch, generation=generation) == len(known)
+        for key in known:
+            self.model[key] = self.model[key]._replace(
+                owner=to, epoch=epoch, generation=generation, changed=self.table.version
+            )
+
     @rule(seconds=st.sampled_from([1, 60, 500_000]))
     def wait(self, seconds: int) -> None:
         self.now += seconds

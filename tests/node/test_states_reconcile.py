@@ -11,6 +11,7 @@ import pytest
 from hacore._fast import ctnetlink
 from hacore.errors import PlatformError
 from hacore.linux import conntrack
+from hacore.node import states_reconcile
 from hacore.node.loop import Loop
 from hacore.node.states import clock
 from hacore.node.states_filter import Filter
@@ -160,3 +161,30 @@ def test_events_that_are_lost_during_a_dump_ask_for_another(machine: Machine, du
     machine.compare()
     machine.compare()
     assert dumps == ["dump"] * 2
+
+
+def test_a_comparison_does_not_run_ahead_of_a_peer_that_acknowledges(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lag = states_reconcile.AHEAD_ROWS + 1
+    monkeypatch.setattr(Replication, "lag", property(lambda _self: lag))
+    monkeypatch.setattr(states_reconcile, "AHEAD_WAIT", 3600.0)
+    machine.traffic.inject(connections(MANY))
+    machine.follower.start(known=False)
+    for _ in range(20):
+        machine.loop.run_once(0.01)
+    assert len(machine.replication.table) == 0
+    lag = states_reconcile.AHEAD_ROWS
+    machine.run_until(lambda: machine.reconciler.count == 1)
+    assert len(machine.replication.table) == MANY
+
+
+def test_a_peer_that_acknowledges_nothing_holds_no_comparison_up(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Replication, "lag", property(lambda _self: 1 << 40))
+    monkeypatch.setattr(states_reconcile, "AHEAD_WAIT", 0.02)
+    machine.traffic.inject(connections(MANY))
+    machine.follower.start(known=False)
+    machine.run_until(lambda: machine.reconciler.count == 1)
+    assert len(machine.replication.table) == MANY

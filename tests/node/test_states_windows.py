@@ -137,6 +137,21 @@ def test_a_master_writes_nothing_and_stays_lenient(machine: Machine) -> None:
     assert is_liberal() == 0
 
 
+def test_what_the_peers_send_goes_first(machine: Machine) -> None:
+    rows = conntrack.dump_rows()
+    machine.table.put(rows)
+    machine.windows.lose()
+    machine.windows.rest()
+    machine.queue.put(rows[:1])
+    for _ in range(50):
+        machine.loop.run_once(0.002)
+    assert machine.queue.waiting_rows == 1
+    assert machine.windows.relaxed == 0
+    machine.work()
+    machine.run()
+    assert machine.windows.relaxed == CONNECTIONS - 1, "as a copy that one was made lenient"
+
+
 def test_an_administrator_who_is_lenient_anyway_stays_so(machine: Machine) -> None:
     sysctl.write(BE_LIBERAL, "1")
     machine.table.put(conntrack.dump_rows())

@@ -59,8 +59,8 @@ cdef extern from "table_store.h" nogil:
                    Row *before)
     void table_delete(Table_ *table, const uint8_t *keys, size_t stride, size_t count, uint8_t *outcome, Row *before)
     void table_find(const Table_ *table, const uint8_t *keys, size_t stride, size_t count, int64_t *positions)
-    int table_assign(Table_ *table, const int64_t *positions, size_t count, uint8_t owner, uint32_t epoch,
-                     int generation)
+    int table_assign(Table_ *table, const int64_t *positions, size_t count, uint8_t owner, uint32_t epoch)
+    int64_t table_hand_over(Table_ *table, uint8_t from_owner, uint8_t owner, uint32_t epoch, uint8_t generation)
     uint32_t table_select(const Table_ *table, const Filter *filter, uint32_t cursor, size_t limit, uint32_t *positions,
                           size_t *found)
     void table_gather(const Table_ *table, const uint32_t *positions, size_t count, int age, uint32_t now, Row *rows)

@@ -297,28 +297,40 @@ cdef class Table:
                 row[index] = self.table.rows[position[index]]
         return rows, positions >= 0
 
-    def assign(self, keys, *, owner, epoch, generation=None):
-        """Hands rows to another owner; returns how many were there. Rows that change hands count as changed;
-        `generation`: 0 to 255, None leaves theirs."""
+    def assign(self, keys, *, owner, epoch):
+        """Hands rows to another owner; returns how many were there. Rows that change hands count as changed."""
         cdef int64_t[::1] position = self.find(keys)
         cdef size_t count = <size_t> position.shape[0]
         cdef uint8_t to = <uint8_t> _owner(int(owner))
         cdef uint32_t at = epoch
-        cdef int seen = -1
         cdef int failed
-        if generation is not None:
-            seen = <uint8_t> generation
         if not count:
             return 0
         self._enter()
         try:
             with nogil:
-                failed = table_assign(&self.table, &position[0], count, to, at, seen)
+                failed = table_assign(&self.table, &position[0], count, to, at)
         finally:
             self.busy = False
         if failed:
             raise MemoryError("no room for the digests of another owner")
         return int(np.count_nonzero(np.asarray(position) >= 0))
+
+    def hand_over(self, owner, *, to, epoch, generation):
+        """All rows of `owner` become those of the owner `to`, as last seen in `generation` (0 to 255), and count as
+        changed; how many. Takes a look at each row, whoever owns it, and no hash."""
+        cdef uint8_t former = <uint8_t> _owner(int(owner)), next_owner = <uint8_t> _owner(int(to)), seen = generation
+        cdef uint32_t at = epoch
+        cdef int64_t count
+        self._enter()
+        try:
+            with nogil:
+                count = table_hand_over(&self.table, former, next_owner, at, seen)
+        finally:
+            self.busy = False
+        if count < 0:
+            raise MemoryError("no room for the digests of another owner")
+        return count
 
     cdef object _gather(self, const uint32_t[::1] positions, object now):
         cdef size_t count = <size_t> positions.shape[0]

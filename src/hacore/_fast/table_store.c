@@ -365,7 +365,7 @@ void table_find(const Table *t, const uint8_t *keys, size_t stride, size_t count
     }
 }
 
-int table_assign(Table *t, const int64_t *positions, size_t count, uint8_t owner, uint32_t epoch, int generation) {
+int table_assign(Table *t, const int64_t *positions, size_t count, uint8_t owner, uint32_t epoch) {
     if (know_owner(t, owner)) return -1;
     t->version++;
     for (size_t i = 0; i < count; i++) {
@@ -373,7 +373,6 @@ int table_assign(Table *t, const int64_t *positions, size_t count, uint8_t owner
         uint32_t position = (uint32_t)positions[i];
         Meta *meta = &t->meta[position];
         meta->epoch = epoch;
-        if (generation >= 0) meta->generation = (uint8_t)generation;
         if (meta->owner == owner) continue;
         Digest digest = hash_row(t->digest_key, &t->rows[position], NULL);
         t->digests[meta->owner][meta->partition] -= digest;
@@ -382,6 +381,27 @@ int table_assign(Table *t, const int64_t *positions, size_t count, uint8_t owner
         mark(t, position);
     }
     return 0;
+}
+
+int64_t table_hand_over(Table *t, uint8_t from, uint8_t owner, uint32_t epoch, uint8_t generation) {
+    int64_t count = 0;
+    if (from == owner || !t->digests[from]) return 0;
+    if (know_owner(t, owner)) return -1;
+    t->version++;
+    for (uint32_t position = 0; position < t->count; position++) {
+        Meta *meta = &t->meta[position];
+        if (meta->owner != from) continue;
+        meta->owner = owner;
+        meta->epoch = epoch;
+        meta->generation = generation;
+        mark(t, position);
+        count++;
+    }
+    for (uint32_t partition = 0; partition < t->partitions; partition++) {
+        t->digests[owner][partition] += t->digests[from][partition];
+        t->digests[from][partition] = 0;
+    }
+    return count;
 }
 
 uint32_t table_select(const Table *t, const Filter *f, uint32_t cursor, size_t limit, uint32_t *positions,

@@ -107,7 +107,10 @@ void table_put(Table *table, const Row *rows, size_t count, const PutOptions *op
 void table_delete(Table *table, const uint8_t *keys, size_t stride, size_t count, uint8_t *outcome, Row *before);
 void table_find(const Table *table, const uint8_t *keys, size_t stride, size_t count, int64_t *positions);
 /* 0, or -1 when there is not enough memory. */
-int table_assign(Table *table, const int64_t *positions, size_t count, uint8_t owner, uint32_t epoch, int generation);
+int table_assign(Table *table, const int64_t *positions, size_t count, uint8_t owner, uint32_t epoch);
+/* All rows of `from` become those of `owner`, as last seen in `generation`. How many, or -1 when there is not enough
+ * memory. */
+int64_t table_hand_over(Table *table, uint8_t from, uint8_t owner, uint32_t epoch, uint8_t generation);
 /* Positions below `cursor` that pass, from the highest down, at most `limit`; the new cursor comes back, 0 when all are
  * seen. */
 uint32_t table_select(const Table *table, const Filter *filter, uint32_t cursor, size_t limit, uint32_t *positions,

@@ -415,7 +415,7 @@ class StatesWorker:
         assert self._leaving_until is not None
         self._run_turn(now)
         sending = [peer.sending for peer in self.peers.known.values() if peer.sending is not None]
-        behind = any(link.connection.pending_bytes or link.session.status(clock()).lag_states for link in sending)
+        behind = self.replication.lag or any(link.connection.pending_bytes for link in sending)
         if behind and now < self._leaving_until:
             self.loop.call_at(now + 0.01, self._finish)
             return

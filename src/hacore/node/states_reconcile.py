@@ -29,6 +29,9 @@ ASKED_ROWS = 256  # row by row: about 2 ms
 BUCKETS_A_ROW = 100  # a table with more buckets than so many a row is small
 DUMP_EVERY = 20  # of the comparisons of a small table, one is a dump
 SPACING = 2.0  # times the duration of a comparison
+# What a comparison finds goes the way of all changes: what happens meanwhile waits for no more than so many rows, as long
+# as a peer acknowledges them within that time (seconds).
+AHEAD_ROWS, AHEAD_WAIT, AHEAD_PAUSE = 4096, 0.1, 0.003
 DUMP_LATER = 1.0  # seconds after a takeover, in which the kernel has more urgent things to do than to walk its buckets
 RETRY = 1.0  # seconds after a dump that failed, at least
 
@@ -53,7 +56,7 @@ class Reconciler:
         self._interval, self._clock = interval, clock
         self._on_change, self._on_problem = on_change, on_problem
         self._batches: Iterator[Rows] | None = None
-        self._began = self._finished = 0.0
+        self._began = self._stepped = self._finished = 0.0
         self._buckets = 0
         self._again = False
         self._since_dump = 0
@@ -128,7 +131,8 @@ class Reconciler:
         else:
             self._batches = self._asked()
         self._replication.origin.begin_reconcile(self._clock())
-        self._loop.call_soon(self._step)
+        self._stepped = now
+        self._next = self._loop.call_soon(self._step)
 
     def _dumped(self, wanted: Filter) -> Iterator[Rows]:
         for batch in conntrack.dump(rows=DUMP_ROWS, datagrams=DUMP_DATAGRAMS):
@@ -142,9 +146,14 @@ class Reconciler:
                 rows, cursor = held.scan(cursor, ASKED_ROWS)
                 yield conntrack.fetch(rows)
 
-    def _step(self, _now: float) -> None:
+    def _step(self, now: float) -> None:
+        self._next = None
         if self._batches is None:
             return
+        if self._replication.lag > AHEAD_ROWS and now < self._stepped + AHEAD_WAIT:
+            self._next = self._loop.call_at(now + AHEAD_PAUSE, self._step)
+            return
+        self._stepped = now
         try:
             rows = next(self._batches, None)
         except HacoreError as error:
@@ -165,7 +174,7 @@ class Reconciler:
         if len(rows):
             self._replication.origin.reconcile(rows, self._clock())
             self._on_change()
-        self._loop.call_soon(self._step)
+        self._next = self._loop.call_soon(self._step)
 
     def _end(self, *, complete: bool) -> None:
         if self._batches is None:

@@ -24,7 +24,7 @@ from hacore.states.layout import TCP_FLAGS, Rows
 
 DUMP_ROWS = 8192
 DUMP_DATAGRAMS = 4  # of 32 KiB: read, parsed and compared in about 2 ms
-PAUSE = 0.002  # seconds, while the kernel has enough to do
+PAUSE = 0.002  # seconds, while something else is on its way into the kernel, which this would delay
 RETRY = 5.0
 
 BE_LIBERAL = "netfilter/nf_conntrack_tcp_be_liberal"
@@ -97,7 +97,7 @@ class Windows:
 
     def _step(self, _now: float) -> None:
         self._next = None
-        if self._queue.is_busy:
+        if not self._queue.is_empty:
             self._plan(PAUSE)
             return
         try:

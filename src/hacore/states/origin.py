@@ -25,7 +25,7 @@ from hacore.states.frames import Kind, expectations_body, takeover_body
 from hacore.states.gather import NO_KEYS, NO_ROWS, join, keys, pick, place
 from hacore.states.layout import TCP_FLAGS, TCP_FLAGS_SHARED, Rows
 from hacore.states.log import Log
-from hacore.states.ownership import SELF, Node, Ownership, hand_over
+from hacore.states.ownership import SELF, Node, Ownership
 from hacore.states.spared import Spared
 
 FRAME_ROWS: Final = 8192
@@ -414,7 +414,8 @@ class Origin:
         ownership = self._ownership
         if node.epoch >= ownership.epoch:
             ownership.raise_epoch(f"taking over the rows of {node.name}", now)
-        count = hand_over(self._table, node.index, SELF, ownership.epoch, self._generation)
+        # As seen in this generation: a dump that is under way may have passed them by as another's.
+        count = self._table.hand_over(node.index, to=SELF, epoch=ownership.epoch, generation=self._generation)
         node.has_rows = False
         if count:
             self.claimed += count

@@ -23,7 +23,6 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from hacore._fast.table import Table
 from hacore.errors import WireError
 from hacore.states.events import AnyEvent, EpochRaised
 
@@ -251,16 +250,3 @@ class Ownership:
 def _descending(name: str) -> tuple[int, ...]:
     """Sorts names from the last to the first."""
     return (*(-ord(char) for char in name), 1)
-
-
-def hand_over(table: Table, index: int, to: int, epoch: int, generation: int) -> int:
-    """All rows of owner `index` become those of `to`, as last seen in its `generation`: what is compared or repaired
-    at this moment may have passed them by as another's, and would take them for gone. How many.
-    """
-    count = 0
-    cursor: int | None = None
-    while cursor != 0:
-        rows, cursor = table.scan(cursor, 65_536, owner=index)
-        if len(rows):
-            count += table.assign(rows, owner=to, epoch=epoch, generation=generation)
-    return count

@@ -23,7 +23,7 @@ from hacore.states.frames import Body, Digests, Partitions, read_expectations
 from hacore.states.gather import NO_ROWS, join, pick
 from hacore.states.layout import Keys, Rows
 from hacore.states.masters import masters_of
-from hacore.states.ownership import Node, Ownership, hand_over
+from hacore.states.ownership import Node, Ownership
 from hacore.states.spared import Spared
 
 Mask = npt.NDArray[np.bool_]
@@ -346,7 +346,9 @@ class Replica:
         former = self._ownership.life(name, instance)
         if former is None or former is node or former.epoch >= epoch or not len(self._table):
             return 0
-        count = hand_over(self._table, former.index, node.index, epoch, self.following(node).generation)
+        # As seen in this generation: a repair that is under way may have passed them by as another's.
+        generation = self.following(node).generation
+        count = self._table.hand_over(former.index, to=node.index, epoch=epoch, generation=generation)
         former.has_rows = False
         node.has_rows = node.has_rows or count > 0
         self._ownership.forget(former)

@@ -328,6 +328,12 @@ class Replication:
             if isinstance(session, SenderSession) and session.node is not None
         )
 
+    @property
+    def lag(self) -> int:
+        """Changes of rows that a follower has yet to acknowledge, the one that is furthest behind."""
+        sending = (each for each in self._sessions if isinstance(each, SenderSession) and each.node is not None)
+        return max((self.log.lag(session.acknowledged)[0] for session in sending), default=0)
+
     def trim(self) -> None:
         """Lets go of what every follower has; one that is away may come back for the rest."""
         followers = [node.acknowledged for node in self.ownership.nodes if node.follows and node.current]
