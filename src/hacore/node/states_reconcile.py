@@ -29,8 +29,8 @@ ASKED_ROWS = 256  # row by row: about 2 ms
 BUCKETS_A_ROW = 100  # a table with more buckets than so many a row is small
 DUMP_EVERY = 20  # of the comparisons of a small table, one is a dump
 SPACING = 2.0  # times the duration of a comparison
-# What a comparison finds goes the way of all changes: what happens meanwhile waits for no more than so many rows, as long
-# as a peer acknowledges them within that time (seconds).
+# What a comparison finds goes the way of all changes: what happens meanwhile waits for no more than so many rows, as
+# long as a peer acknowledges them within that time (seconds).
 AHEAD_ROWS, AHEAD_WAIT, AHEAD_PAUSE = 4096, 0.1, 0.003
 DUMP_LATER = 1.0  # seconds after a takeover, in which the kernel has more urgent things to do than to walk its buckets
 RETRY = 1.0  # seconds after a dump that failed, at least
