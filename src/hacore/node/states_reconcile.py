@@ -18,6 +18,7 @@ from hacore._fast.row import KEY_BYTES
 from hacore.errors import HacoreError
 from hacore.linux import conntrack
 from hacore.node.loop import Loop, Timer
+from hacore.node.states_expectations import ExpectationLooks
 from hacore.node.states_filter import Filter
 from hacore.states.gather import NO_ROWS, join, keys, pick
 from hacore.states.layout import Keys, Rows
@@ -63,6 +64,9 @@ class Reconciler:
         self._dumping = False
         self._told: list[Keys] = []
         self._next: Timer | None = None
+        self.expectations = ExpectationLooks(
+            loop, replication.origin.expectations, wanted, interval, clock, on_change, on_problem
+        )
 
     def start(self, *, known: bool) -> None:
         """This node is MASTER of something, and hears of what happens from now on: what was born before is told by one
@@ -80,6 +84,7 @@ class Reconciler:
             self._next.cancel()
             self._next = None
         self._end(complete=False)
+        self.expectations.stop()
 
     def soon(self, *, lost: bool = False) -> None:
         """Compare as soon as the spacing allows; `lost`: events were lost, so only a dump can tell."""
@@ -202,6 +207,7 @@ class Reconciler:
         self.duration = self._finished - self._began
         self.ended = time.time()
         self.count += 1
+        self.expectations.look()  # after the rows, which are their masters
         self._on_change()
         if self._again:
             self.soon()
