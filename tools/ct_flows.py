@@ -323,6 +323,31 @@ def ftp_session(
     return control, data
 
 
+def sip_register(gateway: Gateway, client: str = "10.0.0.3", server: str = "198.51.100.50") -> None:
+    """A phone registers: calls from the server are expected, but inactive until `sip_answer`."""
+    way = flow(UDP, client, server, 5060, 5060)
+    register = (
+        f"REGISTER sip:{server} SIP/2.0\r\nVia: SIP/2.0/UDP {client}:5060;branch=z9hG4bK0\r\n"
+        f"From: <sip:alice@{client}>;tag=0\r\n"
+        f"To: <sip:alice@{client}>\r\nCall-ID: 0@{client}\r\nCSeq: 1 REGISTER\r\nContact: <sip:alice@{client}:5060>\r\n"
+        "Expires: 3600\r\nContent-Length: 0\r\n\r\n"
+    )
+    gateway.send("inside", way, ct_packets.udp(way, register.encode()))
+
+
+def sip_answer(gateway: Gateway) -> Tuple:
+    """The server accepts what `sip_register` asks for; its answer's way, on which it could call the phone."""
+    (asked,) = gateway.expect("outside", 1, 5.0)
+    lines = asked.carried[8:].decode().split("\r\n")
+    names = ("Via", "From", "To", "Call-ID", "CSeq", "Contact", "Expires")
+    said = [next(line for line in lines if line.startswith(name)) for name in names]
+    text = "\r\n".join(["SIP/2.0 200 OK", *said, "Content-Length: 0", "", ""])
+    back = asked.way.turned()
+    gateway.send("outside", back, ct_packets.udp(back, text.encode()))
+    gateway.expect("inside", 1, 5.0)
+    return back
+
+
 def sip_session(gateway: Gateway, client: str = "10.0.0.3", server: str = "198.51.100.50") -> Tuple:
     """A SIP dialogue begun by an INVITE with SDP, so that signalling and media are expected; the flow as the client
     sees it."""
@@ -336,13 +361,7 @@ def sip_session(gateway: Gateway, client: str = "10.0.0.3", server: str = "198.5
         f"From: <sip:alice@{client}>;tag=1\r\nTo: <sip:bob@{server}>\r\nCall-ID: 1@{client}\r\nCSeq: 1 INVITE\r\n"
         f"Contact: <sip:alice@{client}:5060>\r\nContent-Type: application/sdp\r\nContent-Length: {len(sdp)}\r\n\r\n"
     )
-    register = (
-        f"REGISTER sip:{server} SIP/2.0\r\nVia: SIP/2.0/UDP {client}:5060;branch=z9hG4bK0\r\n"
-        f"From: <sip:alice@{client}>;tag=0\r\n"
-        f"To: <sip:alice@{client}>\r\nCall-ID: 0@{client}\r\nCSeq: 1 REGISTER\r\nContact: <sip:alice@{client}:5060>\r\n"
-        "Expires: 3600\r\nContent-Length: 0\r\n\r\n"
-    )
-    gateway.send("inside", way, ct_packets.udp(way, register.encode()))
+    sip_register(gateway, client, server)
     gateway.expect("outside", 1)
     gateway.send("inside", way, ct_packets.udp(way, (head + sdp).encode()))
     gateway.expect("outside", 1)

@@ -11,12 +11,14 @@ import pytest
 
 from hacore._fast import ctnetlink
 from hacore.linux import conntrack
-from hacore.node import states_injection
+from hacore.node import states_injection, states_reconcile
+from hacore.node.states import clock
 from hacore.node.states_injection import InjectionQueue, operations_of
 from hacore.states.layout import Rows
 from tests.linux.conntrack_world import by_key
 from tests.linux.test_conntrack_inject import connections
 from tests.namespaces import Network
+from tests.node.test_states_reconcile import entered
 from tests.states.simulation import NEW, Node, World
 
 EXPECTED = 1
@@ -102,6 +104,28 @@ def test_in_one_change(queue: InjectionQueue, monkeypatch: pytest.MonkeyPatch, s
     np.random.default_rng(seed).shuffle(rows)
     world["a"].sees(rows, NEW, world.now)
     world.settle()
+    assert all_have_masters(rows)
+
+
+@pytest.mark.parametrize("length", [2, LENGTH])
+def test_found_by_a_comparison(queue: InjectionQueue, monkeypatch: pytest.MonkeyPatch, length: int) -> None:
+    """What lost events did not tell: a dump comes in no order, here one connection at a time."""
+    monkeypatch.setattr(states_reconcile, "DUMP_ROWS", 1)
+    world = linked(queue)
+    rows = calls(length)
+    with entered() as master:
+        world["a"].machine, world.now = master.replication, clock()
+        master.follower.start(known=False)
+        master.compare()
+        world.connect("a", "b")
+        world.settle()
+        assert master.follower._socket is not None
+        master.follower._socket.mute()
+        master.traffic.inject(rows[::-1])
+        assert all_have_masters(rows)
+        master.reconciler.soon(lost=True)
+        master.compare()
+        world.settle()
     assert all_have_masters(rows)
 
 

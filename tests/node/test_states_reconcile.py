@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -56,8 +57,8 @@ class Machine:
         self.traffic.inject(rows, np.full(len(rows), ctnetlink.DELETE, np.uint8))
 
 
-@pytest.fixture
-def machine() -> Iterator[Machine]:
+@contextmanager
+def entered() -> Iterator[Machine]:
     with Network() as network:
         host = network.host("fw")
         host.run("nft", "add table inet t; add chain inet t c { type nat hook postrouting priority 0; }")
@@ -69,6 +70,12 @@ def machine() -> Iterator[Machine]:
             if made.follower._socket is not None:
                 made.follower._socket.close()
             made.loop.close()
+
+
+@pytest.fixture
+def machine() -> Iterator[Machine]:
+    with entered() as made:
+        yield made
 
 
 @pytest.fixture

@@ -283,7 +283,7 @@ def test_what_fits_gets_behind_the_checks() -> None:
         target.feed(Kind.EXPECTATIONS, content, fits=True)
     node = machine.ownership.node("a")
     assert node is not None
-    assert len(machine.replica.following(node).expectations.all()) == 1
+    assert len(machine.replica.following(node).expectations.all(0.0)) == 1
     target.feed(Kind.SYNC_BEGIN, VALID[9], fits=True)
     for content in VALID[5:7]:
         target.feed(Kind.SYNC_ROWS, content, fits=True)

@@ -149,9 +149,11 @@ class KernelFollower:
         foreign = events["portid"] != self._own_portid
         if not foreign.any():
             return
-        expectations, events = expectations[foreign], events[foreign]
-        # That its helper has moved the sequence numbers of a connection is told by no event of its own.
-        masters = np.unique(masters_of(expectations[events["kind"] != EVENT_DESTROY]))
-        if len(masters):
-            self.reconciler.look_at(masters)
-        self._origin.observe_expectations(expectations, events, now)
+        replicated = foreign & self._wanted.wanted(masters_of(expectations))
+        expectations, events = expectations[replicated], events[replicated]
+        born = expectations[events["kind"] != EVENT_DESTROY]
+        if len(born):
+            # That its helper has moved the sequence numbers of a connection is told by no event of its own.
+            self.reconciler.look_at(np.unique(masters_of(born)))
+            self.reconciler.expectations.told(born)
+        self._origin.expectations.observe(expectations, events, now)

@@ -18,9 +18,11 @@ from hacore._fast.row import KEY_BYTES
 from hacore.errors import HacoreError
 from hacore.linux import conntrack
 from hacore.node.loop import Loop, Timer
+from hacore.node.states_expectations import ExpectationLooks
 from hacore.node.states_filter import Filter
-from hacore.states.gather import join, keys, pick
+from hacore.states.gather import NO_ROWS, join, keys, pick
 from hacore.states.layout import Keys, Rows
+from hacore.states.masters import masters_first
 from hacore.states.replication import Replication
 
 DUMP_ROWS = 8192
@@ -65,6 +67,9 @@ class Reconciler:
         self._dumping = False
         self._told: list[Keys] = []
         self._next: Timer | None = None
+        self.expectations = ExpectationLooks(
+            loop, replication.origin.expectations, wanted, interval, clock, on_change, on_problem
+        )
 
     def start(self, *, known: bool) -> None:
         """This node is MASTER of something, and hears of what happens from now on: what was born before is told by one
@@ -82,6 +87,7 @@ class Reconciler:
             self._next.cancel()
             self._next = None
         self._end(complete=False)
+        self.expectations.stop()
 
     def soon(self, *, lost: bool = False) -> None:
         """Compare as soon as the spacing allows; `lost`: events were lost, so only a dump can tell."""
@@ -135,9 +141,25 @@ class Reconciler:
         self._next = self._loop.call_soon(self._step)
 
     def _dumped(self, wanted: Filter) -> Iterator[Rows]:
+        """The kernel dumps in no order. New connections that others expected are asked for again at the end, those
+        others first: a peer's kernel takes them in the order in which they are told.
+        """
+        late: list[Rows] = []
         for batch in conntrack.dump(rows=DUMP_ROWS, datagrams=DUMP_DATAGRAMS):
             chosen = wanted.wanted(batch.rows)
+            if self._replication.log.wanted:
+                new_expected = chosen & (batch.rows["master_protocol"] != 0)
+                new_expected[new_expected] = self._replication.table.find(pick(batch.rows, new_expected)) < 0
+                if new_expected.any():
+                    late.append(pick(batch.rows, new_expected))
+                    chosen &= ~new_expected
             yield batch.rows if chosen.all() else batch.rows[chosen]
+        rows = join([NO_ROWS, *late])
+        order = masters_first(rows)
+        if order is not None:
+            rows = pick(rows, order)
+        for start in range(0, len(rows), ASKED_ROWS):
+            yield conntrack.fetch(rows[start : start + ASKED_ROWS])
 
     def _asked(self) -> Iterator[Rows]:
         for held in (self._replication.table, self._replication.spared):
@@ -194,6 +216,7 @@ class Reconciler:
         self.duration = self._finished - self._began
         self.ended = time.time()
         self.count += 1
+        self.expectations.look()  # after the rows, which are their masters
         self._on_change()
         if self._again:
             self.soon()

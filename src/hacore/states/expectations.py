@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -14,11 +14,15 @@ Expectations = npt.NDArray[np.void]
 
 MAX_EXPECTATIONS: Final = 16_384
 """Of one owner: bounds the memory that they can take."""
-KEY_BYTES: Final = 58
-"""Of an expectation: everything in front of its master, which is zone, tuple and mask."""
+INACTIVE: Final = 0x2
+"""NF_CT_EXPECT_INACTIVE (linux/netfilter/nf_conntrack_common.h): nothing matches it yet. SIP's helper makes one for a
+REGISTER so; the answer makes it active, without an event.
+"""
 
 assert EXPECTATION_DTYPE.fields is not None
-assert EXPECTATION_DTYPE.fields["master_protocol"][1] == KEY_BYTES
+NAME_BYTES: Final = EXPECTATION_DTYPE.fields["nat_source"][1]
+"""Of an expectation, what tells it from others: zone, tuple, mask and master. What follows may change."""
+_TIMEOUT: Final = EXPECTATION_DTYPE.fields["timeout"][1]
 
 
 def records(parts: list[bytes]) -> Expectations:
@@ -26,39 +30,77 @@ def records(parts: list[bytes]) -> Expectations:
     return np.frombuffer(b"".join(parts), dtype=EXPECTATION_DTYPE)
 
 
+class _Held(NamedTuple):
+    """One expectation, without its timeout, and when it ends."""
+
+    plain: bytes
+    ends: float
+
+    @classmethod
+    def of(cls, data: bytes, now: float) -> Self:
+        timeout = int.from_bytes(data[_TIMEOUT : _TIMEOUT + 4], "little")
+        return cls(data[:_TIMEOUT] + bytes(4) + data[_TIMEOUT + 4 :], now + timeout)
+
+
 class Expected:
     """The expectations of one owner."""
 
     def __init__(self) -> None:
-        self.ever = False
-        """There has been one."""
-        self._held: dict[bytes, bytes] = {}
+        self.are_known = False
+        """There has been one, or all that there are were told."""
+        self._held: dict[bytes, _Held] = {}
 
-    def all(self) -> Expectations:
-        """Those in force."""
-        return records(list(self._held.values()))
+    def all(self, now: float) -> Expectations:
+        """Those in force, with what is left of their timeouts."""
+        return _restored(list(self._held.values()), now)
 
     def clear(self) -> None:
         """There are none any more."""
         self._held.clear()
 
-    def observe(self, expectations: Expectations, alive: npt.NDArray[Any]) -> tuple[Expectations, Expectations]:
+    def forget(self, expectations: Expectations) -> None:
+        """These are not this owner's any more."""
+        for record in expectations:
+            self._held.pop(record.tobytes()[:NAME_BYTES], None)
+
+    def observe(
+        self, expectations: Expectations, alive: npt.NDArray[Any], now: float
+    ) -> tuple[Expectations, Expectations]:
         """Events in order, with whether each came or went; what that comes to: those that there are, and those gone."""
-        self.ever = self.ever or bool(len(expectations))
+        self.are_known = self.are_known or bool(len(expectations))
         touched: dict[bytes, bytes] = {}
         for record, lives in zip(expectations, alive, strict=True):
             data = record.tobytes()
-            name = data[:KEY_BYTES]
+            name = data[:NAME_BYTES]
             touched[name] = data
             if not lives:
                 self._held.pop(name, None)
             elif name in self._held or len(self._held) < MAX_EXPECTATIONS:
-                self._held[name] = data
+                self._held[name] = _Held.of(data, now)
         born = [data for name, data in touched.items() if name in self._held]
         return records(born), records([data for name, data in touched.items() if name not in self._held])
 
-    def replace(self, expectations: Expectations) -> Expectations:
-        """These are all there are; those that are gone with that."""
-        before = self._held
-        self._held = {record.tobytes()[:KEY_BYTES]: record.tobytes() for record in expectations[:MAX_EXPECTATIONS]}
-        return records([data for name, data in before.items() if name not in self._held])
+    def replace(self, expectations: Expectations, now: float, slack: float = -1.0) -> tuple[Expectations, Expectations]:
+        """These are all there are; those of them that are new or other than before, and those that are gone with that.
+        One that ends within `slack` seconds of when it was to end is no other; below 0, all are.
+        """
+        self.are_known = True
+        before, self._held = self._held, {}
+        changed: list[bytes] = []
+        for record in expectations[:MAX_EXPECTATIONS]:
+            data = record.tobytes()
+            held, name = _Held.of(data, now), data[:NAME_BYTES]
+            if name in self._held:
+                continue  # a dump that meets a change begins a bucket anew
+            known = before.pop(name, None)
+            if known is None or known.plain != held.plain or abs(known.ends - held.ends) > slack:
+                changed.append(data)
+                known = held
+            self._held[name] = known
+        return records(changed), _restored(list(before.values()), now)
+
+
+def _restored(held: list[_Held], now: float) -> Expectations:
+    found = records([each.plain for each in held]).copy()
+    found["timeout"] = [max(round(each.ends - now), 0) for each in held]
+    return found

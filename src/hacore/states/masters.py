@@ -10,10 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from hacore._fast.row import KEY_BYTES, ROW_DTYPE
+from hacore._fast.table import Table
 from hacore.states.gather import keys, pick
 from hacore.states.layout import Keys, Rows
 
 Order = npt.NDArray[np.intp]
+
+MAX_ZONES: Final = 64
+"""In which a connection that expects is looked for."""
 
 _FIELDS: Final = {
     "family": "family",
@@ -33,6 +37,20 @@ def masters_of(records: npt.NDArray[Any]) -> Rows:
     for field, theirs in _FIELDS.items():
         masters[field] = records[theirs]
     return masters
+
+
+def places_of_masters(table: Table, expectations: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    """(n,): where the table has the masters of expectations, -1 where it does not. The kernel does not tell their
+    zones: all that the table has are tried.
+    """
+    masters = masters_of(expectations)
+    places = table.find(masters)
+    if (places < 0).any() and len(table):
+        for zone in np.unique(table.rows()["zone"])[:MAX_ZONES]:
+            unknown = places < 0
+            masters["zone"] = zone
+            places[unknown] = table.find(pick(masters, unknown))
+    return places
 
 
 def generations(own: Keys, masters: Keys) -> npt.NDArray[np.int64]:

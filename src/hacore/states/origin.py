@@ -20,8 +20,8 @@ from hacore._fast.row import ROW_DTYPE
 from hacore._fast.stream import MAX_EVENTS, observe
 from hacore._fast.table import CHANGED, DELETED, FULL, NEW, REFRESHED, SAME, Table
 from hacore.states.events import AnyEvent, NotFitted, QueueDropped
-from hacore.states.expectations import Expectations, Expected
-from hacore.states.frames import Kind, expectations_body, takeover_body
+from hacore.states.expectation_origin import ExpectationOrigin
+from hacore.states.frames import Kind, takeover_body
 from hacore.states.gather import NO_KEYS, NO_ROWS, join, keys, pick, place
 from hacore.states.layout import TCP_FLAGS, TCP_FLAGS_SHARED, Rows
 from hacore.states.log import Log
@@ -83,7 +83,7 @@ class Origin:
         self._generation = 1
         self._away: dict[int, int] = {}
         """Nodes that nobody spoke for when the last comparison began: index, and `Node.lost_epoch` at the time."""
-        self._expected = Expected()
+        self.expectations = ExpectationOrigin(table, ownership, log, slack=slack)
         self._not_fitted_at = -np.inf
         self._not_fitted = 0
 
@@ -454,32 +454,12 @@ class Origin:
             self._table.delete(rows)
             count += len(rows)
         self._log.append(Kind.CLEAR, self._ownership.epoch, count, now)
-        self.send_expectations(now)  # of connections that are not replicated
+        self.expectations.send_all(now)  # of connections that are not replicated
 
     def drop_queue(self, reason: str, now: float) -> None:
         """After a hang: nothing that waits in the log is sent any more; digests tell what the peers miss."""
         self._log.drop()
         self._journal.append(QueueDropped(at=now, reason=reason))
-
-    # Expectations
-
-    def observe_expectations(self, expectations: Expectations, events: Rows, now: float) -> None:
-        """Events of expectations, in order: (n,) of EXPECTATION_DTYPE and EVENT_DTYPE."""
-        born, gone = self._expected.observe(expectations, events["kind"] != EVENT_DESTROY)
-        for start in range(0, max(len(born), len(gone)), FRAME_ROWS):
-            part = slice(start, start + FRAME_ROWS)
-            body = expectations_body(born[part], gone[part], whole=False)
-            self._log.append(Kind.EXPECTATIONS, self._ownership.epoch, len(born[part]) + len(gone[part]), now, body)
-
-    def expectations(self) -> Expectations:
-        """Those that are in force here."""
-        return self._expected.all()
-
-    def send_expectations(self, now: float) -> None:
-        """All that there are, for a replica that may have missed some."""
-        if self._expected.ever:
-            body = expectations_body(self._expected.all(), self._expected.all()[:0], whole=True)
-            self._log.append(Kind.EXPECTATIONS, self._ownership.epoch, 1, now, body)
 
 
 def _share(rows: Rows) -> None:

@@ -22,14 +22,11 @@ from hacore.states.expectations import Expectations, Expected
 from hacore.states.frames import Body, Digests, Partitions, read_expectations
 from hacore.states.gather import NO_ROWS, join, pick
 from hacore.states.layout import Keys, Rows
-from hacore.states.masters import masters_of
-from hacore.states.ownership import Node, Ownership
+from hacore.states.masters import places_of_masters
+from hacore.states.ownership import SELF, Node, Ownership
 from hacore.states.spared import Spared
 
 Mask = npt.NDArray[np.bool_]
-
-MAX_ZONES: Final = 64
-"""In which a connection that expects is looked for."""
 
 NO_FLAGS: Final[Mask] = np.zeros(0, dtype=np.bool_)
 _NOTHING: Final = NO_ROWS, NO_FLAGS, NO_FLAGS
@@ -118,9 +115,11 @@ class Replica:
         """How far this node follows that one."""
         found = self._following.get(node.index)
         if found is None or found.instance != node.instance:
-            kept = found.generation if found else 0
-            found = self._following[node.index] = Following()
-            found.instance, found.generation = node.instance, kept
+            former, found = found, Following()
+            self._following[node.index] = found
+            found.instance = node.instance
+            if former is not None:
+                found.generation, found.expectations = former.generation, former.expectations
         return found
 
     # Work
@@ -307,7 +306,7 @@ class Replica:
             parts.append(rows)
         node.has_rows = False
         deleted = self._spare(join(parts), now)
-        gone = self.following(node).expectations.all()
+        gone = self._own(node, self.following(node).expectations.all(now))
         self.following(node).expectations.clear()
         if len(deleted) or len(gone):
             self._enqueue(Work(NO_ROWS, NO_FLAGS, NO_FLAGS, deleted, None, gone if len(gone) else None, receipt))
@@ -320,25 +319,34 @@ class Replica:
         self.handled += len(new) + len(gone)
         held = self.following(node).expectations
         if whole:
-            gone = held.replace(new)
+            new, gone = held.replace(new, now)
         else:
-            held.observe(np.concatenate([gone, new]), np.arange(len(gone) + len(new)) >= len(gone))
+            held.observe(np.concatenate([gone, new]), np.arange(len(gone) + len(new)) >= len(gone), now)
+        gone = self._own(node, gone)
         if len(new) or len(gone):
             self._enqueue(Work(NO_ROWS, NO_FLAGS, NO_FLAGS, NO_ROWS, self._zoned(new), self._zoned(gone), receipt))
         else:
             receipt.done(now)
 
+    def _own(self, node: Node, gone: Expectations) -> Expectations:
+        """Without those of connections that have moved to another MASTER, which tells of them by now."""
+        telling = [
+            each.index
+            for each in self._ownership.nodes
+            if each is not node and each.master and (each.index == SELF or each.connected)
+        ]
+        if not telling or not len(gone) or not len(self._table):
+            return gone
+        places = places_of_masters(self._table, gone)
+        return gone[(places < 0) | ~np.isin(self._table.metadata()["owner"][places], telling)]
+
     def _zoned(self, expectations: Expectations) -> Expectations | None:
         if not len(expectations):
             return None
         found = expectations.copy()
-        masters = masters_of(found)
-        unknown = self._table.find(masters) < 0
-        if unknown.any() and len(self._table):
-            for zone in np.unique(self._table.rows()["zone"])[:MAX_ZONES]:
-                masters["zone"] = zone
-                here = unknown & (self._table.find(masters) >= 0)
-                found["zone"][here] = zone
+        places = places_of_masters(self._table, found)
+        known = places >= 0
+        found["zone"][known] = self._table.rows()["zone"][places[known]]
         return found
 
     def take_over(self, node: Node, epoch: int, name: str, instance: bytes) -> int:

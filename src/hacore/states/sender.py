@@ -50,6 +50,7 @@ class SenderSession(Session):
         self._answers_ignored = 0
         self._digest_secret = b""
         self._compare_at = np.inf
+        self._jumped = False  # and what is expected was not told since: digests do not say it
         self._number = 0  # of the sync
         self._syncing = False  # chunks are still to be made
         self._sync_started = now
@@ -128,7 +129,7 @@ class SenderSession(Session):
 
     def _jump(self) -> None:
         """The cursor goes to the log's end; the replica is told that it misses what lies between."""
-        self._cursor = self._owner.log.last
+        self._cursor, self._jumped = self._owner.log.last, True
         ownership = self._owner.ownership
         self._out.append(frames.jump_frame(self._cursor, ownership.epoch, ownership.master, ownership.known))
 
@@ -219,10 +220,14 @@ class SenderSession(Session):
             return data
         self._syncing = False
         self._certain()
-        self._owner.origin.send_expectations(now)
+        self._tell_expectations(now)
         end = SyncEnd(self._number, self._chunks, self._rows_in[-1] if self._rows_in else 0)
         self._chunks += 1  # the end is a part, too
         return frames.sync_end_frame(end)
+
+    def _tell_expectations(self, now: float) -> None:
+        self._jumped = False
+        self._owner.origin.expectations.send_all(now)
 
     def _scan_on(self, now: float) -> None:
         """The next rows of the scan, with their epochs: positions run down, as the scan does."""
@@ -358,6 +363,8 @@ class SenderSession(Session):
         elif self._digest_secret != self._owner.secret:
             self.order_digests(now)
         elif not len(partitions):
+            if self._jumped:
+                self._tell_expectations(now)
             self._certain()
             self._in_sync(now)
         elif int(partitions[-1]) >= self._owner.table.partitions:
