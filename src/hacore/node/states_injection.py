@@ -30,7 +30,7 @@ from hacore.states.replica import Work
 
 Operations = npt.NDArray[np.uint8]
 
-SLICE_DURATION = 0.0012  # seconds of work in one call, aimed at
+SLICE_DURATION = 0.003  # seconds of work in one call, aimed at: shorter ones cost the interpreter more turns
 SLICE_ROWS = (64, 8192)
 FIRST_RATE = 150_000.0  # rows a second, until it was measured
 BUSY_ROWS = 1024  # with more than these waiting, the peers are held back
