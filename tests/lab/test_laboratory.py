@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,6 +50,21 @@ def test_nothing_stays_after_an_exception(directory: Path) -> None:
     ):
         raise HacoreError("broken")
     assert left_of(directory) == []
+
+
+def test_an_end_that_fails_does_not_hide_what_failed_before(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    destroy = laboratory.destroy
+
+    def destroy_in_part(*arguments: Any) -> None:
+        destroy(*arguments)
+        raise HacoreError("a process did not end")
+
+    monkeypatch.setattr(laboratory, "destroy", destroy_in_part)
+    made = {"profile": "fast", "preempt": True, "node_command": STANDING_STILL}
+    with pytest.raises(HacoreError, match="broken"), laboratory.temporary(directory, **made):  # type: ignore[arg-type]
+        raise HacoreError("broken")
+    with pytest.raises(HacoreError, match="did not end"), laboratory.temporary(directory, **made):  # type: ignore[arg-type]
+        pass
 
 
 def test_nothing_stays_when_a_part_cannot_be_made(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -239,8 +239,17 @@ def temporary(
             )
             try:
                 yield lab
-            finally:
-                with termination.ignored():
-                    destroy(directory, lab.record)
-                    for node in lab.nodes.values():
-                        node.reap()
+            except BaseException:
+                with contextlib.suppress(HacoreError):  # what happened first is what has to be told
+                    _end(lab)
+                raise
+            _end(lab)
+
+
+def _end(lab: Lab) -> None:
+    with termination.ignored():
+        try:
+            destroy(lab.directory, lab.record)
+        finally:
+            for node in lab.nodes.values():
+                node.reap()
