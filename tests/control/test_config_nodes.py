@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from hacore.node.config_revisions import KEPT
 from tests.control.push_pair import PushNode, push_pair
 from tests.running_node import HACORE
 
@@ -122,8 +123,8 @@ def kill_one(nodes: tuple[PushNode, PushNode], victim: PushNode, step: str, old:
     assert word_of(two) == expected
     assert (two.files / "applied").read_text() == f"{expected} 0\n"
     after = two.until(lambda: revisions(two))
-    assert after[: len(before)] == before
-    assert len(after) - len(before) == (expected == new)
+    added = after[len(after) - (expected == new) :]
+    assert after == [*before, *added][-KEPT:]
     assert "pushed by fw1" in after[-1]
 
 
