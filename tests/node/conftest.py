@@ -1,4 +1,4 @@
-"""A LAN with real nodes on it, a host on an empty one, and a loop in which nothing may fail."""
+"""A LAN with real nodes on it, a host on an empty one, a loop in which nothing may fail, a way into a kernel."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from hacore.linux import conntrack
 from hacore.node.loop import Loop
+from hacore.node.states_injection import InjectionQueue
 from tests.namespaces import Host, Network
 from tests.running_node import Segment
 
@@ -35,3 +37,15 @@ def segment(tmp_path: Path, tool: Callable[[str], str]) -> Iterator[Segment]:
     tool("nft")
     with Segment(tmp_path) as made:
         yield made
+
+
+@pytest.fixture
+def queue() -> Iterator[InjectionQueue]:
+    """On the empty table of a namespace, in which the test works."""
+    with Network() as network:
+        host = network.host("fw")
+        host.run("nft", "add table inet t; add chain inet t c { type nat hook postrouting priority 0; }")
+        with host.entered(), conntrack.Injector() as injector:
+            made = InjectionQueue(injector)
+            yield made
+            made.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import select
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -13,19 +12,6 @@ from hacore.errors import PlatformError
 from hacore.linux import conntrack
 from hacore.node.states_injection import InjectionQueue
 from tests.linux.test_conntrack_inject import connections
-from tests.namespaces import Network
-
-
-@pytest.fixture
-def queue() -> Iterator[InjectionQueue]:
-    """On the table of a namespace, in which the test works."""
-    with Network() as network:
-        host = network.host("fw")
-        host.run("nft", "add table inet t; add chain inet t c { type nat hook postrouting priority 0; }")
-        with host.entered(), conntrack.Injector() as injector:
-            made = InjectionQueue(injector)
-            yield made
-            made.close()
 
 
 def work_off(queue: InjectionQueue) -> int:

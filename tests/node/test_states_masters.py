@@ -4,8 +4,6 @@ other.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 
@@ -17,24 +15,11 @@ from hacore.node.states_injection import InjectionQueue, operations_of
 from hacore.states.layout import Rows
 from tests.linux.conntrack_world import by_key
 from tests.linux.test_conntrack_inject import connections
-from tests.namespaces import Network
 from tests.node.test_states_reconcile import entered
 from tests.states.simulation import NEW, Node, World
 
 EXPECTED = 1
 CALLS, LENGTH = 6, 5
-
-
-@pytest.fixture
-def queue() -> Iterator[InjectionQueue]:
-    """Of a namespace with an empty table, in which the test works."""
-    with Network() as network:
-        host = network.host("fw")
-        host.run("nft", "add table inet t; add chain inet t c { type nat hook postrouting priority 0; }")
-        with host.entered(), conntrack.Injector() as injector:
-            made = InjectionQueue(injector)
-            yield made
-            made.close()
 
 
 def calls(length: int = LENGTH) -> Rows:
