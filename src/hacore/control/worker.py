@@ -216,8 +216,10 @@ class ControlWorker:
         await self.server.stop()
         for call in self._on_stop:
             await call()
-        for task in list(self._tasks):
+        tasks = list(self._tasks)
+        for task in tasks:
             task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)  # one may have a command to end
         for peer in self.peers.values():
             await peer.close()
         self.refusals.flush()

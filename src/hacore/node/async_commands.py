@@ -102,9 +102,8 @@ class _Running:
         """SIGTERM, then SIGKILL, to all of its group."""
         self._signal(signal.SIGTERM)
         try:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(GRACE):
-                    await self.wait()
+            # Not asyncio.timeout: in a task that is being cancelled, that of Python 3.11 raises CancelledError.
+            await asyncio.wait([self._ended], timeout=GRACE)
         finally:
             self._signal(signal.SIGKILL)
         await self.wait()
@@ -122,6 +121,11 @@ class _Running:
         )
 
     def close(self) -> None:
+        """No process is left behind, also where the call was cancelled once more while it waited for its end."""
+        if self._process is not None and self._process.returncode is None:
+            self._signal(signal.SIGKILL)
+            with suppress(subprocess.TimeoutExpired):  # in a system call that nothing interrupts
+                self._process.wait(GRACE)
         for fd in (self._pipe, self._pidfd):
             if fd >= 0:
                 self._loop.remove_reader(fd)
