@@ -38,6 +38,7 @@ class Witness:
     def __init__(self, node: PushNode) -> None:
         self.node = node
         self.path = node.directory / "addresses"
+        self._before = node.held()
         with open(self.path, "wb") as written:
             self._monitor = node.host.start(
                 "ip", "-o", "-ts", "monitor", "address", stdout=written, stdin=subprocess.DEVNULL
@@ -63,17 +64,19 @@ class Witness:
         return True
 
     def held(self) -> Held:
-        """When the node held which address, the last time perhaps still."""
+        """When the node held which address, the last time perhaps still. Of an IPv6 address that goes a moment after
+        it came, the kernel tells only the end: those are left out.
+        """
         self.node.until(self._told)
         found: Held = {}
-        since: dict[str, float] = {}
+        since = dict.fromkeys(self._before, 0.0)
         for line in self.path.read_text().splitlines():
             if match := LINE.match(line):
                 at, address = dt.datetime.fromisoformat(match[1]).timestamp(), match[3]
                 if not match[2]:
                     since.setdefault(address, at)
-                else:  # one that was held before the watch began
-                    found.setdefault(address, []).append((since.pop(address, 0.0), at))
+                elif address in since:
+                    found.setdefault(address, []).append((since.pop(address), at))
         for address, at in since.items():
             found.setdefault(address, []).append((at, float("inf")))
         return found
