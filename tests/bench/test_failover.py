@@ -77,7 +77,7 @@ def test_flows_and_connections_are_carried_over(tmp_path: Path, tool: Callable[[
 def test_a_pair_of_three_vhids(tmp_path: Path, tool: Callable[[str], str]) -> None:
     for name in ("nft", "keepalived", "conntrackd"):
         tool(name)
-    figures = measured(tmp_path, "scale", "3", "--seconds", "5", "--no-whole")
+    figures = measured(tmp_path, "scale", "3", "--seconds", "5", "--repeat", "1", "--no-whole")
     for subject in ("hacore", "keepalived"):
         for name in ("from start to the last MASTER", "planned failover", "failover after a crash"):
             assert figures[subject, "3", name].samples[0] > 0
