@@ -1,4 +1,5 @@
-"""Translates and compiles every kernel with warnings as errors: Cython's, its performance hints, and the C compiler's.
+"""Translates and compiles every kernel, and what fuzzes them, with warnings as errors: Cython's, its performance hints,
+and the C compiler's.
 
 Nothing is kept; the package itself is built by setup.py. Python's own headers count as system headers, so that only our
 C and what Cython generates from our sources is judged. Exits with 1 when anything is said.
@@ -14,7 +15,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-FAST = Path(__file__).parent.parent / "src" / "hacore" / "_fast"
+ROOT = Path(__file__).parent.parent
+FAST = ROOT / "src" / "hacore" / "_fast"
+FUZZERS = (ROOT / "tests" / "fuzz", ROOT / "tools")
 # With optimization, because the compiler sees uninitialized and overrun memory only then.
 STRICT = ["-std=gnu11", "-O2", "-fPIC", "-Wall", "-Wextra", "-Wsign-compare", "-Wconversion", "-Werror"]
 
@@ -26,10 +29,12 @@ def complaints(command: list[str]) -> str:
 
 
 def check(fast: Path, generated: Path) -> Iterator[str]:
-    """The complaints about each `.pyx` and `.c` file of the folder `fast`; the generated C goes to `generated`."""
+    """The complaints about each `.pyx` and `.c` file of the folder `fast`, and about the fuzzers of its kernels; the
+    generated C goes to `generated`.
+    """
     compiler = os.environ.get("CC", "gcc")
     include = ["-I", str(fast), "-isystem", sysconfig.get_path("include")]
-    sources = sorted(fast.glob("*.c"))
+    sources = [source for folder in (fast, *FUZZERS) for source in sorted(folder.glob("*.c"))]
     for kernel in sorted(fast.glob("*.pyx")):
         target = generated / f"{kernel.stem}.c"
         yield complaints([sys.executable, "-m", "cython", "-3", "-Werror", str(kernel), "-o", str(target)])

@@ -50,8 +50,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
                 free(room);
             }
             uint8_t *room = malloc(CT_LONGEST);
-            must(ct_build_delete(room, &rows[index], 1, 1) <= CT_LONGEST);
-            must(ct_build_get(room, &rows[index], 1) <= CT_LONGEST);
+            for (int by_reply = 0; by_reply < 2; by_reply++) {
+                must(ct_build_delete(room, &rows[index], 1, by_reply) <= CT_LONGEST);
+                must(ct_build_get(room, &rows[index], 1, by_reply) <= CT_LONGEST);
+            }
             Row plain = rows[index];
             plain.status &= ~(uint32_t)(IPS_SRC_NAT | IPS_SRC_NAT_DONE | IPS_DST_NAT | IPS_DST_NAT_DONE);
             const size_t length = ct_build_insert(room, &plain, 1, 0, &how);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import struct
 import subprocess
@@ -159,6 +160,8 @@ class Target:
 
     def renew(self) -> None:
         self.lives += 1
+        if self.lives % 100 == 0:
+            gc.collect()  # a world is a cycle with a megabyte of tables, which the collector does not know of
         self.world = World(Node("a", partitions=4, max_states=500), Node("b", partitions=4, max_states=500))
         self.world["a"].machine.set_master(True, self.world.now)
         self.connection = self.world.connect("a", "b")
