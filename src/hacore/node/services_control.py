@@ -29,6 +29,7 @@ STATUS_TIMEOUT = 10.0
 JOURNAL_TIMEOUT = 5.0
 #: Of the journal, when something failed.
 JOURNAL_LINES = 10
+JOURNAL_BEFORE = 0.25  # seconds: a process may have written before systemd notes that its unit began
 OUTPUT_SHOWN = 2000  # characters
 #: A service that was started may need a moment until its status says so.
 COMING_UP = 3.0
@@ -164,7 +165,7 @@ class Control:
             # Not the run's own id, and the process beside the unit: the journal does not know either of a process which
             # ended before it was looked up.
             which = [
-                f"--since=@{status.began:.6f}",
+                f"--since=@{status.began - JOURNAL_BEFORE:.6f}",
                 *which,
                 *(["+", f"_PID={status.main_pid}"] if status.main_pid else []),
             ]
