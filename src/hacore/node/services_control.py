@@ -169,9 +169,11 @@ class Control:
                 *which,
                 *(["+", f"_PID={status.main_pid}"] if status.main_pid else []),
             ]
-        command = ["journalctl", f"--lines={JOURNAL_LINES}", "--no-pager", "--quiet", "--output=cat", *which]
+        # From the end: from a time on, it would tell the first lines.
+        newest = ["--reverse", f"--lines={JOURNAL_LINES}"]
+        command = ["journalctl", *newest, "--no-pager", "--quiet", "--output=cat", *which]
         result = await async_commands.run(command, timeout=JOURNAL_TIMEOUT)
-        return _lines(result.output) if result.ok else []
+        return _lines("\n".join(result.output.splitlines()[::-1])) if result.ok else []
 
     # Commands
 
