@@ -40,12 +40,17 @@ def segment(tmp_path: Path, tool: Callable[[str], str]) -> Iterator[Segment]:
 
 
 @pytest.fixture
-def queue() -> Iterator[InjectionQueue]:
-    """On the empty table of a namespace, in which the test works."""
+def injector() -> Iterator[conntrack.Injector]:
+    """Into the empty table of a namespace, in which the test works."""
     with Network() as network:
         host = network.host("fw")
         host.run("nft", "add table inet t; add chain inet t c { type nat hook postrouting priority 0; }")
-        with host.entered(), conntrack.Injector() as injector:
-            made = InjectionQueue(injector)
+        with host.entered(), conntrack.Injector() as made:
             yield made
-            made.close()
+
+
+@pytest.fixture
+def queue(injector: conntrack.Injector) -> Iterator[InjectionQueue]:
+    made = InjectionQueue(injector)
+    yield made
+    made.close()

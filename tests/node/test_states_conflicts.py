@@ -17,7 +17,6 @@ from hacore.states.ownership import Node
 from hacore.states.replication import Replication, ReplicationSettings
 from tests.linux.conntrack_world import by_key
 from tests.linux.test_conntrack_inject import connections
-from tests.namespaces import Network
 
 NOW = 1000.0
 
@@ -57,14 +56,10 @@ class Master:
 
 
 @pytest.fixture
-def master() -> Iterator[Master]:
-    with Network() as network:
-        host = network.host("fw")
-        host.run("nft", "add table inet t; add chain inet t c { type nat hook postrouting priority 0; }")
-        with host.entered(), conntrack.Injector() as injector:
-            made = Master(injector)
-            yield made
-            made.queue.close()
+def master(injector: conntrack.Injector) -> Iterator[Master]:
+    made = Master(injector)
+    yield made
+    made.queue.close()
 
 
 def other_clients(count: int) -> Rows:
